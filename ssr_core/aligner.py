@@ -1,0 +1,89 @@
+"""Token-to-patch aligner: query tokens attend to the patches of a picture and come back as subject tokens.
+
+Knows the formula (arXiv 2312.16272 section 3.2; details as in the official code, spec section 3) and nothing of where
+text and patches come from. One attention map, computed from the deepest scale, pools every scale.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+CLS_BIAS = 1.0
+"""Logit added to the CLS token whenever there is a mask, whatever its weight (official code)."""
+
+
+class Aligned(NamedTuple):
+    """tokens: [B, S*T, D], scale after scale; attention: [B, T, P], averaged over heads, in float32."""
+
+    tokens: Tensor
+    attention: Tensor
+
+
+def mask_bias(mask: Tensor, weight: float) -> Tensor:
+    """Logit bias of a mask query, official formula.
+
+    mask: [B, P-1] in 0..1, row by row -> [B, 1, 1, P] for [B, H, T, P] logits. A patch gets m w - w (1 - m w): -w outside and
+    +w^2 inside, so it is quadratic in the weight, and weight 0 still leaves the CLS bias.
+    """
+    patches = weight * (mask.float() * (1.0 + weight) - 1.0)  # [B, P-1]
+    cls = torch.full_like(patches[:, :1], CLS_BIAS)  # [B, 1]
+    return torch.cat([cls, patches], dim=1)[:, None, None, :]
+
+
+class Aligner(nn.Module):
+    """text_width D, vision_width V, inner_width I = heads * head size, scales S. All projections are without bias.
+
+    operations: module that supplies Linear and LayerNorm, so that a host can bring its own (weight casting, offloading).
+    """
+
+    def __init__(
+        self,
+        text_width: int,
+        vision_width: int,
+        inner_width: int,
+        heads: int,
+        scales: int,
+        operations: ModuleType | type = nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        factory = {"device": device, "dtype": dtype}
+        self.to_q = operations.Linear(text_width, inner_width, bias=False, **factory)
+        self.to_k = operations.Linear(vision_width, inner_width, bias=False, **factory)
+        self.to_v = nn.ModuleList(
+            operations.Linear(vision_width, inner_width, bias=False, **factory) for _ in range(scales)
+        )
+        self.to_out = nn.ModuleList(
+            operations.Linear(inner_width, text_width, bias=False, **factory) for _ in range(scales)
+        )
+        self.norm = operations.LayerNorm(text_width, eps=1e-5, **factory)
+
+    def forward(self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float = 1.0) -> Aligned:
+        """query: [B or 1, T, D]; features: [B, S, P, V], CLS token first; mask: [B or 1, P-1] in 0..1, or None."""
+        batch = features.shape[0]
+        q = self._split(self.to_q(query))  # [B or 1, H, T, d]
+        k = self._split(self.to_k(features[:, -1]))  # [B, H, P, d]
+        logits = q @ k.transpose(-1, -2) * k.shape[-1] ** -0.5  # [B, H, T, P]
+        # The softmax runs in float32: the official mask path does so too, and the map is shown to people.
+        logits = logits.float()
+        if mask is not None:
+            logits = logits + mask_bias(mask.to(logits.device), mask_weight)
+        attention = logits.softmax(dim=-1)  # [B, H, T, P]
+
+        scales = []
+        for scale, (to_v, to_out) in enumerate(zip(self.to_v, self.to_out, strict=True)):
+            v = self._split(to_v(features[:, scale]))  # [B, H, P, d]
+            pooled = attention.to(v.dtype) @ v  # [B, H, T, d]
+            scales.append(to_out(pooled.transpose(1, 2).reshape(batch, query.shape[1], -1)))  # [B, T, D]
+        tokens = self.norm(torch.cat(scales, dim=1))  # [B, S*T, D]
+        return Aligned(tokens, attention.mean(dim=1))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, N, H*d] -> [B, H, N, d]"""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

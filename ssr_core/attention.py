@@ -1,0 +1,135 @@
+"""Decoupled cross-attention: the text attention of a UNet layer plus branches that attend to subject tokens.
+
+    out = Attn(q, K_text, V_text) + sum over branches of strength * Attn(q, K_branch, V_branch)
+
+taken before the layer's output projection (arXiv 2312.16272, equation 6; IP-Adapter's form). Knows the formula and nothing
+else: not where K and V come from (encoder.py), not which steps or places (schedule.py), not how a host calls it (hosts/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AttentionFn = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(query [B, L, C], key [B, N, C], value [B, N, C], heads) -> [B, L, C], softmax scale 1/sqrt(C/heads)."""
+
+NULL, SUBJECT = 0, 1
+"""Rows of a branch's K and V: what the unconditional side attends to, and what the conditional side attends to."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Keys and values one layer may attend to besides the text: one row a condition, shared by all its pictures.
+
+    key, value: [rows, N, C]; strength multiplies the branch's output before the layer's output projection.
+    region: [chunks, 1 or pictures, L, 1] weight per position, or None for everywhere.
+    """
+
+    key: Tensor
+    value: Tensor
+    strength: float
+    region: Tensor | None = None
+
+
+class Run(NamedTuple):
+    """Chunks [start, stop) of a batch that one attention call serves with rows [row, row + rows) of a branch."""
+
+    start: int
+    stop: int
+    row: int
+    rows: int
+
+
+def plan_runs(rows: Sequence[int | None]) -> tuple[Run, ...]:
+    """Split a batch of condition chunks into as few attention calls as need no copy of K and V.
+
+    rows: for every chunk the branch row it attends to, or None for none. Equal neighbours share their row (the chunks fold into
+    the query axis); ascending neighbours use a slice of rows. [0, 1] -> one call; [0, 1, 1] -> two.
+    """
+    runs: list[Run] = []
+    for chunk, row in enumerate(rows):
+        if row is None:
+            continue
+        last = runs[-1] if runs else None
+        if last and last.stop == chunk:
+            length = last.stop - last.start
+            if last.rows == 1 and last.row == row:
+                runs[-1] = Run(last.start, chunk + 1, row, 1)
+                continue
+            if length == last.rows and row == last.row + last.rows:
+                runs[-1] = Run(last.start, chunk + 1, last.row, last.rows + 1)
+                continue
+        runs.append(Run(chunk, chunk + 1, row, 1))
+    return tuple(runs)
+
+
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Plain multi-head attention, for hosts that bring none of their own. [B, L, C], [B, N, C] -> [B, L, C]."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))  # [B, H, L | N, d]
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def attend_shared(query: Tensor, key: Tensor, value: Tensor, heads: int, attention: AttentionFn) -> Tensor:
+    """Attention of a batch to keys that its pictures share. query: [rows*n, L, C]; key, value: [rows, N, C] -> [rows*n, L, C].
+
+    The pictures of a row are folded into the query axis: rows of an attention do not see each other, so K and V need no
+    copy per picture or frame.
+    """
+    folded = query.reshape(key.shape[0], -1, query.shape[-1])  # [rows, n*L, C]
+    return attention(folded, key, value, heads).view_as(query)
+
+
+def add_branches(
+    text: Tensor,
+    query: Tensor,
+    branches: Sequence[Branch],
+    runs: Sequence[Run],
+    chunks: int,
+    heads: int,
+    attention: AttentionFn = scaled_dot_product,
+) -> Tensor:
+    """The layer's text attention plus all branches. text, query: [chunks*pictures, L, C] -> [chunks*pictures, L, C].
+
+    Contributions are summed first and added once, and a chunk that no run covers keeps its bits.
+    """
+    if not branches or not runs:
+        return text
+    pictures = query.shape[0] // chunks
+    if len(runs) == 1 and runs[0].stop - runs[0].start == chunks:
+        delta, strength = _contribution(query, branches, runs[0], pictures, heads, attention)
+        return torch.add(text, delta, alpha=strength)
+    out = text.clone()
+    for run in runs:
+        part = slice(run.start * pictures, run.stop * pictures)
+        delta, strength = _contribution(query[part], branches, run, pictures, heads, attention)
+        out[part].add_(delta, alpha=strength)
+    return out
+
+
+def _contribution(
+    query: Tensor, branches: Sequence[Branch], run: Run, pictures: int, heads: int, attention: AttentionFn
+) -> tuple[Tensor, float]:
+    """Sum of the branches for the chunks of one run, and a factor still to be applied: [run*pictures, L, C], float."""
+    rows = slice(run.row, run.row + run.rows)
+    total: Tensor | None = None
+    for branch in branches:
+        delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, attention)
+        if branch.region is not None:
+            delta = _weigh(delta, branch.region[run.start : run.stop], pictures)
+        if len(branches) == 1:
+            return delta, branch.strength
+        total = delta * branch.strength if total is None else torch.add(total, delta, alpha=branch.strength)
+    assert total is not None
+    return total, 1.0
+
+
+def _weigh(delta: Tensor, region: Tensor, pictures: int) -> Tensor:
+    """delta: [chunks*pictures, L, C], region: [chunks, 1 or pictures, L, 1] -> [chunks*pictures, L, C]."""
+    grouped = delta.unflatten(0, (-1, pictures))  # [chunks, pictures, L, C]
+    return (grouped * region).flatten(0, 1)

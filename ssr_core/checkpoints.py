@@ -1,0 +1,214 @@
+"""Every published weight format of the SSR-Encoder in, one safetensors format out.
+
+In: the official pair of pickles (aligner, layers), its safetensors conversions with the same keys, the AnimateDiff renumbering,
+a data-parallel "module." prefix, the authors' older names, and our single file. Keys and shapes are checked against the
+layout; what is missing or extra is listed. Pickles are read with weights_only and no other way.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .encoder import EncoderConfig, SSREncoder, fingerprint
+
+FORMAT = "ssr_encoder"
+FORMAT_VERSION = "1"
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+State = dict[str, Tensor]
+
+
+class Weights(NamedTuple):
+    """An encoder's weights under our own names, its shapes and the identity that subjects carry."""
+
+    config: EncoderConfig
+    state: State
+    fingerprint: str
+
+
+def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
+    """Read an encoder from our single file, or from the two files of a pair in either order.
+
+    config: shapes that files without metadata are checked against; None for the released SD1.5 encoder.
+    Raises FileNotFoundError, or ValueError that says what was found and what was expected.
+    """
+    raw: State = {}
+    metadata: dict[str, str] = {}
+    for path in paths:
+        tensors, described = _read_tensors(Path(path))
+        twice = sorted(raw.keys() & tensors.keys())
+        if twice:
+            raise ValueError(f"{path} repeats {_listed(twice)} of the other file. Give the aligner file and the layers file.")
+        raw.update(tensors)
+        metadata.update(described)
+    named = " and ".join(str(path) for path in paths)
+
+    if metadata.get("format") == FORMAT:
+        if metadata.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"{named} has encoder format version {metadata.get('format_version')}; this version of the pack reads "
+                f"{FORMAT_VERSION}. Update the pack."
+            )
+        config, state = _config_of(metadata, named), raw
+    else:
+        config = config or EncoderConfig()
+        state = rename(raw, named)
+        _check_both_parts(state, named)
+    _check(state, config, named)
+    own = fingerprint(state)
+    # A half-precision copy rounds the weights but is the same encoder: it keeps the identity of what it was converted from.
+    return Weights(config, state, metadata.get("fingerprint", own) if _is_half(state) else own)
+
+
+def load(
+    paths: Sequence[Path],
+    config: EncoderConfig | None = None,
+    operations: ModuleType | type = nn,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> SSREncoder:
+    """Read weights and build the module. dtype None keeps the file's own."""
+    weights = read(paths, config)
+    dtype = dtype or next(iter(weights.state.values())).dtype
+    encoder = SSREncoder(weights.config, operations, device=device, dtype=dtype)
+    encoder.load_state_dict(weights.state)
+    encoder.fingerprint = weights.fingerprint
+    return encoder.requires_grad_(False).train(False)
+
+
+def write(weights: Weights, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write our single file."""
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "config": json.dumps(weights.config.to_dict()),
+        "fingerprint": weights.fingerprint,
+    }
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in weights.state.items()}, path, metadata=metadata)
+
+
+def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
+    """Official names -> our names, for a whole encoder or a part of one. Raises ValueError for names that are neither's."""
+    aligner: State = {}
+    layers: dict[int, State] = {}
+    foreign: list[str] = []
+    for key, tensor in raw.items():
+        bare = key.removeprefix("module.")
+        if (found := _LAYER.fullmatch(bare)) is not None:
+            # The oldest files call the keys' matrix to_k_SC and the other one anything else.
+            part = "to_k" if found["name"].startswith("to_k") else "to_v"
+            layers.setdefault(int(found["index"]), {})[part] = tensor
+        elif (found := _ALIGNER.fullmatch(bare)) is not None:
+            aligner[f"aligner.{found['name']}.weight"] = tensor
+        elif (found := _SCALE.fullmatch(bare)) is not None:
+            aligner[f"aligner.{found['name']}.{found['scale']}.weight"] = tensor
+        elif bare in ("norm.weight", "norm.bias"):
+            aligner[f"aligner.{bare}"] = tensor
+        else:
+            foreign.append(key)
+    if foreign:
+        raise ValueError(
+            f"{named}: not an SSR-Encoder checkpoint; unknown keys {_listed(foreign)}. Expected an aligner (aligner.to_q.weight, "
+            "...) and layers (1.to_k_SSR.weight, ...)."
+        )
+    state = aligner
+    for index, number in _layer_numbers(layers, named).items():
+        for part, tensor in layers[number].items():
+            state[f"layers.{index}.{part}.weight"] = tensor
+    return state
+
+
+_LAYER = re.compile(r"(?P<index>\d+)\.(?P<name>to_[a-z]+_(SSR|SC))\.weight")
+_ALIGNER = re.compile(r"(aligner|\w*attn\w*)\.(?P<name>to_q|to_k)\.weight")
+_SCALE = re.compile(r"(aligner|\w*attn\w*)\.processor\.(?P<name>to_out|to_v)\.(?P<scale>\d+)\.weight")
+
+
+def _layer_numbers(layers: Mapping[int, State], named: str) -> dict[int, int]:
+    """Layer index -> number in the file: odd numbers as in the image UNet, or 0, 1, 2, ... as renumbered for AnimateDiff."""
+    numbers = sorted(layers)
+    if numbers == list(range(1, 2 * len(numbers), 2)) or numbers == list(range(len(numbers))):
+        return dict(enumerate(numbers))
+    raise ValueError(
+        f"{named}: layer numbers {numbers} are neither 1, 3, 5, ... (official) nor 0, 1, 2, ... (AnimateDiff). "
+        "A part of the file is missing; copy it again."
+    )
+
+
+def _check_both_parts(state: Mapping[str, Tensor], named: str) -> None:
+    found = {name.split(".")[0] for name in state}
+    if found == {"aligner", "layers"}:
+        return
+    absent = "layers" if "aligner" in found else "aligner"
+    partner = {
+        "aligner": "pytorch_model.bin or ssr_aligner.safetensors",
+        "layers": "pytorch_model_1.bin or ssr_layers.safetensors",
+    }
+    raise ValueError(
+        f"{named} holds only the {' and '.join(found) or 'empty dictionary'} of an SSR-Encoder, not the {absent}. "
+        f"Give its partner too (usually {partner[absent]})."
+    )
+
+
+def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> None:
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in SSREncoder(config).state_dict().items()}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise ValueError(
+            f"{named} does not fit an encoder of {len(config.layout.layers)} layers and {len(config.vision_layers)} scales"
+            + (f"; missing {_listed(missing)}" if missing else "")
+            + (f"; not expected {_listed(extra)}" if extra else "")
+            + ". The file is truncated or made for another model."
+        )
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(
+                f"{named}: {name} has shape {tuple(state[name].shape)}, expected {shape}. "
+                "The file was made for another UNet, text encoder or vision model."
+            )
+        if not state[name].is_floating_point():
+            raise ValueError(f"{named}: {name} has type {state[name].dtype}; expected fp32, fp16 or bf16.")
+
+
+def _config_of(metadata: Mapping[str, str], named: str) -> EncoderConfig:
+    try:
+        return EncoderConfig.from_dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
+
+
+def _read_tensors(path: Path) -> tuple[State, dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check the name, or run install.py --download.")
+    try:
+        if path.suffix in (".safetensors", ".sft"):
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read ({reason}). It is truncated, damaged or not a checkpoint; download it again."
+        ) from error
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of tensors.")
+    return dict(content), {}
+
+
+def _is_half(state: Mapping[str, Tensor]) -> bool:
+    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values())
+
+
+def _listed(names: Sequence[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

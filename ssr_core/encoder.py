@@ -1,0 +1,103 @@
+"""The SSR-Encoder: the aligner and, for every cross-attention of a UNet, a key and a value projection.
+
+Knows shapes and the identity of its weights; file formats are in checkpoints.py, what a layer does with K and V in
+attention.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .aligner import Aligned, Aligner
+from .layout import SD15, UNetLayout
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shapes of an encoder. vision_layers: which layers of the vision model are the scales (1 = first layer's output)."""
+
+    layout: UNetLayout = SD15
+    text_width: int = 768
+    vision_width: int = 1024
+    inner_width: int = 512
+    heads: int = 8
+    vision_layers: tuple[int, ...] = (4, 8, 12, 16, 20, 24)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
+        numbers = {name: int(fields[name]) for name in ("text_width", "vision_width", "inner_width", "heads")}
+        return cls(
+            layout=UNetLayout.from_dict(fields["layout"]), vision_layers=tuple(fields["vision_layers"]), **numbers
+        )
+
+
+class SubjectProjection(nn.Module):
+    """Keys and values of subject tokens for one cross-attention layer: [B, N, D] -> two [B, N, C]. No bias."""
+
+    def __init__(self, text_width: int, width: int, operations: ModuleType | type = nn, **factory: Any) -> None:
+        super().__init__()
+        self.to_k = operations.Linear(text_width, width, bias=False, **factory)
+        self.to_v = operations.Linear(text_width, width, bias=False, **factory)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return self.to_k(tokens), self.to_v(tokens)
+
+
+class SSREncoder(nn.Module):
+    """Aligner plus subject projections, in the checkpoint's layer order.
+
+    fingerprint: identity of the weights; subjects carry it, so that tokens never meet projections of another encoder.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        operations: ModuleType | type = nn,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.fingerprint = ""
+        self.aligner = Aligner(
+            config.text_width,
+            config.vision_width,
+            config.inner_width,
+            config.heads,
+            len(config.vision_layers),
+            operations,
+            device=device,
+            dtype=dtype,
+        )
+        self.layers = nn.ModuleList(
+            SubjectProjection(config.text_width, layer.width, operations, device=device, dtype=dtype)
+            for layer in config.layout.layers
+        )
+
+    def forward(self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float = 1.0) -> Aligned:
+        """See Aligner.forward."""
+        return self.aligner(query, features, mask, mask_weight)
+
+    def project(self, tokens: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of all layers, in checkpoint order. tokens: [B, N, D] -> per layer ([B, N, C], [B, N, C])."""
+        return tuple(layer(tokens) for layer in self.layers)
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Identity of weights by content: names, shapes and float32 values. The same for a pickle and its conversion."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy())  # type: ignore[arg-type]  # a contiguous array is a buffer
+    return digest.hexdigest()

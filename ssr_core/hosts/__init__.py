@@ -1,0 +1,1 @@
+"""Where the method meets a program: ComfyUI or diffusers."""

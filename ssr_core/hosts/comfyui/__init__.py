@@ -1,0 +1,8 @@
+"""ComfyUI as host. Only the files of this package import comfy and folder_paths.
+
+folders.py   where weights are looked for
+encoders.py  SSR-Encoder, CLIP and CLIP_VISION under the host's memory management
+layout.py    the cross-attention layers of a MODEL
+conditions.py which chunk of a batch is positive, and which crop of the picture it works on
+apply.py     the contract with the graph: what hangs on a MODEL, and what happens while it samples
+"""

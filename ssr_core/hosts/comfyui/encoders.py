@@ -1,0 +1,144 @@
+"""The SSR-Encoder, CLIP and CLIP_VISION as the host runs them: loaded and released by its memory management."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import torch
+from torch import Tensor
+
+from ... import checkpoints
+from ...aligner import Aligned
+from ...encode import Encoder, Query, VisionModel
+from ...encoder import EncoderConfig, SSREncoder
+from ...subject import BranchInput, words_of
+
+log = logging.getLogger("ssr_encoder")
+
+
+@dataclass(frozen=True, eq=False)
+class HostEncoder:
+    """SSR_ENCODER on the wire: the module under a ModelPatcher. The host finds .patcher when it accounts for memory."""
+
+    module: SSREncoder
+    patcher: Any
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self.module.config
+
+    @property
+    def fingerprint(self) -> str:
+        return self.module.fingerprint
+
+    def for_encoding(self) -> Encoder:
+        return Encoder(self.config, self.fingerprint, self.align)
+
+    def align(self, query: Tensor, features: Tensor, mask: Tensor | None, mask_weight: float) -> Aligned:
+        comfy.model_management.load_models_gpu([self.patcher])
+        device = self.patcher.load_device
+        mask = None if mask is None else mask.to(device)
+        return self.module(query.float().to(device), features.float().to(device), mask, mask_weight)
+
+    def keys_values(self, branch: BranchInput, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
+        """K and V of every layer, each [2, N, C] of dtype on the host's intermediate device. Computed in float32."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        device, keep = self.patcher.load_device, comfy.model_management.intermediate_device()
+        tokens, key_scale, value_scale = (tensor.float().to(device) for tensor in branch)
+        kept = []
+        for layer in self.module.layers:
+            key, value = layer(tokens)
+            kept.append(((key * key_scale).to(keep, dtype), (value * value_scale).to(keep, dtype)))
+        return tuple(kept)
+
+
+def load_encoder(paths: Sequence[str]) -> HostEncoder:
+    """Read checkpoint files into a module that the host manages."""
+    weights = checkpoints.read([Path(path) for path in paths])
+    offload = comfy.model_management.text_encoder_offload_device()
+    dtype = next(iter(weights.state.values())).dtype
+    module = SSREncoder(weights.config, operations=comfy.ops.manual_cast, device=offload, dtype=dtype)
+    module.requires_grad_(False).train(False)
+    # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
+    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    patcher = patcher_class(
+        module, load_device=comfy.model_management.get_torch_device(), offload_device=offload
+    )
+    dynamic = getattr(patcher, "is_dynamic", lambda: False)()
+    module.load_state_dict(weights.state, assign=dynamic)
+    module.fingerprint = weights.fingerprint
+    return HostEncoder(module, patcher)
+
+
+def encode_query(clip: Any, text: str, width: int) -> Query:
+    """The text encoder's LAST layer, whatever CLIPSetLastLayer did upstream, with every prompt weight at 1.
+
+    Beyond 75 tokens the text is cut, as the official code does, with a warning.
+    """
+    if clip is None:
+        raise ValueError("CLIP is missing: this checkpoint has no text encoder. Load an SD1.5 checkpoint or its CLIP.")
+    encoder = clip.clone()
+    encoder.clip_layer(None)
+    tokens = encoder.tokenize(text)
+    if set(tokens) != {"l"}:
+        raise ValueError(
+            f"This CLIP has the text encoders {', '.join(sorted(tokens))}; the SSR-Encoder needs SD1.5's own CLIP-L alone. "
+            "Connect the CLIP of an SD1.5 checkpoint (the MODEL it is applied to must be SD1.5 too)."
+        )
+    if len(tokens["l"]) > 1:
+        log.warning('SSR-Encoder: the query "%s..." is longer than 75 tokens; the rest is ignored.', text[:40])
+    first = [(entry[0], 1.0) for entry in tokens["l"][0]]
+    embeds = encoder.encode_from_tokens({"l": [first]}).float().cpu()  # [1, T, D]
+    if embeds.shape[-1] != width:
+        raise ValueError(
+            f"This CLIP encodes text with width {embeds.shape[-1]}; the SSR-Encoder needs {width}. Connect SD1.5's CLIP."
+        )
+    inner = encoder.tokenizer.clip_l
+    ids = [token for token, _ in first]
+    # Textual inversions sit among the ids as tensors, which must not be compared.
+    stop = next((i for i, token in enumerate(ids) if isinstance(token, int) and token == inner.end_token), len(ids))
+    pieces = [inner.inv_vocab[token] if isinstance(token, int) else "embedding</w>" for token in ids[:stop]]
+    return Query(text, embeds, words_of(pieces))
+
+
+_VISION_MODELS: weakref.WeakKeyDictionary[Any, VisionModel] = weakref.WeakKeyDictionary()
+
+
+def vision_model(clip_vision: Any) -> VisionModel:
+    """The host's CLIP_VISION with its memory of pictures, which lives exactly as long as the host's object."""
+    if clip_vision not in _VISION_MODELS:
+        tower = getattr(clip_vision.model, "vision_model", None)
+        embeddings = getattr(tower, "embeddings", None)
+        if not hasattr(embeddings, "position_embedding") or not hasattr(embeddings, "class_embedding"):
+            raise ValueError(
+                f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
+                'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
+            )
+        tokens, width = embeddings.position_embedding.weight.shape
+        _VISION_MODELS[clip_vision] = VisionModel(
+            _HiddenStates(clip_vision), size=int(clip_vision.image_size), width=int(width), tokens=int(tokens)
+        )
+    return _VISION_MODELS[clip_vision]
+
+
+class _HiddenStates:
+    """Runs the host's vision model. Holds it weakly: the registry above must not keep a model alive."""
+
+    def __init__(self, clip_vision: Any) -> None:
+        self._clip_vision = weakref.ref(clip_vision)
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        clip_vision = self._clip_vision()
+        assert clip_vision is not None
+        comfy.model_management.load_models_gpu([clip_vision.patcher])
+        pixels = pixels.to(clip_vision.load_device).float()
+        states = clip_vision.model(pixel_values=pixels, intermediate_output="all")[1]  # [B, layers, P, C]
+        return states.unbind(dim=1)

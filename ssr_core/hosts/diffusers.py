@@ -1,0 +1,192 @@
+"""diffusers and transformers as host: the same encoder and the same attention in plain Python.
+
+For training, evaluation and scripts. Attaching replaces the processors of the UNet's spatial cross-attentions for as long as a
+with-block lasts; leaving it puts back exactly the ones that stood there.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attention import NULL, SUBJECT, Branch, add_branches, plan_runs, scaled_dot_product
+from ..encode import Encoder, Query, VisionModel
+from ..encoder import SSREncoder
+from ..layout import CrossAttention, UNetLayout
+from ..subject import Combine, Scaling, SubjectSet, branch_inputs, check_encoder, words_of
+
+KeysValues = Sequence[tuple[Tensor, Tensor]]
+
+_SPATIAL = re.compile(r"(down_blocks|up_blocks|mid_block)\.(\d+\.)?attentions\.\d+\.transformer_blocks\.\d+\.attn2")
+
+
+def check_unet(unet: Any, layout: UNetLayout) -> None:
+    """Refuse a UNet whose spatial cross-attentions are not the layout's. Motion modules are none of them."""
+    found = [(name, module.to_q.out_features) for name, module in _cross_attentions(unet).items()]
+    difference = layout.mismatch(found)
+    if difference is not None:
+        raise ValueError(
+            f"This {type(unet).__name__} does not fit the encoder: {difference}. "
+            "The released SSR-Encoder works with Stable Diffusion 1.x UNets."
+        )
+
+
+def _cross_attentions(unet: Any) -> dict[str, Any]:
+    return {name: module for name, module in unet.named_modules() if _SPATIAL.fullmatch(name)}
+
+
+class SubjectProcessor:
+    """Attention processor of one cross-attention: text attention plus branches, before the output projection.
+
+    rows: which branch row each chunk of the batch attends to.
+    """
+
+    def __init__(self, layer: CrossAttention, branches: Sequence[Branch], rows: Sequence[int | None]) -> None:
+        self.layer = layer
+        self.branches = tuple(branches)
+        self.chunks = len(rows)
+        self.runs = plan_runs(rows)
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """hidden_states: [B, L, C], encoder_hidden_states: [B, T, D] -> [B, L, C]."""
+        if encoder_hidden_states is None or attention_mask is not None or hidden_states.ndim != 3:
+            raise ValueError(
+                f"{self.layer.diffusers_name}: expected [batch, tokens, width] with text and without an attention mask."
+            )
+        if hidden_states.shape[0] % self.chunks:
+            raise ValueError(
+                f"The UNet got a batch of {hidden_states.shape[0]}, which does not split into {self.chunks} conditions. "
+                "Pass guidance=False where the pipeline runs without classifier-free guidance."
+            )
+        query = attn.to_q(hidden_states)  # [B, L, C]
+        text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
+        out = add_branches(text, query, self.branches, self.runs, self.chunks, attn.heads)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+@contextmanager
+def branches_attached(
+    unet: Any,
+    layout: UNetLayout,
+    branches: Sequence[KeysValues],
+    rows: Sequence[int | None],
+    strength: float = 1.0,
+    layer_strengths: Sequence[float] | None = None,
+) -> Iterator[None]:
+    """Attach branches to a UNet for the length of a with-block.
+
+    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1.
+    """
+    check_unet(unet, layout)
+    modules = _cross_attentions(unet)
+    before = {name: module.processor for name, module in modules.items()}
+    try:
+        for layer in layout.layers:
+            weight = strength * (layer_strengths[layer.index] if layer_strengths is not None else 1.0)
+            if weight == 0.0:
+                continue
+            attended = [Branch(*layers[layer.index], strength=weight) for layers in branches]
+            modules[layer.diffusers_name].processor = SubjectProcessor(layer, attended, rows)
+        yield
+    finally:
+        for name, module in modules.items():
+            module.processor = before[name]
+
+
+@contextmanager
+def subjects_attached(
+    unet: Any,
+    encoder: SSREncoder,
+    subjects: SubjectSet,
+    strength: float = 0.65,
+    combine: Combine = "joint",
+    scaling: Scaling = "official",
+    layer_strengths: Sequence[float] | None = None,
+    guidance: bool = True,
+) -> Iterator[None]:
+    """Attach subjects to a UNet for the length of a with-block.
+
+    guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
+    conditional. strength 0.65 is the official text-query script's.
+    """
+    check_encoder(subjects, encoder.fingerprint)
+    parameter = next(unet.parameters())
+    branches = []
+    for branch in branch_inputs(subjects, combine, scaling):
+        home = next(encoder.parameters())
+        tokens, key_scale, value_scale = (tensor.to(home.device, home.dtype) for tensor in branch)
+        branches.append(
+            tuple(
+                (
+                    (key * key_scale).to(parameter.device, parameter.dtype),
+                    (value * value_scale).to(parameter.device, parameter.dtype),
+                )
+                for key, value in encoder.project(tokens)
+            )
+        )
+    rows = [NULL, SUBJECT] if guidance else [SUBJECT]
+    with branches_attached(unet, encoder.config.layout, branches, rows, strength, layer_strengths):
+        yield
+
+
+def for_encoding(encoder: SSREncoder) -> Encoder:
+    """An SSREncoder as encode.encode_subjects takes it."""
+
+    @torch.no_grad()
+    def align(query: Tensor, features: Tensor, mask: Tensor | None, weight: float) -> Any:
+        home = next(encoder.parameters())
+        mask = None if mask is None else mask.to(home.device)
+        return encoder(query.to(home.device, home.dtype), features.to(home.device, home.dtype), mask, weight)
+
+    return Encoder(encoder.config, encoder.fingerprint, align)
+
+
+_VISION_MODELS: weakref.WeakKeyDictionary[Any, VisionModel] = weakref.WeakKeyDictionary()
+
+
+def vision_model(model: Any) -> VisionModel:
+    """A transformers CLIPVisionModel (or ...WithProjection) with its memory of pictures."""
+    if model not in _VISION_MODELS:
+        reference = weakref.ref(model)
+
+        @torch.no_grad()
+        def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
+            tower = reference()
+            parameter = next(tower.parameters())
+            states = tower(pixel_values=pixels.to(parameter.device, parameter.dtype), output_hidden_states=True)
+            return states.hidden_states[1:]  # entry 0 is the embedding
+
+        config = model.config
+        patches = (config.image_size // config.patch_size) ** 2
+        _VISION_MODELS[model] = VisionModel(
+            hidden_states, size=config.image_size, width=config.hidden_size, tokens=patches + 1
+        )
+    return _VISION_MODELS[model]
+
+
+@torch.no_grad()
+def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
+    """The last hidden state after the final LayerNorm, padded and cut to the tokenizer's length (official code)."""
+    ids = tokenizer(  # [1, T]
+        text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
+    device = next(text_encoder.parameters()).device
+    embeds = text_encoder(ids.to(device)).last_hidden_state.float().cpu()  # [1, T, D]
+    pieces = tokenizer.convert_ids_to_tokens(ids[0])
+    stop = ids[0].tolist().index(tokenizer.eos_token_id)
+    return Query(text, embeds, words_of(pieces[:stop]))

@@ -1,0 +1,143 @@
+"""How strong a subject acts: over the steps, over the layers, and over the places of the output picture.
+
+Plain numbers and masks; the host says where in the sampling it is and which layers it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layout import CrossAttention, UNetLayout
+
+CURVES: dict[str, tuple[float, ...]] = {
+    "constant": (1.0,),
+    "fade in": (0.0, 1.0),
+    "fade out": (1.0, 0.0),
+    "ease in": (0.0, 0.104, 0.352, 0.648, 0.896, 1.0),
+    "ease out": (1.0, 0.896, 0.648, 0.352, 0.104, 0.0),
+    "rise and fall": (0.0, 1.0, 0.0),
+    "fall and rise": (1.0, 0.0, 1.0),
+}
+"""Strength over the active steps, as equally spaced values joined by lines. The eases sample 3 t^2 - 2 t^3."""
+
+LAYER_PRESETS: dict[str, tuple[float, float, float]] = {
+    "all": (1.0, 1.0, 1.0),
+    "encoder only": (1.0, 0.0, 0.0),
+    "middle only": (0.0, 1.0, 0.0),
+    "decoder only": (0.0, 0.0, 1.0),
+    "no encoder": (0.0, 1.0, 1.0),
+    "no decoder": (1.0, 1.0, 0.0),
+}
+"""Strength of the UNet's input, middle and output blocks."""
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """When a subject acts. start, end: share of the sampling in 0..1; curve: multipliers over that window."""
+
+    start: float = 0.0
+    end: float = 1.0
+    curve: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start <= 1.0 or not 0.0 <= self.end <= 1.0 or self.start > self.end:
+            raise ValueError(
+                f"start {self.start} and end {self.end} must lie in 0..1 with start not after end. Swap or correct them."
+            )
+        if not self.curve or not all(math.isfinite(value) for value in self.curve):
+            raise ValueError(f"The strength curve {self.curve} must be one or more finite numbers.")
+
+    @property
+    def always_full(self) -> bool:
+        """Whether the schedule is 1 everywhere, so that nobody needs to know the step."""
+        return self.start == 0.0 and self.end == 1.0 and all(value == 1.0 for value in self.curve)
+
+    def at(self, progress: float) -> float:
+        """Multiplier at a share of the sampling in 0..1; 0 outside the window."""
+        if not self.start <= progress <= self.end:
+            return 0.0
+        if len(self.curve) == 1 or self.end == self.start:
+            return self.curve[0]
+        place = (progress - self.start) / (self.end - self.start) * (len(self.curve) - 1)
+        left = min(int(place), len(self.curve) - 2)
+        return self.curve[left] + (self.curve[left + 1] - self.curve[left]) * (place - left)
+
+
+def parse_numbers(text: str, what: str) -> tuple[float, ...]:
+    """Numbers separated by commas, spaces or line breaks."""
+    try:
+        numbers = tuple(float(word) for word in text.replace(",", " ").replace(";", " ").split())
+    except ValueError:
+        raise ValueError(f'{what} is "{text}"; expected numbers separated by commas, such as "1, 0.5, 0".') from None
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f'{what} is "{text}"; every number must be finite.')
+    return numbers
+
+
+def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[float] = ()) -> tuple[float, ...]:
+    """A multiplier per layer in checkpoint order, from a preset or from numbers in execution order (input, middle, output).
+
+    One number serves all layers, three the input, middle and output blocks, and as many as there are layers each its own.
+    """
+    if not numbers:
+        if preset not in LAYER_PRESETS:
+            raise ValueError(f'There is no layer preset "{preset}". Choose one of: {", ".join(LAYER_PRESETS)}.')
+        numbers = LAYER_PRESETS[preset]
+    order = layout.execution_order
+    stages = ("input", "middle", "output")
+    strengths: dict[CrossAttention, float]
+    if len(numbers) == 1:
+        strengths = dict.fromkeys(order, numbers[0])
+    elif len(numbers) == len(stages):
+        strengths = {layer: numbers[stages.index(layer.block[0])] for layer in order}
+    elif len(numbers) == len(order):
+        strengths = dict(zip(order, numbers, strict=True))
+    else:
+        raise ValueError(
+            f"{len(numbers)} layer strengths given; expected 1, 3 (input, middle, output) or {len(order)} "
+            "(one per cross-attention layer, in the order the UNet runs them)."
+        )
+    return tuple(strengths[layer] for layer in layout.layers)
+
+
+Area = tuple[int, int, int, int]
+"""(height, width, top, left) of a crop, in latent cells."""
+
+
+def region_weights(region: Tensor, canvas: tuple[int, int], area: Area | None, grid: tuple[int, int]) -> Tensor:
+    """Weight per position of one layer: region [F, H, W] in 0..1 over the whole picture -> [F, h*w, 1].
+
+    canvas: latent height and width of the whole picture; area: the part of it this pass works on, None for all;
+    grid: height and width of the layer's tokens. Soft edges stay soft.
+    """
+    weights = region[:, None].float()  # [F, 1, H, W]
+    if area is not None:
+        weights = _resize(weights, canvas)
+        height, width, top, left = area
+        weights = weights[..., top : top + height, left : left + width]
+    weights = _resize(weights, grid)
+    return weights.clamp(0, 1).flatten(1)[..., None]
+
+
+def frames_for(region: Tensor, pictures: int, indices: Sequence[int] | None) -> Tensor:
+    """The frames of a region that a pass needs: [F, ...] -> [1 or pictures, ...].
+
+    indices: which pictures of the whole batch the pass works on (a context window), None for the first ones. A region with
+    fewer frames than the batch holds its last one.
+    """
+    if region.shape[0] == 1:
+        return region
+    wanted = torch.tensor(list(indices) if indices is not None else range(pictures), device=region.device)
+    return region[wanted.clamp(max=region.shape[0] - 1)]
+
+
+def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(weights.shape[-2:]) == tuple(size):
+        return weights
+    return F.interpolate(weights, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -1,0 +1,212 @@
+"""Subjects: what an encoder took from a picture under a query, as users pass it along, combine, save and share it.
+
+Frozen data, no behaviour that touches a model. Rows of what an unconditional and a conditional pass attend to are laid out
+here (branch_inputs), because that is where several subjects become one or several branches.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .vision import FITS, Fit
+
+FORMAT = "ssr_subject"
+FORMAT_VERSION = "1"
+
+Combine = Literal["joint", "separate"]
+COMBINES: tuple[Combine, ...] = get_args(Combine)
+"""joint: one softmax over all subjects' tokens (the paper's); separate: one branch each, summed."""
+
+Scaling = Literal["official", "value only"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+"""What a subject's own strength multiplies. official: its tokens on the conditional side, so keys and values; value only: its
+values on both sides, so the strength is linear and leaves the softmax alone."""
+
+
+class Word(NamedTuple):
+    """A word of the query and the token positions [first, stop) it occupies."""
+
+    text: str
+    first: int
+    stop: int
+
+
+def words_of(pieces: Sequence[str]) -> tuple[Word, ...]:
+    """The words in a tokenised text. pieces: CLIP's byte pairs, the start token first; </w> marks a word's last piece."""
+    words: list[Word] = []
+    text, first = "", 1
+    for position, piece in enumerate(pieces[1:], start=1):
+        text += piece.removesuffix("</w>")
+        if piece.endswith("</w>"):
+            if any(character.isalnum() for character in text):
+                words.append(Word(text, first, position + 1))
+            text, first = "", position + 1
+    return tuple(words)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One subject. N = scales * text tokens.
+
+    tokens, null_tokens: [N, D]; what the conditional and the unconditional side attend to
+    attention: [T, P]; the aligner's map, averaged over heads, CLS first
+    picture: uint8 [size, size, 3]; what the vision model saw, and fit, source_size (height, width) say of what
+    words: the query's words and their token positions
+    encoder: fingerprint of the encoder that made it
+    strength: the subject's own weight among several
+    """
+
+    tokens: Tensor
+    null_tokens: Tensor
+    attention: Tensor
+    picture: Tensor
+    query: str
+    words: tuple[Word, ...]
+    encoder: str
+    source_size: tuple[int, int]
+    fit: Fit = "center crop"
+    strength: float = 1.0
+
+    def scaled(self, factor: float) -> Subject:
+        return replace(self, strength=self.strength * factor)
+
+    def heat(self, word: str = "") -> Tensor:
+        """Where the query looks: [grid, grid], the mean map over its words, or over one of them, divided by its maximum."""
+        rows = [row for entry in self._chosen(word) for row in range(entry.first, entry.stop)]
+        patches = self.attention[rows or slice(None), 1:].float().mean(dim=0)  # [P-1]
+        grid = math.isqrt(patches.numel())
+        return (patches / patches.max().clamp_min(1e-12)).view(grid, grid)
+
+    def _chosen(self, word: str) -> tuple[Word, ...]:
+        word = word.strip().lower()
+        chosen = tuple(entry for entry in self.words if not word or entry.text.lower() == word)
+        if word and not chosen:
+            words = ", ".join(entry.text for entry in self.words) or "none"
+            raise ValueError(f'The query "{self.query}" has no word "{word}"; its words are: {words}.')
+        return chosen
+
+
+SubjectSet = tuple[Subject, ...]
+
+
+class BranchInput(NamedTuple):
+    """What one branch's K and V are projected from. Row 0 serves the unconditional side, row 1 the conditional one.
+
+    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1].
+    """
+
+    tokens: Tensor
+    key_scale: Tensor
+    value_scale: Tensor
+
+
+def active(subjects: SubjectSet) -> SubjectSet:
+    """The subjects that act: a strength of zero removes a subject altogether."""
+    return tuple(subject for subject in subjects if subject.strength != 0.0)
+
+
+def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> tuple[BranchInput, ...]:
+    """The branches that a set of subjects makes: one for "joint", one per subject for "separate".
+
+    The official code scales embeddings with per-subject strengths but applies the first one to all of them; here each acts on
+    its own subject's tokens.
+    """
+    rows = [torch.stack([subject.null_tokens, subject.tokens]) for subject in active(subjects)]  # [2, N, D] each
+    scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
+    if not rows:
+        return ()
+    if combine == "separate":
+        return tuple(BranchInput(row, key, value) for row, (key, value) in zip(rows, scales, strict=True))
+    keys, values = zip(*scales, strict=True)
+    return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
+
+
+def _scale_rows(subject: Subject, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    ones = torch.ones(2, subject.tokens.shape[0], 1)
+    if scaling == "official":
+        scale = torch.cat([ones[:1], ones[:1] * subject.strength])
+        return scale, scale
+    return ones, ones * subject.strength
+
+
+def check_encoder(subjects: SubjectSet, encoder: str) -> None:
+    """Refuse subjects that another encoder made: their tokens mean nothing to this one's projections."""
+    for subject in subjects:
+        if subject.encoder != encoder:
+            raise ValueError(
+                f'The subject "{subject.query}" was made by another encoder ({subject.encoder[:12] or "unknown"}) than the one '
+                f"connected here ({encoder[:12]}). Encode it again with this encoder, or connect the encoder that made it."
+            )
+
+
+_TENSORS = ("tokens", "null_tokens", "attention", "picture")
+
+
+def save(subjects: SubjectSet, path: Path) -> None:
+    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata."""
+    if not subjects:
+        raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
+    tensors = {
+        f"{index}.{name}": getattr(subject, name).cpu().contiguous().clone()
+        for index, subject in enumerate(subjects)
+        for name in _TENSORS
+    }
+    described = [
+        {
+            "query": subject.query,
+            "words": [list(word) for word in subject.words],
+            "encoder": subject.encoder,
+            "source_size": list(subject.source_size),
+            "fit": subject.fit,
+            "strength": subject.strength,
+        }
+        for subject in subjects
+    ]
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "subjects": json.dumps(described)}
+    save_file(tensors, path, metadata=metadata)
+
+
+def load(path: Path) -> SubjectSet:
+    """Read what save wrote. Raises ValueError that names the file for anything else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(
+                    f"{path} is not a subject file (format {metadata.get('format', 'none')!r}). "
+                    "Choose a file written by Save Subject."
+                )
+            if metadata.get("format_version") != FORMAT_VERSION:
+                raise ValueError(
+                    f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack "
+                    f"reads version {FORMAT_VERSION}. Update the pack or encode the subject again."
+                )
+            described = json.loads(metadata["subjects"])
+            return tuple(_read(file, index, fields) for index, fields in enumerate(described))
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or incomplete ({error}). Copy it again or encode the subject again.") from error
+
+
+def _read(file: safe_open, index: int, fields: dict) -> Subject:
+    tensors = {name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}
+    if fields["fit"] not in FITS:
+        raise KeyError(f"fit {fields['fit']!r}")
+    return Subject(
+        **tensors,
+        query=str(fields["query"]),
+        words=tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"]),
+        encoder=str(fields["encoder"]),
+        source_size=(int(fields["source_size"][0]), int(fields["source_size"][1])),
+        fit=fields["fit"],
+        strength=float(fields["strength"]),
+    )
