@@ -56,12 +56,8 @@ class Aligner(nn.Module):
         factory = {"device": device, "dtype": dtype}
         self.to_q = operations.Linear(text_width, inner_width, bias=False, **factory)
         self.to_k = operations.Linear(vision_width, inner_width, bias=False, **factory)
-        self.to_v = nn.ModuleList(
-            operations.Linear(vision_width, inner_width, bias=False, **factory) for _ in range(scales)
-        )
-        self.to_out = nn.ModuleList(
-            operations.Linear(inner_width, text_width, bias=False, **factory) for _ in range(scales)
-        )
+        self.to_v = nn.ModuleList(operations.Linear(vision_width, inner_width, bias=False, **factory) for _ in range(scales))
+        self.to_out = nn.ModuleList(operations.Linear(inner_width, text_width, bias=False, **factory) for _ in range(scales))
         self.norm = operations.LayerNorm(text_width, eps=1e-5, **factory)
 
     def forward(self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float = 1.0) -> Aligned:

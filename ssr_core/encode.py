@@ -118,9 +118,7 @@ def encode_subjects(
     return tuple(subjects)
 
 
-def _patch_masks(
-    masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit
-) -> Tensor | None:
+def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit) -> Tensor | None:
     """[1 or pictures, H, W] -> [pictures, P-1], every mask stretched over its whole picture first."""
     if masks is None:
         return None

@@ -36,9 +36,7 @@ class EncoderConfig:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
         numbers = {name: int(fields[name]) for name in ("text_width", "vision_width", "inner_width", "heads")}
-        return cls(
-            layout=UNetLayout.from_dict(fields["layout"]), vision_layers=tuple(fields["vision_layers"]), **numbers
-        )
+        return cls(layout=UNetLayout.from_dict(fields["layout"]), vision_layers=tuple(fields["vision_layers"]), **numbers)
 
 
 class SubjectProjection(nn.Module):

@@ -71,9 +71,7 @@ class UNetLayout:
         for depth in range(self.mid_depth):
             name = f"mid_block.attentions.0.transformer_blocks.{depth}.attn2"
             places.append((name, ("middle", 0, depth), self.channels[-1]))
-        return tuple(
-            CrossAttention(index, name, block, width, self.heads) for index, (name, block, width) in enumerate(places)
-        )
+        return tuple(CrossAttention(index, name, block, width, self.heads) for index, (name, block, width) in enumerate(places))
 
     @cached_property
     def execution_order(self) -> tuple[CrossAttention, ...]:

@@ -139,6 +139,15 @@ def _scale_rows(subject: Subject, scaling: Scaling) -> tuple[Tensor, Tensor]:
     return ones, ones * subject.strength
 
 
+def pick(subjects: SubjectSet, index: int) -> tuple[int, Subject]:
+    """Position and subject number index, counted from 1 as users do."""
+    if not 1 <= index <= len(subjects):
+        raise ValueError(
+            f"There is no subject {index}; this set holds {len(subjects)}. Choose an index from 1 to {len(subjects)}."
+        )
+    return index - 1, subjects[index - 1]
+
+
 def check_encoder(subjects: SubjectSet, encoder: str) -> None:
     """Refuse subjects that another encoder made: their tokens mean nothing to this one's projections."""
     for subject in subjects:

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from support import golden
+
 from ssr_core import attention, checkpoints, vision
 from ssr_core.aligner import Aligner, mask_bias
 from ssr_core.attention import Branch, add_branches, plan_runs
 from ssr_core.encoder import SubjectProjection
 from ssr_core.layout import SD15
 from ssr_core.subject import Subject, branch_inputs
-from support import golden
 
 TOLERANCE = 1e-4
 
@@ -98,9 +99,7 @@ def test_d_decoupled_attention(width, tokens, subject_tokens, strength):
         ]
     )
     projection = SubjectProjection(768, width)
-    projection.load_state_dict(
-        {"to_k.weight": w["processor.to_k_SSR.weight"], "to_v.weight": w["processor.to_v_SSR.weight"]}
-    )
+    projection.load_state_dict({"to_k.weight": w["processor.to_k_SSR.weight"], "to_v.weight": w["processor.to_v_SSR.weight"]})
     query = hidden @ w["to_q.weight"].T
     out = attention.scaled_dot_product(query, text @ w["to_k.weight"].T, text @ w["to_v.weight"].T, 8)
     branches = [Branch(*projection(subject), strength=strength)] if strength else []

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from support import golden
+
 from ssr_core import checkpoints, vision
 from ssr_core.encode import Query, encode_subjects
 from ssr_core.encoder import EncoderConfig, SSREncoder
 from ssr_core.layout import UNetLayout
-from support import golden
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")

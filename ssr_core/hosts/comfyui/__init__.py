@@ -4,5 +4,6 @@ folders.py   where weights are looked for
 encoders.py  SSR-Encoder, CLIP and CLIP_VISION under the host's memory management
 layout.py    the cross-attention layers of a MODEL
 conditions.py which chunk of a batch is positive, and which crop of the picture it works on
-apply.py     the contract with the graph: what hangs on a MODEL, and what happens while it samples
+apply.py     what Apply hangs on a MODEL
+sampling.py  what happens while that MODEL samples
 """

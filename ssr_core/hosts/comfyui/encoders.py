@@ -69,9 +69,7 @@ def load_encoder(paths: Sequence[str]) -> HostEncoder:
     module.requires_grad_(False).train(False)
     # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
     patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    patcher = patcher_class(
-        module, load_device=comfy.model_management.get_torch_device(), offload_device=offload
-    )
+    patcher = patcher_class(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
     dynamic = getattr(patcher, "is_dynamic", lambda: False)()
     module.load_state_dict(weights.state, assign=dynamic)
     module.fingerprint = weights.fingerprint

@@ -1,28 +1,31 @@
-"""Model folders: models/ssr_encoder, whatever extra_model_paths.yaml adds to it, and models/ssr of the older port."""
+"""Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for
+encoders; output/, input/ and models/ssr_subjects for subjects."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import folder_paths
 
 FOLDER = "ssr_encoder"
 OLDER_PORT_FOLDER = "ssr"
+SUBJECTS = "ssr_subjects"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
 
 def register() -> None:
     """Tell the host about the folders. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
-    known: list[str] = []
-    extensions = set(EXTENSIONS)
-    if FOLDER in folder_paths.folder_names_and_paths:
-        paths, filters = folder_paths.folder_names_and_paths[FOLDER]
-        known, extensions = list(paths), extensions | set(filters)
-    for name in (FOLDER, OLDER_PORT_FOLDER):
-        default = os.path.join(folder_paths.models_dir, name)
-        if default not in known:
-            known.append(default)
-    folder_paths.folder_names_and_paths[FOLDER] = (known, extensions)
+    models = folder_paths.models_dir
+    _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
+    places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
+    _add(SUBJECTS, [os.path.join(place, SUBJECTS) for place in places], {".safetensors"})
+
+
+def _add(name: str, defaults: list[str], extensions: set[str]) -> None:
+    known, filters = folder_paths.folder_names_and_paths.get(name, ([], set()))
+    paths = [*known, *(path for path in defaults if path not in known)]
+    folder_paths.folder_names_and_paths[name] = (paths, extensions | set(filters))
 
 
 def files() -> list[str]:
@@ -39,3 +42,35 @@ def path_of(name: str) -> str:
             "the files there by hand and press R to refresh (weights_manifest.json lists them)."
         )
     return path
+
+
+def subject_files() -> list[str]:
+    return folder_paths.get_filename_list(SUBJECTS)
+
+
+def subject_path(name: str) -> Path:
+    path = folder_paths.get_full_path(SUBJECTS, name)
+    if path is None:
+        places = ", ".join(folder_paths.get_folder_paths(SUBJECTS))
+        raise FileNotFoundError(
+            f'There is no subject file "{name}" in {places}. Save one with Save Subject, then press R to refresh.'
+        )
+    return Path(path)
+
+
+def new_subject_file(prefix: str) -> tuple[Path, str]:
+    """A free file name in output/ssr_subjects, and how to show it. The host refuses prefixes that leave the output folder."""
+    output = folder_paths.get_output_directory()
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{SUBJECTS}/{prefix}", output)
+    while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+        counter += 1
+    return path, f"{subfolder}/{path.name}"
+
+
+def stamp(folder: str, name: str) -> tuple[str, int, int] | None:
+    """What changes when a file does: name, modification time in ns, size. None while there is no such file."""
+    path = folder_paths.get_full_path(folder, name) if name else None
+    if path is None:
+        return None
+    status = os.stat(path)
+    return name, status.st_mtime_ns, status.st_size

@@ -1,0 +1,29 @@
+"""The pack's nodes (V3 schema). Thin: they read widgets, call ssr_core, and return."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..ssr_core.hosts.comfyui import folders
+from .apply import ApplySubject, ApplySubjectAdvanced
+from .encode import CombineSubjects, EncodeSubject
+from .loaders import LoadEncoder
+from .maps import SubjectAttentionMap
+from .subject_files import LoadSubject, SaveSubject
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadEncoder,
+    EncodeSubject,
+    CombineSubjects,
+    ApplySubject,
+    ApplySubjectAdvanced,
+    SubjectAttentionMap,
+    SaveSubject,
+    LoadSubject,
+]
+
+
+class Extension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        folders.register()
+        return NODES

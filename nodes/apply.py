@@ -1,0 +1,151 @@
+"""Apply Subject and Apply Subject (Advanced)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core.hosts.comfyui.apply import apply_subjects
+from ..ssr_core.hosts.comfyui.encoders import HostEncoder
+from ..ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, layer_strengths, parse_numbers
+from ..ssr_core.subject import COMBINES, SCALINGS, SubjectSet
+from . import types
+from .compat import Schema
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="An SD1.5 model. It is not changed; the output is a copy that also sees the subject."),
+        types.Encoder.Input("ssr_encoder", tooltip="The encoder that made the subject."),
+        types.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
+        io.Float.Input(
+            "strength",
+            default=0.65,
+            min=0.0,
+            max=3.0,
+            step=0.05,
+            tooltip="How strongly the picture follows the subject. The authors recommend 0.5 to 0.8; 0 switches it off.",
+        ),
+    ]
+
+
+class ApplySubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_ApplySubject",
+            display_name="Apply Subject",
+            category=types.CATEGORY,
+            description="Makes a model draw the subject. Its place among other model nodes does not matter.",
+            search_aliases=["ssr"],
+            inputs=_inputs(),
+            outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, ssr_encoder: HostEncoder, subject: SubjectSet, strength: float) -> io.NodeOutput:
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, strength))
+
+
+class ApplySubjectAdvanced(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_ApplySubjectAdvanced",
+            display_name="Apply Subject (Advanced)",
+            category=types.CATEGORY,
+            description="Apply Subject with a schedule over steps, layers and places, and with a choice of how several subjects mix.",
+            search_aliases=["ssr"],
+            inputs=[
+                *_inputs(),
+                io.Float.Input(
+                    "start", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling at which it sets in."
+                ),
+                io.Float.Input(
+                    "end", default=1.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling at which it stops."
+                ),
+                io.Combo.Input(
+                    "curve",
+                    options=list(CURVES),
+                    default="constant",
+                    tooltip="How the strength runs from start to end.",
+                ),
+                io.Combo.Input(
+                    "layers",
+                    options=list(LAYER_PRESETS),
+                    default="all",
+                    tooltip="Which part of the UNet sees the subject: its encoder (input), middle and decoder (output) blocks.",
+                ),
+                io.Combo.Input(
+                    "combine",
+                    options=list(COMBINES),
+                    default=COMBINES[0],
+                    tooltip="Several subjects: joint lets them compete for every place (the paper's way), separate adds each one's effect.",
+                ),
+                io.Combo.Input(
+                    "subject_scaling",
+                    options=list(SCALINGS),
+                    default=SCALINGS[0],
+                    tooltip="What a subject's own strength scales: official scales keys and values of the conditional side, value only "
+                    "scales values on both sides and is linear.",
+                ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Where in the new picture the subject may act: white is everywhere it may. Any size, soft edges count; several "
+                    "masks are used frame by frame.",
+                ),
+                io.String.Input(
+                    "layer_strengths",
+                    default="",
+                    optional=True,
+                    tooltip="Overrides layers: 1 number, 3 (input, middle, output) or 16 (each cross-attention in the order the UNet runs them).",
+                ),
+                io.String.Input(
+                    "curve_values",
+                    default="",
+                    optional=True,
+                    tooltip='Overrides curve: numbers spread evenly from start to end and joined by lines, such as "0, 1, 0.5".',
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        ssr_encoder: HostEncoder,
+        subject: SubjectSet,
+        strength: float,
+        start: float,
+        end: float,
+        curve: str,
+        layers: str,
+        combine: Any,
+        subject_scaling: Any,
+        region: Any = None,
+        layer_strengths: str = "",
+        curve_values: str = "",
+    ) -> io.NodeOutput:
+        types.choice(combine, COMBINES, "combine")
+        types.choice(subject_scaling, SCALINGS, "subject_scaling")
+        values = parse_numbers(curve_values, "curve_values") or CURVES[types.choice(curve, tuple(CURVES), "curve")]
+        return io.NodeOutput(
+            apply_subjects(
+                model,
+                ssr_encoder,
+                subject,
+                strength,
+                schedule=StepSchedule(start, end, values),
+                layers=_layers(ssr_encoder, layers, layer_strengths),
+                combine=combine,
+                scaling=subject_scaling,
+                region=region,
+            )
+        )
+
+
+def _layers(encoder: HostEncoder, preset: str, numbers: str) -> tuple[float, ...]:
+    return layer_strengths(encoder.config.layout, preset, parse_numbers(numbers, "layer_strengths"))

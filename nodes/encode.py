@@ -1,0 +1,163 @@
+"""Encode Subject and Combine Subjects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core.encode import encode_subjects
+from ..ssr_core.hosts.comfyui.encoders import HostEncoder, encode_query, vision_model
+from ..ssr_core.subject import SubjectSet
+from ..ssr_core.vision import FITS, as_pictures
+from . import types
+from .compat import Schema
+
+
+class EncodeSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_EncodeSubject",
+            display_name="Encode Subject",
+            category=types.CATEGORY,
+            description="Takes out of a reference picture only what a query selects: words, a mask, or both.",
+            search_aliases=["ssr", "subject", "reference"],
+            inputs=[
+                types.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
+                io.Clip.Input(
+                    "clip",
+                    tooltip="The CLIP of an SD1.5 checkpoint. Its last layer is used, whatever CLIP Set Last Layer says.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision", tooltip="CLIP ViT-L/14 (openai/clip-vit-large-patch14) from Load CLIP Vision."
+                ),
+                io.Image.Input("image", tooltip="The reference. A batch makes one subject of each picture."),
+                io.String.Input(
+                    "query",
+                    default="",
+                    multiline=False,
+                    tooltip='What to take, in a word or two ("dog", "red jacket"). With a mask, a short caption of the whole picture '
+                    "works best; it may then be empty. Prompt weights are ignored.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="What to take, painted: white is taken. It covers the whole reference and is resized to it.",
+                ),
+                io.Float.Input(
+                    "mask_weight",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How strictly the mask rules. It acts squared: 1 is the official script's, 5 admits nothing outside.",
+                ),
+                io.String.Input(
+                    "null_query",
+                    default="",
+                    optional=True,
+                    tooltip="The query of the unconditional side. Empty is the official setting.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default=FITS[0],
+                    optional=True,
+                    tooltip="How a reference that is not square meets the encoder's square: center crop loses the sides (official), "
+                    "pad and stretch keep everything.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="This subject's weight among several. Leave it at 1 for a single subject and use Apply Subject's strength.",
+                ),
+            ],
+            outputs=[
+                types.Subject.Output(display_name="subject", tooltip="For Apply Subject, Combine Subjects and Save Subject.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        ssr_encoder: HostEncoder,
+        clip: Any,
+        clip_vision: Any,
+        image: Any,
+        query: str,
+        mask: Any = None,
+        mask_weight: float = 1.0,
+        null_query: str = "",
+        fit: Any = FITS[0],
+        strength: float = 1.0,
+    ) -> io.NodeOutput:
+        types.choice(fit, FITS, "fit")
+        if not query.strip() and mask is None:
+            raise ValueError(
+                'The query is empty and there is no mask, so nothing says what to take. Write a word such as "dog", or connect a mask.'
+            )
+        width = ssr_encoder.config.text_width
+        subjects = encode_subjects(
+            ssr_encoder.for_encoding(),
+            vision_model(clip_vision),
+            as_pictures(image),
+            encode_query(clip, query, width),
+            encode_query(clip, null_query, width),
+            masks=mask,
+            mask_weight=mask_weight,
+            fit=fit,
+            strength=strength,
+        )
+        return io.NodeOutput(subjects)
+
+
+class CombineSubjects(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        slots = range(1, 5)
+        return Schema(
+            node_id="SSR_CombineSubjects",
+            display_name="Combine Subjects",
+            category=types.CATEGORY,
+            description="Puts up to four subjects together; chain nodes for more.",
+            inputs=[
+                *(
+                    types.Subject.Input(f"subject_{slot}", optional=slot > 1, tooltip="One subject, or a set of them.")
+                    for slot in slots
+                ),
+                *(
+                    io.Float.Input(
+                        f"strength_{slot}",
+                        default=1.0,
+                        min=0.0,
+                        max=3.0,
+                        step=0.05,
+                        optional=True,
+                        tooltip=f"Weight of subject_{slot}, on top of its own. 0 leaves it out.",
+                    )
+                    for slot in slots
+                ),
+            ],
+            outputs=[types.Subject.Output(display_name="subject", tooltip="All of them, in order.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        subject_1: SubjectSet,
+        subject_2: SubjectSet = (),
+        subject_3: SubjectSet = (),
+        subject_4: SubjectSet = (),
+        strength_1: float = 1.0,
+        strength_2: float = 1.0,
+        strength_3: float = 1.0,
+        strength_4: float = 1.0,
+    ) -> io.NodeOutput:
+        slots = ((subject_1, strength_1), (subject_2, strength_2), (subject_3, strength_3), (subject_4, strength_4))
+        return io.NodeOutput(tuple(subject.scaled(strength) for subjects, strength in slots for subject in subjects or ()))

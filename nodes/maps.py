@@ -1,0 +1,59 @@
+"""Subject Attention Map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core.maps import attention_map
+from ..ssr_core.subject import SubjectSet, pick
+from . import types
+from .compat import Schema
+
+
+class SubjectAttentionMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_SubjectAttentionMap",
+            display_name="Subject Attention Map",
+            category=types.CATEGORY,
+            description="Shows where in the reference the query looks. Costs nothing: the map was made while encoding.",
+            search_aliases=["ssr", "heat map"],
+            inputs=[
+                types.Subject.Input("subject", tooltip="From Encode Subject."),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The reference that was encoded. Without it the map is shown on the square that the encoder saw.",
+                ),
+                io.String.Input(
+                    "word", default="", optional=True, tooltip="One word of the query; empty shows the whole query."
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=0.6,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How strongly the map covers the picture.",
+                ),
+                io.Int.Input(
+                    "index", default=1, min=1, max=64, optional=True, tooltip="Which subject of a set to show, counted from 1."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="The map over the reference."),
+                io.Mask.Output(display_name="map", tooltip="The map itself, 0 to 1. Feeds any node that takes a MASK."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, subject: SubjectSet, image: Any = None, word: str = "", opacity: float = 0.6, index: int = 1
+    ) -> io.NodeOutput:
+        number, chosen = pick(subject, index)
+        picture = None if image is None else image[min(number, len(image) - 1)]
+        return io.NodeOutput(*attention_map(chosen, picture, word, opacity))

@@ -1,0 +1,65 @@
+"""Save Subject and Load Subject."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core import subject as subjects
+from ..ssr_core.hosts.comfyui import folders
+from ..ssr_core.subject import SubjectSet
+from . import types
+from .compat import Schema
+
+
+class SaveSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_SaveSubject",
+            display_name="Save Subject",
+            category=types.CATEGORY,
+            description="Writes a subject to a file in output/ssr_subjects, to use it again without its picture or to share it.",
+            is_output_node=True,
+            inputs=[
+                types.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
+                io.String.Input(
+                    "filename_prefix", default="subject", tooltip="Name of the file; a number is added. May hold a folder."
+                ),
+            ],
+            outputs=[types.Subject.Output(display_name="subject", tooltip="The same subject, passed on.")],
+        )
+
+    @classmethod
+    def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
+        path, shown = folders.new_subject_file(filename_prefix)
+        subjects.save(subject, path)
+        return io.NodeOutput(subject, ui={"text": [f"Saved {shown}"]})
+
+
+class LoadSubject(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_LoadSubject",
+            display_name="Load Subject",
+            category=types.CATEGORY,
+            description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
+            inputs=[
+                io.Combo.Input(
+                    "subject_file",
+                    options=folders.subject_files(),
+                    tooltip="Files in output/ssr_subjects, input/ssr_subjects and models/ssr_subjects. Press R after saving a new one.",
+                ),
+            ],
+            outputs=[types.Subject.Output(display_name="subject", tooltip="For Apply Subject and Combine Subjects.")],
+        )
+
+    @classmethod
+    def execute(cls, subject_file: str) -> io.NodeOutput:
+        return io.NodeOutput(subjects.load(folders.subject_path(subject_file)))
+
+    @classmethod
+    def fingerprint_inputs(cls, subject_file: str = "") -> Any:
+        return folders.stamp(folders.SUBJECTS, subject_file)

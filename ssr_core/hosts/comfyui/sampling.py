@@ -1,0 +1,300 @@
+"""What happens while a MODEL with subjects samples: late binding.
+
+Three wrappers: OUTER_SAMPLE opens a run (K and V on the sampling device, dropped after it), CALC_COND_BATCH notes which cond list is
+which, APPLY_MODEL decides once a step who acts and, for that call only, puts at every block a function that calls whatever stands
+there and adds the subjects' attention. Other packs' objects are never touched and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.ldm.modules import attention as host_attention
+from torch import Tensor
+
+from ...attention import Branch, add_branches, plan_runs
+from ...layout import CrossAttention, UNetLayout
+from ...schedule import Area, StepSchedule, frames_for, region_weights
+from .conditions import Conditions, read_conditions, row_of_label
+
+log = logging.getLogger("ssr_encoder")
+
+KEY = "ssr_encoder"
+"""Our name in attachments and wrappers; in transformer_options: the run."""
+CONDITIONS, CALL = f"{KEY}_conditions", f"{KEY}_call"
+
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+Replacement = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """One Apply node's part.
+
+    branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional
+    layer_strengths: one multiplier per layer in the same order
+    region: [frames, H, W] in 0..1 over the output picture, or None for everywhere
+    """
+
+    layout: UNetLayout
+    branches: tuple[KeysValues, ...]
+    strength: float
+    layer_strengths: tuple[float, ...]
+    schedule: StepSchedule
+    region: Tensor | None = None
+
+
+class Run:
+    """One sampling: what does not change from step to step, dropped when the sampling ends."""
+
+    def __init__(self, subjects: tuple[Applied, ...], guider: Any = None) -> None:
+        self.subjects = subjects
+        self.guider = guider
+        self.warned = False
+        self._tensors: dict[tuple[Any, ...], Any] = {}
+        self._hooks: dict[tuple[Any, ...], Replacement] = {}
+
+    def multipliers(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
+        """Strength of every applied subject at this step. Reads the step from the device only if somebody needs it."""
+        if all(applied.schedule.always_full for applied in self.subjects):
+            return tuple(applied.strength for applied in self.subjects)
+        sigma = float(sigmas.max())
+        return tuple(applied.strength * self._at(applied.schedule, model_sampling, sigma) for applied in self.subjects)
+
+    def _at(self, schedule: StepSchedule, model_sampling: Any, sigma: float) -> float:
+        """The host's own convention: percent_to_sigma of the sampling in force now, both ends included."""
+        first, last = (float(model_sampling.percent_to_sigma(share)) for share in (schedule.start, schedule.end))
+        if not last <= sigma <= first:
+            return 0.0
+        if len(schedule.curve) == 1:
+            return schedule.curve[0]
+        progress = self._progress(model_sampling, sigma)
+        return schedule.at(min(max(progress, schedule.start), schedule.end))
+
+    def _progress(self, model_sampling: Any, sigma: float) -> float:
+        """Share of the sampling at which the model sampling has this sigma: percent_to_sigma inverted by a table."""
+        points = 512
+        table = self._kept(
+            ("progress", id(model_sampling)),
+            lambda: [-float(model_sampling.percent_to_sigma(point / points)) for point in range(1, points)],
+        )
+        right = bisect_left(table, -sigma)
+        if right == 0 or right == len(table):
+            return right / points
+        low, high = table[right - 1], table[right]
+        return (right + (0.0 if high == low else (-sigma - low) / (high - low))) / points
+
+    def branches(self, call: Call, layer: CrossAttention, query: Tensor, options: dict[str, Any]) -> list[Branch]:
+        """What this layer attends to now, on the query's device and in its type."""
+        branches = []
+        for number, (applied, multiplier) in enumerate(zip(self.subjects, call.multipliers, strict=True)):
+            strength = multiplier * applied.layer_strengths[layer.index]
+            if strength == 0.0:
+                continue
+            region = None if applied.region is None else self._region(number, call, query, options)
+            for branch in range(len(applied.branches)):
+                key, value = self._keys_values(number, branch, layer.index, query)
+                branches.append(Branch(key, value, strength, region))
+        return branches
+
+    def _keys_values(self, number: int, branch: int, layer: int, query: Tensor) -> tuple[Tensor, Tensor]:
+        def place() -> tuple[Tensor, Tensor]:
+            key, value = self.subjects[number].branches[branch][layer]
+            return key.to(query.device, query.dtype), value.to(query.device, query.dtype)
+
+        return self._kept(("kv", number, branch, layer, query.device, query.dtype), place)
+
+    def _region(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
+        """Weights of a region for all chunks of the batch: [chunks, 1 or pictures, L, 1], or None where none can be made."""
+        labels = options["cond_or_uncond"]
+        pictures, tokens = query.shape[0] // len(labels), query.shape[1]
+        canvas = call.canvas
+        grid = tuple(options.get("activations_shape", canvas)[-2:])
+        if grid[0] * grid[1] != tokens:
+            if not self.warned:
+                log.warning("SSR-Encoder: a layer has %d tokens for a %s grid; its region mask is ignored.", tokens, grid)
+                self.warned = True
+            return None
+        areas = tuple(call.areas(labels, options.get("uuids", ())))
+        frames = _frame_indices(options)
+        key = ("region", number, areas, canvas, grid, pictures, frames, query.device, query.dtype)
+        return self._kept(key, lambda: self._make_region(number, areas, canvas, grid, pictures, frames, query))
+
+    def _make_region(
+        self,
+        number: int,
+        areas: tuple[Area | None, ...],
+        canvas: tuple[int, int],
+        grid: tuple[int, int],
+        pictures: int,
+        frames: tuple[int, ...] | None,
+        query: Tensor,
+    ) -> Tensor:
+        region = self.subjects[number].region
+        assert region is not None
+        chosen = frames_for(region.to(query.device), pictures, frames)  # [1 or pictures, H, W]
+        if len(set(areas)) == 1:
+            weights = region_weights(chosen, canvas, areas[0], grid)  # [1 or pictures, L, 1]
+            return weights.to(query.dtype).expand(len(areas), *weights.shape)
+        return torch.stack([region_weights(chosen, canvas, area, grid) for area in areas]).to(query.dtype)
+
+    def hook(self, layer: CrossAttention, previous: Replacement | None) -> Replacement:
+        """The function at one block: kept for the run, so that a compiled model sees the same one at every step."""
+        known = self._hooks.get((layer.index, id(previous)))
+        if known is None:
+            known = self._hooks[layer.index, id(previous)] = _attend_through(layer, previous)
+        return known
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._tensors:
+            self._tensors[key] = make()
+        return self._tensors[key]
+
+
+class Call:
+    """One call of the UNet: who acts how strongly, and what the chunks of the batch are."""
+
+    def __init__(self, run: Run, multipliers: tuple[float, ...], conditions: Conditions | None, latent: Tensor) -> None:
+        self.run = run
+        self.multipliers = multipliers
+        self.conditions = conditions
+        self.canvas: tuple[int, int] = conditions.canvas if conditions else tuple(latent.shape[-2:])  # type: ignore[assignment]
+        self.reached = False
+
+    def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
+        """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""
+        self.reached = True
+        # Read now and not when the step began: other packs enlarge batch and list in the middle of a pass.
+        labels = options["cond_or_uncond"]
+        rows = [self.conditions.row(label) if self.conditions else row_of_label(label) for label in labels]
+        branches = self.run.branches(self, layer, query, options)
+        return add_branches(text, query, branches, plan_runs(rows), len(labels), options["n_heads"], _attention_of(options))
+
+    def areas(self, labels: Sequence[int], uuids: Sequence[Any]) -> list[Area | None]:
+        if self.conditions is None or len(uuids) != len(labels):
+            return [None] * len(labels)
+        return [self.conditions.area(label, uuid) for label, uuid in zip(labels, uuids, strict=True)]
+
+
+def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
+    """OUTER_SAMPLE: one run for one sampling."""
+
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        # The guider's model_options are its own copy for this one sampling.
+        options = guider.model_options.setdefault("transformer_options", {})
+        outer = options.get(KEY)
+        options[KEY] = Run(subjects, guider)
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            if outer is None:
+                del options[KEY]
+            else:
+                options[KEY] = outer
+
+    return outer_sample
+
+
+def note_conditions(
+    executor: Any,
+    model: Any,
+    conds: Any,
+    latent: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """CALC_COND_BATCH: which side each cond list of this batch is on."""
+    options = dict(model_options.get("transformer_options", {}))
+    run = options.get(KEY)
+    guider_conds = getattr(run.guider, "conds", None) if run is not None else None
+    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, tuple(latent.shape[-2:]))  # type: ignore[arg-type]
+    return executor(model, conds, latent, timestep, {**model_options, "transformer_options": options}, *args, **kwargs)
+
+
+def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
+    """APPLY_MODEL: put the subjects' attention in place for one call of the UNet."""
+
+    def apply_model(
+        executor: Any,
+        latent: Tensor,
+        sigmas: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options = transformer_options or {}
+        # Callers that sample without a guider open no run: this call is then one of its own.
+        run = options.get(KEY) or Run(subjects)
+        multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
+        if not any(multipliers):
+            return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
+        call = Call(run, multipliers, options.get(CONDITIONS), latent)
+        options = {**options, CALL: call, "patches_replace": _with_hooks(options.get("patches_replace", {}), run, multipliers)}
+        options.setdefault("cond_or_uncond", [0])
+        result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
+        if not call.reached and not run.warned:
+            run.warned = True
+            log.warning(
+                "SSR-Encoder: no cross-attention of %s called its replacement, so the subject had no effect. Another node has "
+                "probably exchanged the model's attention.",
+                type(executor.class_obj.diffusion_model).__name__,
+            )
+        return result
+
+    return apply_model
+
+
+def _with_hooks(patches_replace: dict[str, Any], run: Run, multipliers: tuple[float, ...]) -> dict[str, Any]:
+    """patches_replace with our hook at every layer where somebody acts, each calling what stood there."""
+    standing = patches_replace.get("attn2", {})
+    attn2 = dict(standing)
+    for layer in run.subjects[0].layout.layers:
+        acting = any(
+            multiplier * applied.layer_strengths[layer.index] != 0.0
+            for applied, multiplier in zip(run.subjects, multipliers, strict=True)
+        )
+        if acting:
+            attn2[layer.block] = run.hook(layer, standing.get(layer.block, standing.get(layer.block[:2])))
+    return {**patches_replace, "attn2": attn2}
+
+
+def _attend_through(layer: CrossAttention, previous: Replacement | None) -> Replacement:
+    def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
+        if previous is None:
+            text = _attention_of(extra_options)(query, key, value, extra_options["n_heads"])
+        else:
+            text = previous(query, key, value, extra_options)
+        call: Call = extra_options[CALL]
+        return call.add(layer, text, query, extra_options)
+
+    return attend
+
+
+def _attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The host's attention with what the host itself would pass, so that precision and attention overrides hold."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        return host_attention.optimized_attention(
+            query, key, value, heads, attn_precision=options.get("attn_precision"), transformer_options=options
+        )
+
+    return attention
+
+
+def _frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
+    """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
+    window = options.get("context_window")
+    if window is not None and getattr(window, "dim", 0) == 0:
+        return tuple(window.index_list)
+    indices = (options.get("ad_params") or {}).get("sub_idxs")
+    return None if indices is None else tuple(int(index) for index in indices)

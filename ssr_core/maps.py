@@ -1,0 +1,67 @@
+"""Pictures of what a query selected: the aligner's map over the reference, for people to look at and for masks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .subject import Subject
+from .vision import seen_box
+
+PREVIEW_SIDE = 512
+"""Side of the overlay when only the encoder's own crop is at hand, in pixels."""
+
+_GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
+"""Colours of cold to hot, dark blue to red."""
+
+
+def attention_map(
+    subject: Subject, picture: Tensor | None = None, word: str = "", opacity: float = 0.6
+) -> tuple[Tensor, Tensor]:
+    """Overlay and mask of where the query looks, or one word of it.
+
+    picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
+    Returns the overlay [1, H, W, 3] and the map [1, H, W] in 0..1, which is 0 outside what the encoder saw.
+    """
+    heat = subject.heat(word)  # [grid, grid]
+    if picture is None:
+        seen = subject.picture.permute(2, 0, 1)[None].float() / 255  # [1, 3, size, size]
+        canvas = F.interpolate(seen, size=(PREVIEW_SIDE, PREVIEW_SIDE), mode="bicubic", antialias=True).clamp(0, 1)
+        picture = canvas[0].permute(1, 2, 0)
+        placed = _enlarge(heat, PREVIEW_SIDE, PREVIEW_SIDE)
+    else:
+        picture = picture[..., :3].float()
+        if tuple(picture.shape[:2]) != tuple(subject.source_size):
+            height, width = subject.source_size
+            raise ValueError(
+                f"This picture is {picture.shape[1]} x {picture.shape[0]} pixels; the subject was encoded from one of {width} x "
+                f"{height}. Connect the reference that went into Encode Subject, or leave the input empty."
+            )
+        placed = _place(heat, subject)
+    colour = _colour(placed)
+    blend = (opacity * placed)[..., None]
+    overlay = picture * (1 - blend) + colour * blend
+    return overlay.clamp(0, 1)[None], placed[None]
+
+
+def _place(heat: Tensor, subject: Subject) -> Tensor:
+    """[grid, grid] -> [H, W] of the whole reference, inside the box that the encoder saw."""
+    height, width = subject.source_size
+    left, top, right, bottom = (round(edge) for edge in seen_box(width, height, subject.picture.shape[0], subject.fit))
+    grown = _enlarge(heat, bottom - top, right - left)
+    canvas = torch.zeros(height, width)
+    inside = grown[max(0, -top) : height - top, max(0, -left) : width - left]
+    canvas[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
+    return canvas
+
+
+def _enlarge(heat: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(heat[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0].clamp(0, 1)
+
+
+def _colour(heat: Tensor) -> Tensor:
+    """[H, W] in 0..1 -> [H, W, 3]."""
+    place = heat * (len(_GRADIENT) - 1)
+    left = place.long().clamp(max=len(_GRADIENT) - 2)
+    return torch.lerp(_GRADIENT[left], _GRADIENT[left + 1], (place - left)[..., None])

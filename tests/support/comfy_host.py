@@ -1,0 +1,55 @@
+"""A real ComfyUI in this process: found where users have it, on the CPU, with the pack loaded the way the host loads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACK = Path(__file__).parents[2]
+
+
+@cache
+def find() -> Path | None:
+    """$COMFYUI_PATH, else the ComfyUI that encloses this pack, else ~/comfy/ComfyUI."""
+    named = os.environ.get("COMFYUI_PATH")
+    places = [Path(named)] if named else [*PACK.parents, Path.home() / "comfy" / "ComfyUI"]
+    return next((place for place in places if (place / "comfy" / "model_patcher.py").is_file()), None)
+
+
+MISSING = "no ComfyUI found: set COMFYUI_PATH or install it at ~/comfy/ComfyUI to run the host tests"
+
+
+@cache
+def start() -> None:
+    """Make comfy importable, on the CPU and with torch's own attention."""
+    sys.path.insert(0, str(find()))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.use_pytorch_cross_attention = True
+    args.disable_api_nodes = True
+    args.fp32_text_enc = True
+
+
+@cache
+def pack() -> ModuleType:
+    """The pack as a package of its own name, like load_custom_node does it."""
+    start()
+    name = "ssr_encoder_pack"
+    spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def part(path: str) -> Any:
+    """A module of the pack: part("ssr_core.hosts.comfyui.apply")."""
+    return importlib.import_module(f"{pack().__name__}.{path}")
