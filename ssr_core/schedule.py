@@ -138,6 +138,9 @@ def frames_for(region: Tensor, pictures: int, indices: Sequence[int] | None) -> 
 
 
 def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:
+    """Shrinking averages over what a cell covers, so that an edge on a cell's border does not bleed across it."""
     if tuple(weights.shape[-2:]) == tuple(size):
         return weights
-    return F.interpolate(weights, size=size, mode="bilinear", antialias=True, align_corners=False)
+    if weights.shape[-2] >= size[0] and weights.shape[-1] >= size[1]:
+        return F.interpolate(weights, size=size, mode="area")
+    return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)

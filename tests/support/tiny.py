@@ -56,7 +56,7 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
     import comfy.supported_models
 
     described = comfy.supported_models.SD15({**(config or UNET_CONFIG)})
-    described.unet_config["dtype"] = dtype
+    described.unet_config.update(dtype=dtype, num_heads=(config or UNET_CONFIG)["num_heads"])  # SD15 sets its own 8
     described.set_inference_dtype(dtype, cast)
     base = comfy.model_base.BaseModel(described, device="cpu")
     fill(base.diffusion_model, seed)
