@@ -1,0 +1,167 @@
+"""What a step costs, counted: operations, copies, synchronisations, passes of the vision model."""
+
+import pytest
+import torch
+from support import comfy_host, tiny
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+PLAIN_GFLOP = 1606.54688256
+"""One UNet call of SD1.5 at 64 x 64 latents, cond + uncond (as counted for the official code)."""
+SUBJECT_GFLOP = 42.69146112
+"""Attention of 462 subject tokens in all sixteen layers; projecting K and V at every step would add another 35.4."""
+
+
+@pytest.fixture(scope="module")
+def sampling():
+    return comfy_host.part("ssr_core.hosts.comfyui.sampling")
+
+
+@pytest.fixture(scope="module")
+def sd15():
+    """SD1.5's UNet at full size, without memory behind its weights."""
+    import comfy.model_base
+    import comfy.supported_models
+
+    comfy_host.start()
+    described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": 320})
+    described.set_inference_dtype(torch.float32, None)
+    return comfy.model_base.BaseModel(described, device="meta")
+
+
+class Executor:
+    def __init__(self, base, batch):
+        self.class_obj = base
+        self.text = torch.empty(batch, 77, 768, device="meta")
+        self.steps = torch.ones(batch, device="meta")
+
+    def __call__(self, latent, sigmas, c_concat, c_crossattn, control, options):
+        return self.class_obj.diffusion_model(latent, self.steps, context=self.text, transformer_options=options)
+
+
+def gflop(sampling, base, subjects, batch=2):
+    layout = comfy_host.part("ssr_core.layout").SD15
+
+    def keys_values(tokens):
+        return tuple(tuple(torch.empty(2, tokens, layer.width, device="meta") for _ in range(2)) for layer in layout.layers)
+
+    applied = tuple(
+        sampling.Applied(layout, tuple(keys_values(tokens) for tokens in branches), 0.65, (1.0,) * 16, sampling.StepSchedule())
+        for branches in subjects
+    )
+    latent = torch.empty(batch, 4, 64, 64, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        run = sampling.bind(applied)
+        run(Executor(base, batch), latent, torch.ones(batch), None, None, None, {"cond_or_uncond": [1, 0]})
+    return counter.get_total_flops() / 1e9
+
+
+def test_a_step_with_one_subject_costs_its_attention_and_nothing_else(sampling, sd15):
+    assert gflop(sampling, sd15, []) == pytest.approx(PLAIN_GFLOP, abs=1e-6)
+    assert gflop(sampling, sd15, [[462]]) == pytest.approx(PLAIN_GFLOP + SUBJECT_GFLOP, abs=1e-6)
+
+
+@pytest.mark.parametrize("subjects", [[[1386]], [[462] * 3], [[462]] * 3], ids=["joint", "separate", "three Apply nodes"])
+def test_three_subjects_cost_three_times_that(sampling, sd15, subjects):
+    assert gflop(sampling, sd15, subjects) == pytest.approx(PLAIN_GFLOP + 3 * SUBJECT_GFLOP, abs=1e-6)
+
+
+class Recorder(TorchDispatchMode):
+    """Names and largest output of every operation while it is switched on."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        shape = tuple(out.shape) if isinstance(out, torch.Tensor) else ()
+        aliases = isinstance(out, torch.Tensor) and any(
+            isinstance(arg, torch.Tensor) and arg.data_ptr() == out.data_ptr() for arg in args
+        )
+        self.calls.append((str(func).removeprefix("aten.").split(".")[0], shape, aliases))
+        return out
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_no_synchronisation_and_no_copy_of_keys_and_values_inside_a_layer(
+    sampling, apply, model, encoder, subject, batch, monkeypatch
+):
+    """From the second step on, a layer adds views, one attention and one sum; K and V are never written again."""
+    recorder, original, steps = Recorder(), sampling.Call.add, []
+
+    def add(self, layer, text, query, options):
+        if layer.index == 0:
+            steps.append(len(recorder.calls))
+        with recorder:
+            return original(self, layer, text, query, options)
+
+    monkeypatch.setattr(sampling.Call, "add", add)
+    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=3, batch=batch)
+    later = recorder.calls[steps[1] :]
+    names = {name for name, _, _ in later}
+    assert not names & {
+        "_local_scalar_dense",
+        "item",
+        "_to_copy",
+        "copy_",
+        "clone",
+        "repeat",
+        "cat",
+        "stack",
+        "index",
+        "nonzero",
+    }
+    assert all(aliases for _, shape, aliases in later if 462 in shape)  # K and V appear as views of themselves only
+    assert sum("attention" in name for name, _, _ in later) == 2 * 16
+    assert sum(name == "add" for name, _, _ in later) == 2 * 16
+
+
+def test_sixteen_frames_need_no_more_keys_and_values_than_one(sampling, apply, model, encoder, subject, monkeypatch):
+    held = []
+    original = sampling.open_run
+
+    def open_run(subjects):
+        wrapped = original(subjects)
+
+        def outer_sample(executor, *args, **kwargs):
+            options = executor.class_obj.model_options["transformer_options"]
+            run_type, runs = sampling.Run, []
+            monkeypatch.setattr(sampling, "Run", lambda *a: runs.append(run_type(*a)) or runs[-1])
+            result = wrapped(executor, *args, **kwargs)
+            monkeypatch.setattr(sampling, "Run", run_type)
+            assert sampling.KEY not in options
+            tensors = [t for key, pair in runs[0]._tensors.items() if key[0] == "kv" for t in pair]
+            held.append(sum(t.untyped_storage().nbytes() for t in {t.data_ptr(): t for t in tensors}.values()))
+            return result
+
+        return outer_sample
+
+    monkeypatch.setattr(apply, "open_run", open_run)
+    for batch in (1, 16):
+        tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1, batch=batch)
+    widths = sum(layer.width for layer in encoder.config.layout.layers)
+    assert held == [2 * 462 * widths * 2 * 4] * 2  # rows x tokens x widths x (K, V) x float32
+
+
+def test_keys_and_values_are_projected_once_at_apply(apply, model, encoder, subject, monkeypatch):
+    calls = []
+    for layer in encoder.module.layers:
+        monkeypatch.setattr(layer, "forward", lambda tokens, forward=layer.forward: calls.append(1) or forward(tokens))
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    assert len(calls) == 16
+    tiny.sample(patched, steps=3)
+    assert len(calls) == 16
+
+
+def test_a_schedule_that_is_always_on_never_reads_the_step_from_the_device(
+    sampling, apply, model, encoder, subject, monkeypatch
+):
+    read = []
+    original = sampling.Run._at
+    monkeypatch.setattr(sampling.Run, "_at", lambda self, *args: read.append(1) or original(self, *args))
+    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=3)
+    assert not read
+    scheduled = sampling.StepSchedule(0.2, 0.8)
+    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65, schedule=scheduled), steps=3)
+    assert len(read) == 3  # once a step, not once a layer
