@@ -45,11 +45,12 @@ def test_a_sampling_node_stacked_after_apply_moves_the_window(apply, model, enco
     from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 
     half = schedule.StepSchedule(0.0, 0.5)
+    before = model.get_model_object("model_sampling").percent_to_sigma(0.5)
     patched = apply.apply_subjects(model, encoder, subject, 0.5, schedule=half)
     stacked = ModelSamplingContinuousEDM().patch(patched, "eps", 120.0, 0.002)[0]
     tiny.sample(stacked, steps=8)
     sigma_half = stacked.get_model_object("model_sampling").percent_to_sigma(0.5)
-    assert sigma_half < 0.5 * model.model.model_sampling.percent_to_sigma(0.5)
+    assert sigma_half < 0.5 * before
     assert max(sigma for sigma, _ in strengths) > 100  # the stacked sampling was in force
     for sigma, multiplier in strengths:
         assert (multiplier == 0.5) == (sigma >= sigma_half)
