@@ -100,7 +100,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     "layer_strengths",
                     default="",
                     optional=True,
-                    tooltip="Overrides layers: 1 number, 3 (input, middle, output) or 16 (each cross-attention in the order the UNet runs them).",
+                    tooltip="Overrides layers: 1 number, 3 (input, middle, output), or 16 (one per cross-attention, in running order).",
                 ),
                 io.String.Input(
                     "curve_values",

@@ -179,9 +179,9 @@ def vision_model(model: Any) -> VisionModel:
 
 @torch.no_grad()
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
-    """The last hidden state after the final LayerNorm, padded and cut to the tokenizer's length (official code)."""
+    """The last hidden state after the final LayerNorm, padded and cut to the text encoder's length (official code)."""
     ids = tokenizer(  # [1, T]
-        text, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+        text, padding="max_length", truncation=True, max_length=text_encoder.config.max_position_embeddings, return_tensors="pt"
     ).input_ids
     device = next(text_encoder.parameters()).device
     embeds = text_encoder(ids.to(device)).last_hidden_state.float().cpu()  # [1, T, D]

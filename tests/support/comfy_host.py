@@ -25,12 +25,12 @@ MISSING = "no ComfyUI found: set COMFYUI_PATH or install it at ~/comfy/ComfyUI t
 
 
 @cache
-def start() -> None:
-    """Make comfy importable, on the CPU and with torch's own attention."""
+def start(cpu: bool = True) -> None:
+    """Make comfy importable, with torch's own attention; cpu False leaves the device to the host."""
     sys.path.insert(0, str(find()))
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = cpu
     args.use_pytorch_cross_attention = True
     args.disable_api_nodes = True
     args.fp32_text_enc = True
@@ -39,7 +39,8 @@ def start() -> None:
 @cache
 def pack() -> ModuleType:
     """The pack as a package of its own name, like load_custom_node does it."""
-    start()
+    if "comfy" not in sys.modules:
+        start()
     name = "ssr_encoder_pack"
     spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
     assert spec is not None

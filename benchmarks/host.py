@@ -1,0 +1,56 @@
+"""What the benchmarks share: ComfyUI's own UNet at SD1.5 shape with random weights, on any device, and subjects for it."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from support import comfy_host, tiny
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=list(DTYPES), help="default: fp16 on a GPU, fp32 on a CPU")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
+    device = torch.device(options.device)
+    return device, DTYPES[options.dtype or ("fp32" if device.type == "cpu" else "fp16")]
+
+
+def name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def sd15_unet(device: torch.device, dtype: torch.dtype) -> Any:
+    """The host's BaseModel at SD1.5's real size."""
+    comfy_host.start(cpu=device.type == "cpu")
+    import comfy.model_base
+    import comfy.supported_models
+
+    described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": 320})
+    described.unet_config["dtype"] = dtype
+    described.set_inference_dtype(dtype, None)
+    base = comfy.model_base.BaseModel(described, device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in base.diffusion_model.named_parameters():
+            parameter.normal_(generator=generator)
+            if parameter.ndim >= 2:
+                parameter.div_(parameter[0].numel() ** 0.5)
+            else:
+                parameter.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
+    return base.eval()

@@ -1,0 +1,123 @@
+"""What a subject costs per sampling step, against the plain UNet and against recomputing K and V at every step.
+
+    python benchmarks/step_overhead.py            # any device; ComfyUI found as the host tests find it
+
+ComfyUI's own UNet at SD1.5 shape, 64 x 64 latents, cond + uncond. All variants run interleaved in one process, in an order that
+is shuffled every round; the table gives the median over rounds of each variant's time divided by the plain one's of that round.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from typing import Any
+
+import torch
+from host import arguments, chosen, comfy_host, name_of, sd15_unet
+from torch import Tensor, nn
+
+# Operations of a step in GFLOP, counted by tests/host/test_counts.py and, for the official algorithm, in the method's facts.
+PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
+VARIANTS = {"plain": 0, "one subject": 1, "three subjects": 3, "recompute, one": 1, "recompute, three": 3}
+
+
+class Step:
+    """One UNet call as the host's APPLY_MODEL chain makes it."""
+
+    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.class_obj = base
+        self.latent = torch.randn(2, 4, 64, 64, device=device, dtype=dtype)
+        self.text = torch.randn(2, 77, 768, device=device, dtype=dtype)
+        self.timesteps = torch.full((2,), 500.0, device=device)
+
+    def __call__(self, latent: Tensor, sigmas: Tensor, concat: Any, text: Any, control: Any, options: dict[str, Any]) -> Tensor:
+        return self.class_obj.diffusion_model(latent, self.timesteps, context=self.text, transformer_options=options)
+
+
+def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) -> Any:
+    """Bound as while sampling: one run, so K and V are placed once."""
+    if subjects == 0:
+        return lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]})
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    layout = comfy_host.part("ssr_core.layout").SD15
+    keys_values = tuple(
+        tuple(torch.randn(2, 462 * subjects, layer.width, device=device, dtype=dtype) for _ in range(2))
+        for layer in layout.layers
+    )
+    applied = sampling.Applied(layout, (keys_values,), 0.65, (1.0,) * 16, sampling.StepSchedule())
+    bound, run = sampling.bind((applied,)), sampling.Run((applied,))
+    options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
+    return lambda: bound(step, step.latent, step.timesteps, None, None, None, options)
+
+
+def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) -> Any:
+    """The official algorithm in the host: every layer projects the subject tokens of the whole batch at every step."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    layout = comfy_host.part("ssr_core.layout").SD15
+    tokens = torch.randn(2, 462 * subjects, 768, device=device, dtype=dtype)
+    attn2 = {}
+    for layer in layout.layers:
+        to_k, to_v = (nn.Linear(768, layer.width, bias=False, device=device, dtype=dtype) for _ in range(2))
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], to_k: Any = to_k, to_v: Any = to_v) -> Tensor:
+            text = optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
+            return text + 0.65 * optimized_attention(q, to_k(tokens), to_v(tokens), extra["n_heads"], transformer_options=extra)
+
+        attn2[layer.block] = attend
+    options = {"cond_or_uncond": [1, 0], "patches_replace": {"attn2": attn2}}
+    return lambda: step(step.latent, step.timesteps, None, None, None, options)
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, help="default: 15 on a CPU, 60 on a GPU")
+    options = parser.parse_args()
+    device, dtype = chosen(options)
+    rounds = options.rounds or (15 if device.type == "cpu" else 60)
+    step = Step(sd15_unet(device, dtype), device, dtype)
+    calls = {
+        name: (recomputing if name.startswith("recompute") else ours)(step, subjects, device, dtype)
+        for name, subjects in VARIANTS.items()
+    }
+
+    def seconds(name: str) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        calls[name]()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    times: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    with torch.inference_mode():
+        for name in VARIANTS:
+            seconds(name)  # warm-up
+        for _ in range(rounds):
+            for name in random.sample(list(VARIANTS), len(VARIANTS)):
+                times[name].append(seconds(name))
+
+    rows = {}
+    print(f"{name_of(device)}, {dtype}, torch {torch.__version__}, {rounds} interleaved rounds, one UNet call, cond + uncond\n")
+    print("| variant | median s | ratio to plain | operations allow |\n|---|---|---|---|")
+    for name, subjects in VARIANTS.items():
+        ratios = [own / plain for own, plain in zip(times[name], times["plain"], strict=True)]
+        extra = subjects * (SUBJECT + (PROJECTIONS if name.startswith("recompute") else 0.0))
+        rows[name] = {
+            "median_s": statistics.median(times[name]),
+            "ratio": statistics.median(ratios),
+            "operations": 1 + extra / PLAIN,
+            "seconds": times[name],
+        }
+        row = rows[name]
+        print(f"| {name} | {row['median_s']:.4f} | {row['ratio']:.3f} | {row['operations']:.3f} |")
+    if options.json:
+        figures = {"device": name_of(device), "dtype": str(dtype), "torch": torch.__version__, "variants": rows}
+        options.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

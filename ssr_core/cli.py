@@ -1,0 +1,45 @@
+"""The command `ssr-encoder`. Each subcommand reads its arguments, calls one function, and says what it did."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import checkpoints
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_convert(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"ssr-encoder: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    convert = commands.add_parser(
+        "convert", help="make one safetensors file of an encoder, from the official pair or any other known format"
+    )
+    convert.add_argument("files", nargs="+", type=Path, help="the pair (aligner and layers, in any order), or one file")
+    convert.add_argument("--out", required=True, type=Path, help="the safetensors file to write")
+    convert.add_argument("--dtype", choices=list(checkpoints.DTYPES), default="fp32", help="default: fp32")
+    convert.add_argument("--force", action="store_true", help="replace the file if it exists")
+    convert.set_defaults(run=_convert)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"{options.out} must end in .safetensors.")
+    if options.out.exists() and not options.force:
+        raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
+    weights = checkpoints.read(options.files)
+    checkpoints.write(weights, options.out, checkpoints.DTYPES[options.dtype])
+    numbers = sum(tensor.numel() for tensor in weights.state.values())
+    print(f"{options.out}: {numbers:,} parameters as {options.dtype}, encoder {weights.fingerprint[:12]}")
+    return 0

@@ -1,0 +1,156 @@
+"""The main job, as a user runs it: photograph and query in, picture out, over ComfyUI's HTTP API at SD1.5's real shapes.
+
+Weights are generated, so the picture is noise; what counts is that every file loads, every node runs, and the sampled latent is the
+one that diffusers samples with the same files.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from support import comfy_host, golden, sd15
+from support.server import running
+
+SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
+QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    base = tmp_path_factory.mktemp("comfyui")
+    sd15.write(base / "models")
+    (base / "input").mkdir()
+    Image.fromarray(golden.golden_inputs.image(640, 480, 0)).save(base / "input" / "reference.png")
+    with running(base, "--fp32-text-enc") as server:
+        yield server
+    shutil.rmtree(base / "models")  # 2.8 GB
+
+
+def prompt() -> dict:
+    def node(kind, **inputs):
+        return {"class_type": kind, "inputs": inputs}
+
+    return {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name=sd15.CHECKPOINT),
+        "vision": node("CLIPVisionLoader", clip_name=sd15.CLIP_VISION),
+        "encoder": node("SSR_LoadEncoder", encoder_file=sd15.ALIGNER, layers_file=sd15.LAYERS),
+        "reference": node("LoadImage", image="reference.png"),
+        "last_layer": node("CLIPSetLastLayer", clip=["checkpoint", 1], stop_at_clip_layer=-3),
+        "subject": node(
+            "SSR_EncodeSubject", ssr_encoder=["encoder", 0], clip=["last_layer", 0], clip_vision=["vision", 0],
+            image=["reference", 0], query=QUERY,
+        ),
+        "apply": node(
+            "SSR_ApplySubject", model=["checkpoint", 0], ssr_encoder=["encoder", 0], subject=["subject", 0], strength=STRENGTH
+        ),
+        "positive": node("CLIPTextEncode", clip=["checkpoint", 1], text=POSITIVE),
+        "negative": node("CLIPTextEncode", clip=["checkpoint", 1], text=NEGATIVE),
+        "latent": node("EmptyLatentImage", width=SIDE, height=SIDE, batch_size=1),
+        "sampler": node(
+            "KSampler", model=["apply", 0], positive=["positive", 0], negative=["negative", 0], latent_image=["latent", 0],
+            seed=SEED, steps=STEPS, cfg=CFG, sampler_name="euler", scheduler="normal", denoise=1.0,
+        ),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2]),
+        "save": node("SaveImage", images=["decode", 0], filename_prefix="picture"),
+        "save_latent": node("SaveLatent", samples=["sampler", 0], filename_prefix="latent"),
+        "save_subject": node("SSR_SaveSubject", subject=["subject", 0], filename_prefix="dog"),
+        "map": node("SSR_SubjectAttentionMap", subject=["subject", 0], image=["reference", 0], word=QUERY),
+        "save_map": node("SaveImage", images=["map", 0], filename_prefix="map"),
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def diffusers_latent(base) -> torch.Tensor:
+    """The same run through hosts/diffusers, from the same files."""
+    import diffusers
+    import transformers
+    from diffusers.loaders import single_file_utils as single
+
+    from ssr_core import checkpoints, encode, vision
+    from ssr_core.hosts import diffusers as host
+
+    models = base / "models"
+    raw = {name: tensor.float() for name, tensor in load_file(models / "checkpoints" / sd15.CHECKPOINT).items()}
+    unet = diffusers.UNet2DConditionModel(**sd15.UNET)
+    unet.load_state_dict(single.convert_ldm_unet_checkpoint(raw, dict(unet.config)))
+    prefix = "cond_stage_model.transformer.text_model."
+    text_encoder = transformers.CLIPTextModel(transformers.CLIPTextConfig(**sd15.TEXT))
+    names = text_encoder.state_dict().keys()
+    text_state = {name.removeprefix(prefix): tensor for name, tensor in raw.items() if name.startswith(prefix)}
+    text_encoder.load_state_dict(
+        {name: text_state[name.removeprefix("text_model.")] for name in names if "position_ids" not in name}
+    )
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(comfy_host.find() / "comfy" / "sd1_tokenizer")
+    tower = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**sd15.VISION))
+    tower.load_state_dict({k: v.float() for k, v in load_file(models / "clip_vision" / sd15.CLIP_VISION).items()})
+    encoder = checkpoints.load([models / "ssr_encoder" / sd15.ALIGNER, models / "ssr_encoder" / sd15.LAYERS])
+
+    reference = vision.as_pictures(torch.from_numpy(golden.golden_inputs.image(640, 480, 0)).float()[None] / 255)
+    queries = [host.encode_query(tokenizer, text_encoder, text) for text in (QUERY, "")]
+    subjects = encode.encode_subjects(host.for_encoding(encoder), host.vision_model(tower), reference, *queries)
+
+    text = torch.cat([host.encode_query(tokenizer, text_encoder, words).embeds for words in (NEGATIVE, POSITIVE)])
+    scheduler = diffusers.EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace"
+    )
+    scheduler.set_timesteps(STEPS)
+    torch.manual_seed(SEED)
+    latent = torch.randn(1, 4, SIDE // 8, SIDE // 8) * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
+    with host.subjects_attached(unet, encoder, subjects, STRENGTH):
+        for step in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(torch.cat([latent, latent]), step)
+            without, conditional = unet(scaled, step, text).sample.chunk(2)
+            latent = scheduler.step(without + CFG * (conditional - without), step, latent).prev_sample
+    return latent
+
+
+def test_photograph_and_query_become_the_same_latent_as_in_diffusers(server):
+    outputs = server.run(prompt())["outputs"]
+    picture = np.asarray(Image.open(server.base / "output" / outputs["save"]["images"][0]["filename"]))
+    assert picture.shape == (SIDE, SIDE, 3)
+    overlay = Image.open(server.base / "output" / outputs["save_map"]["images"][0]["filename"])
+    assert overlay.size == (640, 480)
+
+    (latent_file,) = (server.base / "output").glob("latent*.latent")
+    latent = load_file(latent_file)["latent_tensor"]
+    expected = diffusers_latent(server.base)
+    assert golden.relative_error(latent, expected) <= 1e-3
+
+
+def test_a_saved_subject_draws_the_same_latent_without_its_picture(server):
+    """Load Subject instead of LoadImage, Load CLIP Vision and Encode Subject."""
+    first = load_file(next((server.base / "output").glob("latent*.latent")))["latent_tensor"]
+    (saved,) = (server.base / "output" / "ssr_subjects").glob("dog*.safetensors")
+    graph = prompt()
+    for name in ("vision", "reference", "last_layer", "map", "save_map", "save", "decode", "save_subject"):
+        del graph[name]
+    graph["subject"] = {"class_type": "SSR_LoadSubject", "inputs": {"subject_file": saved.name}}
+    graph["save_latent"]["inputs"]["filename_prefix"] = "again"
+    server.run(graph)
+    again = load_file(next((server.base / "output").glob("again*.latent")))["latent_tensor"]
+    assert torch.equal(again, first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subject": {"query": "  "}}, "query is empty and there is no mask"),
+        ({"subject": {"mask": ["reference", 1]}}, "mask query marks nothing"),
+        ({"subject": {"fit": "zzz"}}, "fit"),
+        ({"encoder": {"layers_file": "(in the same file)"}}, "Give its partner too"),
+        ({"map": {"word": "cat"}}, 'has no word "cat"'),
+        ({"map": {"index": 3}}, "There is no subject 3; this set holds 1"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_the_user_reads_what_is_wrong(server, change, message):
+    graph = prompt()
+    for name in ("sampler", "decode", "save", "save_latent", "apply", "positive", "negative", "latent"):
+        del graph[name]
+    for name, inputs in change.items():
+        graph[name]["inputs"].update(inputs)
+    with pytest.raises(RuntimeError, match=message):
+        server.run(graph)
