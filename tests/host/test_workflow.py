@@ -4,6 +4,7 @@ Weights are generated, so the picture is noise; what counts is that every file l
 one that diffusers samples with the same files.
 """
 
+import json
 import shutil
 
 import numpy as np
@@ -13,8 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from support import comfy_host, golden, sd15
 from support.server import running
+from support.workflow import to_prompt
 
 SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
+TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
+LATENT_SCALE = 0.18215
+"""SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"
 
 
@@ -116,7 +121,7 @@ def test_photograph_and_query_become_the_same_latent_as_in_diffusers(server):
 
     (latent_file,) = (server.base / "output").glob("latent*.latent")
     latent = load_file(latent_file)["latent_tensor"]
-    expected = diffusers_latent(server.base)
+    expected = diffusers_latent(server.base) / LATENT_SCALE
     assert golden.relative_error(latent, expected) <= 1e-3
 
 
@@ -132,6 +137,30 @@ def test_a_saved_subject_draws_the_same_latent_without_its_picture(server):
     server.run(graph)
     again = load_file(next((server.base / "output").glob("again*.latent")))["latent_tensor"]
     assert torch.equal(again, first)
+
+
+GENERATED = {
+    "v1-5-pruned-emaonly.safetensors": sd15.CHECKPOINT,
+    "clip-vit-large-patch14.safetensors": sd15.CLIP_VISION,
+    "ssr_aligner.safetensors": sd15.ALIGNER,
+    "ssr_layers.safetensors": sd15.LAYERS,
+    "example.png": "reference.png",
+}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_an_example_workflow_runs(server, path):
+    """As shipped, but with generated weights, one step and a small picture."""
+    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    for node in graph.values():
+        node["inputs"] = {name: GENERATED.get(str(value), value) for name, value in node["inputs"].items()}
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 1
+        if node["class_type"] == "EmptyLatentImage":
+            node["inputs"].update(width=SIDE, height=SIDE)
+    outputs = server.run(graph)["outputs"]
+    names = [picture["filename"] for output in outputs.values() for picture in output.get("images", [])]
+    assert any(name.startswith("ssr_") for name in names)
 
 
 @pytest.mark.parametrize(
