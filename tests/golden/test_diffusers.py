@@ -3,25 +3,17 @@
 import pytest
 import torch
 from support import golden
+from support.golden_models import TINY, tiny_unet
 
 from ssr_core import checkpoints, vision
 from ssr_core.encode import Query, encode_subjects
 from ssr_core.encoder import EncoderConfig, SSREncoder
-from ssr_core.layout import UNetLayout
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 from ssr_core.hosts import diffusers as host  # noqa: E402
 
 TOLERANCE = 1e-4
-TINY = UNetLayout(channels=(32, 64), depths=(1, 0), resnets=1, heads=4)
-
-
-def tiny_unet(name: str) -> torch.nn.Module:
-    case = golden.cases()[name]
-    unet = diffusers.UNet2DConditionModel(**case["unet_config"])
-    unet.load_state_dict(golden.weights(case["seed"], case["unet_shapes"]))
-    return unet.requires_grad_(False).eval()
 
 
 def tiny_layers(name: str) -> SSREncoder:
@@ -44,11 +36,8 @@ def clip_vision(name: str) -> torch.nn.Module:
     return model.requires_grad_(False).eval()
 
 
-@pytest.mark.parametrize("strength", [0, 0.65, 1])
-@pytest.mark.parametrize("tokens", [462, 924])
+@pytest.mark.parametrize(("tokens", "strength"), [(462, 0), (462, 0.65), (462, 1), (924, 1)])
 def test_e_tiny_unet(tokens, strength):
-    if (tokens, strength) not in [(462, 0), (462, 0.65), (462, 1), (924, 1)]:
-        pytest.skip("not among the official outputs")
     case, expected = golden.cases()["e_unet"], golden.outputs("e_unet")
     unet, encoder = tiny_unet("e_unet"), tiny_layers("e_unet")
     latents = golden.tensor("e_unet", "input:latents", (2, 4, 16, 16))

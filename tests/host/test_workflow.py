@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from support import comfy_host, golden, sd15
 from support.server import running
 from support.workflow import to_prompt
+from try_workflow import with_generated_weights
 
 SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
 TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
@@ -139,25 +140,11 @@ def test_a_saved_subject_draws_the_same_latent_without_its_picture(server):
     assert torch.equal(again, first)
 
 
-GENERATED = {
-    "v1-5-pruned-emaonly.safetensors": sd15.CHECKPOINT,
-    "clip-vit-large-patch14.safetensors": sd15.CLIP_VISION,
-    "ssr_aligner.safetensors": sd15.ALIGNER,
-    "ssr_layers.safetensors": sd15.LAYERS,
-    "example.png": "reference.png",
-}
-
-
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_an_example_workflow_runs(server, path):
     """As shipped, but with generated weights, one step and a small picture."""
-    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
-    for node in graph.values():
-        node["inputs"] = {name: GENERATED.get(str(value), value) for name, value in node["inputs"].items()}
-        if node["class_type"] == "KSampler":
-            node["inputs"]["steps"] = 1
-        if node["class_type"] == "EmptyLatentImage":
-            node["inputs"].update(width=SIDE, height=SIDE)
+    workflow = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    graph = with_generated_weights(workflow, steps=1, side=SIDE)
     outputs = server.run(graph)["outputs"]
     names = [picture["filename"] for output in outputs.values() for picture in output.get("images", [])]
     assert any(name.startswith("ssr_") for name in names)

@@ -1,0 +1,1 @@
+"""Training the encoder: objective, data, loop."""

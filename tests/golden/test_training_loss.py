@@ -1,0 +1,62 @@
+"""Case g: the official training loss and its gradients, on a tiny diffusers UNet."""
+
+import pytest
+import torch
+from support import golden
+from support.golden_models import TINY, tiny_unet
+
+from ssr_core import checkpoints
+from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core.training.losses import objective
+
+diffusers = pytest.importorskip("diffusers")
+from ssr_core.hosts.diffusers import branches_attached  # noqa: E402
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.001])
+def test_g_loss_and_gradient_norms(weight):
+    name = "g_loss"
+    case = golden.cases()[name]
+    raw = golden.weights(case["seed"], {**case["layer_shapes"], **golden.aligner_shapes()})
+    encoder = SSREncoder(EncoderConfig(layout=TINY))
+    encoder.load_state_dict(checkpoints.rename(raw))
+    unet = tiny_unet(name)
+
+    latents, noise = (golden.tensor(name, f"input:{part}", (2, 4, 16, 16)) for part in ("latents", "noise"))
+    query = golden.tensor(name, "input:concept_embeds", (2, 77, 768))
+    prompt = golden.tensor(name, "input:prompt_embeds", (2, 77, 768))
+    features = golden.tensor(name, "input:image_embeds", (2, 1542, 1024)).unflatten(1, (6, 257))
+    steps = torch.tensor(case["timesteps"])
+    scheduler = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    noisy = scheduler.add_noise(latents, noise, steps)
+
+    tokens = encoder(query, features).tokens
+    with branches_attached(unet, TINY, [encoder.project(tokens)], [0, 1]):
+        predicted = unet(noisy, steps, prompt).sample
+        loss = objective(predicted, noise, tokens, query, weight)
+        loss.total.backward()
+
+    expected = case["results"][str(weight)]
+    assert float(loss.noise) == pytest.approx(expected["mse_loss"], rel=1e-4)
+    assert float(loss.consistency) == pytest.approx(expected["reg_loss"], rel=1e-4)
+    assert float(loss.total) == pytest.approx(expected["loss"], rel=1e-4)
+    gradients = {key: parameter.grad.norm() for key, parameter in encoder.named_parameters()}
+    ours = checkpoints.rename({key: torch.tensor(norm) for key, norm in expected["grad_norm"].items()})
+    assert gradients.keys() == ours.keys()
+    for key, norm in ours.items():
+        assert float(gradients[key]) == pytest.approx(float(norm), rel=1e-4), key
+    assert (
+        torch.allclose(predicted, golden.outputs(name)["noise_pred"], atol=5e-5)
+        if "noise_pred" in golden.outputs(name)
+        else True
+    )
+
+
+def test_a_weight_of_zero_trains_without_the_regulariser():
+    """The official code stops with an error."""
+    predicted = torch.randn(1, 4, 8, 8, requires_grad=True)
+    tokens = torch.randn(1, 462, 768, requires_grad=True)
+    loss = objective(predicted, torch.zeros_like(predicted), tokens, torch.randn(1, 77, 768), 0.0)
+    loss.total.backward()
+    assert tokens.grad is None
+    assert torch.equal(loss.total, loss.noise)
