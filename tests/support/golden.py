@@ -59,5 +59,5 @@ def mask(name: str, width: int, height: int) -> Tensor:
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """|actual - expected| / |expected| over the whole tensor."""
-    actual, expected = actual.double(), expected.double()
+    actual, expected = actual.detach().double(), expected.detach().double()
     return float((actual - expected).norm() / expected.norm().clamp_min(1e-30))

@@ -1,0 +1,284 @@
+"""The nodes as the host sees them: schemas, files, encoding, and what they refuse at the door."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from support import comfy_host, golden, tiny
+
+IDS = {
+    "SSR_LoadEncoder", "SSR_EncodeSubject", "SSR_CombineSubjects", "SSR_ApplySubject", "SSR_ApplySubjectAdvanced",
+    "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def nodes():
+    extension = asyncio.run(comfy_host.pack().comfy_entrypoint())
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+
+
+@pytest.fixture
+def clip_vision(tmp_path):
+    """A CLIP_VISION of 24 narrow layers."""
+    import comfy.clip_vision
+
+    case = golden.cases()["h_clip"]
+    extra = {"model_type": "clip_vision_model", "num_channels": 3, "projection_dim": 32, "attention_dropout": 0.0}
+    config = tmp_path / "vision.json"
+    config.write_text(json.dumps({**case["clip_config"], **extra}))
+    model = comfy.clip_vision.ClipVisionModel(str(config))
+    model.load_sd(golden.weights(case["seed"], case["clip_shapes"]))
+    return model
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """SD1.5's CLIP with two narrow layers and CLIP's own tokenizer."""
+    import comfy.sd
+    import comfy.sd1_clip
+    import comfy.supported_models_base
+
+    config = {
+        "hidden_size": 768, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12,
+        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "vocab_size": 49408, "eos_token_id": 49407,
+        "model_type": "clip_text_model",
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("clip") / "config.json"
+    path.write_text(json.dumps(config))
+
+    class Target(comfy.supported_models_base.ClipTarget):
+        pass
+
+    def model(device="cpu", dtype=None, model_options=None):
+        return comfy.sd1_clip.SD1ClipModel(
+            device=device, dtype=dtype, model_options={**(model_options or {}), "clip_l_model_config": config}
+        )
+
+    target = Target(comfy.sd1_clip.SD1Tokenizer, model)
+    clip = comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
+    tiny.fill(clip.cond_stage_model, 5)
+    return clip
+
+
+def encode(nodes, encoder, clip, clip_vision, image=None, query="a red dog", **extra):
+    image = golden.picture(64, 48, 0) if image is None else image
+    with torch.inference_mode():
+        return nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, query, **extra).args[0]
+
+
+def test_ids_and_order_of_widgets_never_change(nodes):
+    """Workflows store ids by name and widget values by position: this table is the pack's public interface."""
+    assert nodes.keys() == IDS
+    positions = {
+        "SSR_LoadEncoder": ["encoder_file", "layers_file"],
+        "SSR_EncodeSubject": [
+            "ssr_encoder", "clip", "clip_vision", "image", "query", "mask", "mask_weight", "null_query", "fit", "strength"
+        ],
+        "SSR_CombineSubjects": [f"subject_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
+        "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],
+        "SSR_ApplySubjectAdvanced": [
+            "model", "ssr_encoder", "subject", "strength", "start", "end", "curve", "layers", "combine", "subject_scaling", "region",
+            "layer_strengths", "curve_values",
+        ],
+        "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
+        "SSR_SaveSubject": ["subject", "filename_prefix"],
+        "SSR_LoadSubject": ["subject_file"],
+    }  # fmt: skip
+    assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
+
+
+def test_every_input_and_output_explains_itself(nodes):
+    for name, node in nodes.items():
+        schema = node.GET_SCHEMA()
+        assert schema.category == "SSR-Encoder"
+        assert schema.description, name
+        for slot in [*schema.inputs, *schema.outputs]:
+            assert slot.tooltip, f"{name}.{slot.id}"
+
+
+def test_defaults_are_the_official_scripts(nodes):
+    defaults = {
+        (name, slot.id): slot.default
+        for name, node in nodes.items()
+        for slot in node.GET_SCHEMA().inputs
+        if hasattr(slot, "default")
+    }
+    assert defaults["SSR_ApplySubject", "strength"] == 0.65
+    assert defaults["SSR_ApplySubjectAdvanced", "strength"] == 0.65
+    assert defaults["SSR_EncodeSubject", "mask_weight"] == 1.0
+    assert defaults["SSR_EncodeSubject", "null_query"] == ""
+    assert defaults["SSR_EncodeSubject", "fit"] == "center crop"
+    assert defaults["SSR_ApplySubjectAdvanced", "combine"] == "joint"
+    assert defaults["SSR_ApplySubjectAdvanced", "subject_scaling"] == "official"
+
+
+def test_query_is_encoded_with_the_last_layer_whatever_is_set_upstream(encoders, clip):
+    expected = encoders.encode_query(clip, "a red dog", 768)
+    skipped = clip.clone()
+    skipped.clip_layer(-2)
+    assert torch.equal(encoders.encode_query(skipped, "a red dog", 768).embeds, expected.embeds)
+    assert skipped.layer_idx == -2
+    assert not torch.equal(skipped.encode_from_tokens(skipped.tokenize("a red dog")).float(), expected.embeds)
+
+
+def test_prompt_weights_are_ignored_and_words_found(encoders, clip):
+    plain = encoders.encode_query(clip, "a red dog", 768)
+    weighted = encoders.encode_query(clip, "a (red:1.6) dog", 768)
+    assert torch.equal(weighted.embeds, plain.embeds)
+    assert [tuple(word) for word in plain.words] == [("a", 1, 2), ("red", 2, 3), ("dog", 3, 4)]
+    split = encoders.encode_query(clip, "bearplushie, hat", 768)
+    assert [word.text for word in split.words] == ["bearplushie", "hat"]
+    assert split.words[0].stop - split.words[0].first > 1
+    assert encoders.encode_query(clip, "", 768).words == ()
+
+
+def test_a_long_query_is_cut_with_a_warning(encoders, clip, caplog):
+    query = encoders.encode_query(clip, "dog " * 100, 768)
+    assert query.embeds.shape == (1, 77, 768)
+    assert any("longer than 75 tokens" in record.getMessage() for record in caplog.records)
+
+
+def test_one_vision_pass_for_a_new_picture_and_none_for_a_known_one(nodes, encoder, clip, clip_vision, monkeypatch):
+    batches, forward = [], clip_vision.model.forward
+
+    def counted(*args, **kwargs):
+        batches.append(len(kwargs["pixel_values"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(clip_vision.model, "forward", counted)
+    one, two = golden.picture(64, 48, 0), golden.picture(64, 48, 1)
+    encode(nodes, encoder, clip, clip_vision, one)
+    assert batches == [2]  # the picture, and the zero picture of the unconditional side, once
+    encode(nodes, encoder, clip, clip_vision, one, query="another word")
+    assert batches == [2]
+    encode(nodes, encoder, clip, clip_vision, two)
+    assert batches == [2, 1]
+
+
+def test_a_batch_of_references_gives_a_subject_each(nodes, encoder, clip, clip_vision):
+    batch = torch.cat([golden.picture(64, 48, variant) for variant in range(3)])
+    subjects = encode(nodes, encoder, clip, clip_vision, batch)
+    alone = encode(nodes, encoder, clip, clip_vision, batch[1:2])[0]
+    assert len(subjects) == 3
+    assert golden.relative_error(subjects[1].tokens, alone.tokens) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "image",
+    [torch.rand(1, 40, 30, 4), torch.rand(1, 1, 1, 3), torch.rand(1, 8, 8000, 3), torch.rand(1, 30, 40, 3).half()],
+    ids=["RGBA", "1 pixel", "8000 pixels wide", "half precision"],
+)
+def test_unusual_pictures_are_encoded(nodes, encoder, clip, clip_vision, image):
+    (subject,) = encode(nodes, encoder, clip, clip_vision, image)
+    assert torch.isfinite(subject.tokens).all()
+    assert subject.source_size == tuple(image.shape[1:3])
+
+
+def test_an_empty_batch_is_refused(nodes, encoder, clip, clip_vision):
+    with pytest.raises(ValueError, match="batch of at least one picture"):
+        encode(nodes, encoder, clip, clip_vision, torch.zeros(0, 8, 8, 3))
+
+
+def test_an_empty_query_needs_a_mask(nodes, encoder, clip, clip_vision):
+    with pytest.raises(ValueError, match="query is empty and there is no mask"):
+        encode(nodes, encoder, clip, clip_vision, query=" ")
+    assert len(encode(nodes, encoder, clip, clip_vision, query="", mask=torch.ones(1, 48, 64))) == 1
+
+
+def test_a_mask_of_zero_area_is_refused(nodes, encoder, clip, clip_vision):
+    with pytest.raises(ValueError, match="mask query marks nothing"):
+        encode(nodes, encoder, clip, clip_vision, mask=torch.zeros(1, 64, 64))
+
+
+def test_clip_vision_of_another_width_is_refused(nodes, clip, clip_vision, encoders, tmp_path):
+    wide = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "wide.safetensors", vision_width=128))])
+    with pytest.raises(ValueError, match=r"CLIP Vision model has width 64 .* needs width 128"):
+        encode(nodes, wide, clip, clip_vision)
+
+
+def test_clip_of_another_family_is_refused(encoders):
+    class TwoEncoders:
+        def clone(self):
+            return self
+
+        def clip_layer(self, layer):
+            pass
+
+        def tokenize(self, text):
+            return {"g": [[]], "l": [[]]}
+
+    with pytest.raises(ValueError, match=r"text encoders g, l; the SSR-Encoder needs SD1\.5's own CLIP-L"):
+        encoders.encode_query(TwoEncoders(), "dog", 768)
+
+
+def test_combine_multiplies_strengths_and_keeps_order(nodes, encoder, subject):
+    other = (tiny.subject(encoder.fingerprint, seed=9, strength=0.5),)
+    combined = nodes["SSR_CombineSubjects"].execute(subject, None, other, None, strength_1=0.8, strength_3=0.5).args[0]
+    assert [part.strength for part in combined] == [0.8, 0.25]
+
+
+def test_a_stale_combo_value_is_named(nodes, model, encoder, subject):
+    for change, valid in [({"curve": "zzz"}, "fade in"), ({"layers": "zzz"}, "decoder only"), ({"combine": "zzz"}, "separate")]:
+        values = {
+            "start": 0.0,
+            "end": 1.0,
+            "curve": "constant",
+            "layers": "all",
+            "combine": "joint",
+            "subject_scaling": "official",
+        }
+        with pytest.raises(ValueError, match=valid):
+            nodes["SSR_ApplySubjectAdvanced"].execute(model, encoder, subject, 0.65, **{**values, **change})
+
+
+def test_model_folders_keep_what_the_user_configured(tmp_path):
+    """extra_model_paths.yaml may name the folder before packs are loaded."""
+    import folder_paths
+
+    folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
+    before = dict(folder_paths.folder_names_and_paths)
+    try:
+        folder_paths.folder_names_and_paths["ssr_encoder"] = ([str(tmp_path)], {".foo"})
+        folders.register()
+        folders.register()
+        paths, extensions = folder_paths.folder_names_and_paths["ssr_encoder"]
+        assert paths[0] == str(tmp_path)
+        assert [path.rsplit("/", 1)[-1] for path in paths[1:]] == ["ssr_encoder", "ssr"]
+        assert {".foo", ".bin", ".safetensors"} <= extensions
+        (tmp_path / "mine.safetensors").touch()
+        assert folders.path_of("mine.safetensors") == str(tmp_path / "mine.safetensors")
+        with pytest.raises(FileNotFoundError, match=r"no SSR-Encoder file .*nothere.*install\.py --download"):
+            folders.path_of("nothere.bin")
+    finally:
+        folder_paths.folder_names_and_paths.clear()
+        folder_paths.folder_names_and_paths.update(before)
+
+
+def test_importing_the_pack_is_cheap_and_touches_nothing():
+    """The module ComfyUI imports brings in neither torch nor our own code; nodes wait for the entry point."""
+    script = (
+        "import importlib.util, sys, time\n"
+        f"spec = importlib.util.spec_from_file_location('pack', r'{comfy_host.PACK / '__init__.py'}', "
+        f"submodule_search_locations=[r'{comfy_host.PACK}'])\n"
+        "before = set(sys.modules); module = importlib.util.module_from_spec(spec); sys.modules['pack'] = module\n"
+        "spec.loader.exec_module(module); print(sorted(set(sys.modules) - before))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "['pack']"
+
+
+def test_importing_all_nodes_loads_no_extension_beyond_the_hosts(nodes):
+    """Everything heavy that the nodes import, the host has imported before."""
+    script = (
+        f"import sys; sys.path[:0] = [r'{comfy_host.find()}', r'{comfy_host.PACK / 'tests'}']\n"
+        "from support import comfy_host; comfy_host.start()\n"
+        "import nodes, comfy_api.latest, comfy.model_patcher, comfy.sd\n"
+        "before = set(sys.modules); comfy_host.part('nodes')\n"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().splitlines()[-1] == "['ssr_encoder_pack']"
