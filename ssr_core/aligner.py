@@ -6,8 +6,7 @@ text and patches come from. One attention map, computed from the deepest scale, 
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,7 @@ class Aligner(nn.Module):
         inner_width: int,
         heads: int,
         scales: int,
-        operations: ModuleType | type = nn,
+        operations: Any = nn,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

@@ -12,8 +12,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,7 +73,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
 def load(
     paths: Sequence[Path],
     config: EncoderConfig | None = None,
-    operations: ModuleType | type = nn,
+    operations: Any = nn,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> SSREncoder:

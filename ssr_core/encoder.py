@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ class EncoderConfig:
 class SubjectProjection(nn.Module):
     """Keys and values of subject tokens for one cross-attention layer: [B, N, D] -> two [B, N, C]. No bias."""
 
-    def __init__(self, text_width: int, width: int, operations: ModuleType | type = nn, **factory: Any) -> None:
+    def __init__(self, text_width: int, width: int, operations: Any = nn, **factory: Any) -> None:
         super().__init__()
         self.to_k = operations.Linear(text_width, width, bias=False, **factory)
         self.to_v = operations.Linear(text_width, width, bias=False, **factory)
@@ -60,7 +59,7 @@ class SSREncoder(nn.Module):
     def __init__(
         self,
         config: EncoderConfig,
-        operations: ModuleType | type = nn,
+        operations: Any = nn,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

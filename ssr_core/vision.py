@@ -72,8 +72,8 @@ def seen_box(width: int, height: int, size: int, fit: Fit) -> tuple[float, float
         return float(left), float(top), float(left + side), float(top + side)
     if max(width, height) > LONGEST_RATIO * min(width, height):
         short = min(width, height)
-        left, top = (width - short) / 2, (height - short) / 2
-        return left, top, left + short, top + short
+        x0, y0 = (width - short) / 2, (height - short) / 2
+        return x0, y0, x0 + short, y0 + short
     new_width, new_height = _resized((width, height), size)
     x, y = width / new_width, height / new_height
     left, top = (new_width - size) // 2, (new_height - size) // 2

@@ -167,6 +167,7 @@ def vision_model(model: Any) -> VisionModel:
         @torch.no_grad()
         def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
             tower = reference()
+            assert tower is not None  # its features are asked for through it
             parameter = next(tower.parameters())
             states = tower(pixel_values=pixels.to(parameter.device, parameter.dtype), output_hidden_states=True)
             return states.hidden_states[1:]  # entry 0 is the embedding

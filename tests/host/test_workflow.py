@@ -140,6 +140,26 @@ def test_a_saved_subject_draws_the_same_latent_without_its_picture(server):
     assert torch.equal(again, first)
 
 
+def test_a_graph_whose_apply_node_was_removed_draws_as_if_it_never_was_there(server):
+    def latent(name, with_subject):
+        graph = prompt()
+        for unused in ("decode", "save", "map", "save_map", "save_subject"):
+            del graph[unused]
+        if not with_subject:
+            for gone in ("apply", "subject", "last_layer", "reference", "encoder", "vision"):
+                del graph[gone]
+            graph["sampler"]["inputs"]["model"] = ["checkpoint", 0]
+        graph["sampler"]["inputs"].update(steps=1, seed=SEED + 1)
+        graph["save_latent"]["inputs"]["filename_prefix"] = name
+        server.run(graph)
+        return load_file(next((server.base / "output").glob(f"{name}*.latent")))["latent_tensor"]
+
+    never = latent("never", with_subject=False)
+    assert not torch.equal(latent("with", with_subject=True), never)
+    # Another prefix makes the host run the graph again rather than answer from its cache.
+    assert torch.equal(latent("removed", with_subject=False), never)
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_an_example_workflow_runs(server, path):
     """As shipped, but with generated weights, one step and a small picture."""

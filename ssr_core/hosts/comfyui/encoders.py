@@ -115,7 +115,7 @@ def vision_model(clip_vision: Any) -> VisionModel:
     if clip_vision not in _VISION_MODELS:
         tower = getattr(clip_vision.model, "vision_model", None)
         embeddings = getattr(tower, "embeddings", None)
-        if not hasattr(embeddings, "position_embedding") or not hasattr(embeddings, "class_embedding"):
+        if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
             raise ValueError(
                 f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
                 'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'

@@ -1,0 +1,61 @@
+"""What goes into the registry's zip: everything a user needs, and nothing that its scanner flags."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOT_SHIPPED = ("tests/", "benchmarks/", "docs/", ".")
+"""Left out by .comfyignore; the test below holds the two against each other."""
+
+FLAGGED = {
+    "network": r"\burllib\b|\brequests\b|http\.client|\bsocket\b|aiohttp|httpx",
+    "process": r"\bsubprocess\b|os\.system|os\.popen",
+    "environment": r"os\.environ|os\.getenv",
+    "code from text": r"\beval\(|\bexec\(|importlib\.import_module|__import__",
+    "unsafe pickles": r"weights_only\s*=\s*False|pickle\.load",
+    "output": r"\bprint\(",
+}
+MAY_PRINT = {"install.py", "ssr_core/cli.py"}
+
+
+def shipped() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [path for path in listed if not path.startswith(NOT_SHIPPED)]
+
+
+def test_the_zip_holds_what_users_need():
+    files = set(shipped())
+    needed = {
+        "__init__.py", "nodes/__init__.py", "ssr_core/__init__.py", "ssr_core/hosts/comfyui/apply.py", "install.py",
+        "weights_manifest.json", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
+        "example_workflows/ssr_text_query.json", "locales/zh/nodeDefs.json", "web/docs/SSR_EncodeSubject.md",
+    }  # fmt: skip
+    assert needed <= files
+
+
+def test_comfyignore_leaves_out_what_is_not_shipped():
+    patterns = set((ROOT / ".comfyignore").read_text().split())
+    assert {"tests/", "benchmarks/", "docs/", ".*"} <= patterns
+
+
+@pytest.mark.parametrize("reason", FLAGGED)
+def test_nothing_shipped_is_what_the_registrys_scanner_flags(reason):
+    found = []
+    for path in shipped():
+        if path.endswith((".py", ".js")) and not (reason == "output" and path in MAY_PRINT):
+            for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1):
+                if re.search(FLAGGED[reason], line):
+                    found.append(f"{path}:{number}: {line.strip()}")
+    assert found == []
+
+
+def test_sources_are_ascii_and_small():
+    """Windows consoles still read sources as CP1252, and a reader needs one screen's subject at a time."""
+    for path in shipped():
+        if path.endswith(".py"):
+            text = (ROOT / path).read_text()
+            assert text.isascii(), path
+            assert len(text.splitlines()) <= 350, path
