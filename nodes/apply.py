@@ -60,10 +60,20 @@ class ApplySubjectAdvanced(io.ComfyNode):
             inputs=[
                 *_inputs(),
                 io.Float.Input(
-                    "start", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling at which it sets in."
+                    "start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of the sampling at which the subject sets in.",
                 ),
                 io.Float.Input(
-                    "end", default=1.0, min=0.0, max=1.0, step=0.001, tooltip="Share of the sampling at which it stops."
+                    "end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of the sampling at which the subject stops. Counted on the full noise schedule, as for ControlNet.",
                 ),
                 io.Combo.Input(
                     "curve",
@@ -93,20 +103,21 @@ class ApplySubjectAdvanced(io.ComfyNode):
                 io.Mask.Input(
                     "region",
                     optional=True,
-                    tooltip="Where in the new picture the subject may act: white is everywhere it may. Any size, soft edges count; several "
-                    "masks are used frame by frame.",
+                    tooltip="Where in the new picture the subject may act: white is where it may. Any size, soft edges count; several "
+                    "masks are used picture by picture.",
                 ),
                 io.String.Input(
                     "layer_strengths",
                     default="",
                     optional=True,
-                    tooltip="Overrides layers: 1 number, 3 (input, middle, output), or 16 (one per cross-attention, in running order).",
+                    tooltip="Overrides layers. Multipliers: 1 number, 3 (input, middle, output), "
+                    "or 16 (one per cross-attention, in running order).",
                 ),
                 io.String.Input(
                     "curve_values",
                     default="",
                     optional=True,
-                    tooltip='Overrides curve: numbers spread evenly from start to end and joined by lines, such as "0, 1, 0.5".',
+                    tooltip='Overrides curve: multipliers spread evenly from start to end and joined by lines, such as "0, 1, 0.5".',
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],

@@ -52,7 +52,7 @@ class EncodeSubject(io.ComfyNode):
                     max=10.0,
                     step=0.1,
                     optional=True,
-                    tooltip="How strictly the mask rules. It acts squared: 1 is the official script's, 5 admits nothing outside.",
+                    tooltip="How strictly the mask rules. 1 is the official script's, 5 admits nothing outside; 0 does not switch it off.",
                 ),
                 io.String.Input(
                     "null_query",
@@ -65,7 +65,8 @@ class EncodeSubject(io.ComfyNode):
                     options=list(FITS),
                     default=FITS[0],
                     optional=True,
-                    tooltip="How a reference that is not square meets the encoder's square: center crop loses the sides (official), "
+                    tooltip="How a reference that is not square meets the encoder's square: center crop loses the ends of "
+                    "the long side (official), "
                     "pad and stretch keep everything.",
                 ),
                 io.Float.Input(
@@ -79,7 +80,9 @@ class EncodeSubject(io.ComfyNode):
                 ),
             ],
             outputs=[
-                types.Subject.Output(display_name="subject", tooltip="For Apply Subject, Combine Subjects and Save Subject.")
+                types.Subject.Output(
+                    display_name="subject", tooltip="For Apply Subject, Combine Subjects, Save Subject and the map."
+                )
             ],
         )
 

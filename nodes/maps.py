@@ -22,7 +22,7 @@ class SubjectAttentionMap(io.ComfyNode):
             description="Shows where in the reference the query looks. Costs nothing: the map was made while encoding.",
             search_aliases=["ssr", "heat map"],
             inputs=[
-                types.Subject.Input("subject", tooltip="From Encode Subject."),
+                types.Subject.Input("subject", tooltip="From Encode Subject, Combine Subjects or Load Subject."),
                 io.Image.Input(
                     "image",
                     optional=True,

@@ -20,7 +20,8 @@ class SaveSubject(io.ComfyNode):
             node_id="SSR_SaveSubject",
             display_name="Save Subject",
             category=types.CATEGORY,
-            description="Writes a subject to a file in output/ssr_subjects, to use it again without its picture or to share it.",
+            description="Writes a subject to a file in output/ssr_subjects, to use it again or to share it. "
+            "It holds the square the encoder saw.",
             is_output_node=True,
             inputs=[
                 types.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),

@@ -44,6 +44,13 @@ class Server:
         except HTTPError as error:
             raise RuntimeError(error.read().decode()) from error
 
+    def forget(self) -> None:
+        """Make the host drop its cached node outputs, so that the next prompt runs every node again."""
+        body = json.dumps({"free_memory": True}).encode()
+        request = urllib.request.Request(f"{self.url}/free", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=30).close()
+        time.sleep(2)  # the host's worker looks at this between prompts
+
     def run(self, prompt: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
         """Queue a prompt and wait: its history entry. Raises RuntimeError with the node's message if one fails."""
         number = self.submit(prompt)
