@@ -8,9 +8,8 @@ layout; what is missing or extra is listed. Pickles are read with weights_only a
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,33 +98,42 @@ def write(weights: Weights, path: Path, dtype: torch.dtype = torch.float32) -> N
 
 def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
     """Official names -> our names, for a whole encoder or a part of one. Raises ValueError for names that are neither's."""
-    aligner: State = {}
-    layers: dict[int, State] = {}
+    named_tensors: dict[tuple[str, ...], Tensor] = {}
     foreign: list[str] = []
     for key, tensor in raw.items():
-        bare = key.removeprefix("module.")
-        if (found := _LAYER.fullmatch(bare)) is not None:
-            # The oldest files call the keys' matrix to_k_SC and the other one anything else.
-            part = "to_k" if found["name"].startswith("to_k") else "to_v"
-            layers.setdefault(int(found["index"]), {})[part] = tensor
-        elif (found := _ALIGNER.fullmatch(bare)) is not None:
-            aligner[f"aligner.{found['name']}.weight"] = tensor
-        elif (found := _SCALE.fullmatch(bare)) is not None:
-            aligner[f"aligner.{found['name']}.{found['scale']}.weight"] = tensor
-        elif bare in ("norm.weight", "norm.bias"):
-            aligner[f"aligner.{bare}"] = tensor
-        else:
+        place = _place(key.removeprefix("module."))
+        if place is None:
             foreign.append(key)
+        elif place in named_tensors:
+            raise ValueError(f"{named} has two tensors for {'.'.join(place)}; the second is {key}. Give one encoder at a time.")
+        else:
+            named_tensors[place] = tensor
     if foreign:
         raise ValueError(
             f"{named}: not an SSR-Encoder checkpoint; unknown keys {_listed(foreign)}. Expected an aligner (aligner.to_q.weight, "
             "...) and layers (1.to_k_SSR.weight, ...)."
         )
-    state = aligner
-    for index, number in _layer_numbers(layers, named).items():
-        for part, tensor in layers[number].items():
-            state[f"layers.{index}.{part}.weight"] = tensor
+    numbers = {int(place[1]) for place in named_tensors if place[0] == "layers"}
+    index = {str(number): str(layer) for layer, number in _layer_numbers(numbers, named).items()}
+    state: State = {}
+    for (part, *rest), tensor in named_tensors.items():
+        if part == "layers":
+            rest[0] = index[rest[0]]
+        state[".".join((part, *rest))] = tensor
     return state
+
+
+def _place(key: str) -> tuple[str, ...] | None:
+    """Our name of an official key in pieces, a layer still under its number in the file; None for a key of something else."""
+    if (found := _LAYER.fullmatch(key)) is not None:
+        # The oldest files call the keys' matrix to_k_SC and the other one anything else.
+        part = "to_k" if found["name"].startswith("to_k") else "to_v"
+        return "layers", str(int(found["index"])), part, "weight"
+    if (found := _ALIGNER.fullmatch(key)) is not None:
+        return "aligner", found["name"], "weight"
+    if (found := _SCALE.fullmatch(key)) is not None:
+        return "aligner", found["name"], found["scale"], "weight"
+    return ("aligner", *key.split(".")) if key in ("norm.weight", "norm.bias") else None
 
 
 _LAYER = re.compile(r"(?P<index>\d+)\.(?P<name>to_[a-z]+_(SSR|SC))\.weight")
@@ -133,9 +141,9 @@ _ALIGNER = re.compile(r"(aligner|\w*attn\w*)\.(?P<name>to_q|to_k)\.weight")
 _SCALE = re.compile(r"(aligner|\w*attn\w*)\.processor\.(?P<name>to_out|to_v)\.(?P<scale>\d+)\.weight")
 
 
-def _layer_numbers(layers: Mapping[int, State], named: str) -> dict[int, int]:
+def _layer_numbers(found: Collection[int], named: str) -> dict[int, int]:
     """Layer index -> number in the file: odd numbers as in the image UNet, or 0, 1, 2, ... as renumbered for AnimateDiff."""
-    numbers = sorted(layers)
+    numbers = sorted(found)
     if numbers == list(range(1, 2 * len(numbers), 2)) or numbers == list(range(len(numbers))):
         return dict(enumerate(numbers))
     raise ValueError(
@@ -183,7 +191,7 @@ def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> No
 def _config_of(metadata: Mapping[str, str], named: str) -> EncoderConfig:
     try:
         return EncoderConfig.from_dict(json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
 
 
@@ -193,16 +201,21 @@ def _read_tensors(path: Path) -> tuple[State, dict[str, str]]:
     try:
         if path.suffix in (".safetensors", ".sft"):
             with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
+                return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read ({reason}). It is truncated, damaged or not a checkpoint; download it again."
-        ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of tensors.")
+    except Exception as error:
+        # The restricted unpickler meets damaged bytes with whatever they happen to break: KeyError, IndexError, UnicodeError, ...
+        kind = "SafetensorError" if isinstance(error, SafetensorError) else type(error).__name__
+        raise ValueError(f"{path} cannot be read ({kind}). {_UNREADABLE}") from error
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of named tensors. {_UNREADABLE}")
     return dict(content), {}
+
+
+_UNREADABLE = "It is truncated, damaged or not a checkpoint of tensors alone; download it again."
 
 
 def _is_half(state: Mapping[str, Tensor]) -> bool:

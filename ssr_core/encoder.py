@@ -29,6 +29,18 @@ class EncoderConfig:
     heads: int = 8
     vision_layers: tuple[int, ...] = (4, 8, 12, 16, 20, 24)
 
+    def __post_init__(self) -> None:
+        numbers = (
+            self.text_width,
+            self.vision_width,
+            self.inner_width,
+            self.heads,
+            len(self.vision_layers),
+            *self.vision_layers,
+        )
+        if not all(isinstance(number, int) and number > 0 for number in numbers) or self.inner_width % self.heads:
+            raise ValueError(f"impossible encoder shapes: {self}")
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -40,6 +40,15 @@ class UNetLayout:
     heads: int
     mid_depth: int = 1
 
+    def __post_init__(self) -> None:
+        widths, depths = (*self.channels, self.resnets, self.heads), (*self.depths, self.mid_depth)
+        if (
+            len(self.channels) != len(self.depths)
+            or not all(isinstance(number, int) and number >= 0 for number in depths)
+            or not all(isinstance(number, int) and number > 0 for number in widths)
+        ):
+            raise ValueError(f"impossible UNet shapes: {self}")
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> UNetLayout:
         return cls(

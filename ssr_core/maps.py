@@ -49,6 +49,8 @@ def _place(heat: Tensor, subject: Subject) -> Tensor:
     """[grid, grid] -> [H, W] of the whole reference, inside the box that the encoder saw."""
     height, width = subject.source_size
     left, top, right, bottom = (round(edge) for edge in seen_box(width, height, subject.picture.shape[0], subject.fit))
+    left, top = min(left, width - 1), min(top, height - 1)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)  # a picture one pixel thin still has a box
     grown = _enlarge(heat, bottom - top, right - left)
     canvas = torch.zeros(height, width)
     inside = grown[max(0, -top) : height - top, max(0, -left) : width - left]

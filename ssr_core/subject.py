@@ -190,32 +190,58 @@ def load(path: Path) -> SubjectSet:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(
-                    f"{path} is not a subject file (format {metadata.get('format', 'none')!r}). "
-                    "Choose a file written by Save Subject."
-                )
-            if metadata.get("format_version") != FORMAT_VERSION:
-                raise ValueError(
-                    f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack "
-                    f"reads version {FORMAT_VERSION}. Update the pack or encode the subject again."
-                )
-            described = json.loads(metadata["subjects"])
-            return tuple(_read(file, index, fields) for index, fields in enumerate(described))
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged or incomplete ({error}). Copy it again or encode the subject again.") from error
+            # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not a subject file (format {metadata.get('format', 'none')!r}). Choose a file written by Save Subject."
+        )
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack "
+            f"reads version {FORMAT_VERSION}. Update the pack or encode the subject again."
+        )
+    try:
+        described = json.loads(metadata["subjects"])
+        return tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
+    except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
 
 
-def _read(file: safe_open, index: int, fields: dict) -> Subject:
-    tensors = {name: file.get_tensor(f"{index}.{name}") for name in _TENSORS}
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged or incomplete ({error}). Copy it again or encode the subject again.")
+
+
+def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
+    own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
+    _check_shapes(own)
     if fields["fit"] not in FITS:
-        raise KeyError(f"fit {fields['fit']!r}")
+        raise ValueError(f"fit {fields['fit']!r}")
+    height, width = fields["source_size"]
     return Subject(
-        **tensors,
+        **own,
         query=str(fields["query"]),
         words=tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"]),
         encoder=str(fields["encoder"]),
-        source_size=(int(fields["source_size"][0]), int(fields["source_size"][1])),
+        source_size=(int(height), int(width)),
         fit=fields["fit"],
         strength=float(fields["strength"]),
     )
+
+
+def _check_shapes(own: dict[str, Tensor]) -> None:
+    """Whether the tensors of one subject belong together."""
+    tokens, attention, picture = own["tokens"], own["attention"], own["picture"]
+    side = picture.shape[0]
+    fits = (
+        tokens.ndim == 2
+        and own["null_tokens"].shape == tokens.shape
+        and attention.ndim == 2
+        and picture.shape == (side, side, 3)
+        and picture.dtype == torch.uint8
+        and all(own[name].is_floating_point() for name in ("tokens", "null_tokens", "attention"))
+    )
+    if not fits:
+        raise ValueError("tensors " + ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in own.items()))

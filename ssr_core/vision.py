@@ -56,7 +56,8 @@ def frame(picture: Image.Image, size: int, fit: Fit) -> Image.Image:
         square = Image.new("RGB", (side, side), MEAN_COLOUR)
         square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
         return square.resize((size, size), Image.Resampling.BICUBIC)
-    picture = _cut_to_ratio(picture)
+    left, top, width, height = _middle(*picture.size)
+    picture = picture.crop((left, top, left + width, top + height))
     width, height = _resized(picture.size, size)
     left, top = (width - size) // 2, (height - size) // 2
     return picture.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
@@ -70,14 +71,11 @@ def seen_box(width: int, height: int, size: int, fit: Fit) -> tuple[float, float
         side = max(width, height)
         left, top = -((side - width) // 2), -((side - height) // 2)
         return float(left), float(top), float(left + side), float(top + side)
-    if max(width, height) > LONGEST_RATIO * min(width, height):
-        short = min(width, height)
-        x0, y0 = (width - short) / 2, (height - short) / 2
-        return x0, y0, x0 + short, y0 + short
+    cut_left, cut_top, width, height = _middle(width, height)
     new_width, new_height = _resized((width, height), size)
     x, y = width / new_width, height / new_height
     left, top = (new_width - size) // 2, (new_height - size) // 2
-    return left * x, top * y, (left + size) * x, (top + size) * y
+    return cut_left + left * x, cut_top + top * y, cut_left + (left + size) * x, cut_top + (top + size) * y
 
 
 def normalise(pictures: Sequence[Image.Image]) -> Tensor:
@@ -144,8 +142,8 @@ def _resized(size: tuple[int, int], target: int) -> tuple[int, int]:
     return int(target * width / height), target
 
 
-def _cut_to_ratio(picture: Image.Image) -> Image.Image:
-    short = min(picture.size)
-    width, height = (min(side, LONGEST_RATIO * short) for side in picture.size)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
+def _middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, top, width, height) of the middle that is left of a very long picture; all of any other."""
+    longest = LONGEST_RATIO * min(width, height)
+    cut_width, cut_height = min(width, longest), min(height, longest)
+    return (width - cut_width) // 2, (height - cut_height) // 2, cut_width, cut_height

@@ -1,0 +1,216 @@
+"""How strong a subject acts: over the steps, over the layers, over the places of the output picture."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssr_core.layout import SD15
+from ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, frames_for, layer_strengths, parse_numbers, region_weights
+
+shares = st.floats(0, 1)
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+
+
+@st.composite
+def schedules(draw):
+    start, end = sorted((draw(shares), draw(shares)))
+    curve = draw(st.lists(st.floats(-2, 2), min_size=1, max_size=6))
+    return StepSchedule(start, end, tuple(curve))
+
+
+@settings(deadline=None, max_examples=100)
+@given(schedules(), shares)
+def test_a_schedule_is_zero_outside_its_window_and_within_its_curve_inside(schedule, progress):
+    value = schedule.at(progress)
+    if schedule.start <= progress <= schedule.end:
+        assert min(schedule.curve) - 1e-9 <= value <= max(schedule.curve) + 1e-9
+    else:
+        assert value == 0.0
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=6), shares, shares)
+def test_a_curve_has_no_jumps(curve, first, second):
+    schedule = StepSchedule(0.0, 1.0, tuple(curve))
+    steepest = max((abs(b - a) for a, b in itertools.pairwise(curve)), default=0.0) * max(1, len(curve) - 1)
+    assert abs(schedule.at(first) - schedule.at(second)) <= steepest * abs(first - second) + 1e-9
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-2, 2), min_size=2, max_size=6), st.floats(0, 0.4), st.floats(0.6, 1))
+def test_a_curve_passes_through_its_numbers(curve, start, end):
+    schedule = StepSchedule(start, end, tuple(curve))
+    for index, value in enumerate(curve):
+        progress = min(start + (end - start) * index / (len(curve) - 1), end)
+        assert schedule.at(progress) == pytest.approx(value, abs=1e-9)
+
+
+def test_a_window_of_one_point_acts_at_that_point():
+    assert [StepSchedule(0.5, 0.5).at(progress) for progress in (0.4, 0.5, 0.6)] == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES.keys())
+def test_named_curves_stay_between_nothing_and_full(curve):
+    values = [StepSchedule(curve=curve).at(step / 30) for step in range(31)]
+    assert min(values) >= 0
+    assert max(values) == pytest.approx(1)
+
+
+@settings(deadline=None, max_examples=100)
+@given(schedules() | st.sampled_from([StepSchedule(), StepSchedule(curve=(1.0, 1.0))]), shares)
+def test_a_schedule_called_always_full_is_one_at_every_step(schedule, progress):
+    if schedule.always_full:
+        assert schedule.at(progress) == 1.0
+
+
+def test_only_the_plain_schedule_is_always_full():
+    assert StepSchedule().always_full
+    assert StepSchedule(curve=(1.0, 1.0)).always_full
+    for schedule in (
+        StepSchedule(start=0.1),
+        StepSchedule(end=0.9),
+        StepSchedule(curve=(1.0, 0.5)),
+        StepSchedule(curve=(0.9,)),
+    ):
+        assert not schedule.always_full
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.6, 0.4), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0), (0.0, float("nan"))])
+def test_an_impossible_window_is_refused_with_its_numbers(start, end):
+    with pytest.raises(ValueError, match=f"start {start} and end {end}"):
+        StepSchedule(start, end)
+
+
+@pytest.mark.parametrize("curve", [(), (1.0, float("nan")), (float("inf"),)])
+def test_a_curve_without_finite_numbers_is_refused(curve):
+    with pytest.raises(ValueError, match="finite"):
+        StepSchedule(curve=curve)
+
+
+@pytest.mark.parametrize("text", ["1, 0.5, 0", "1 0.5 0", "1;0.5;0", "1,\n0.5,\n0\n", " 1,0.5 ,  0,"])
+def test_numbers_may_be_separated_in_any_usual_way(text):
+    assert parse_numbers(text, "curve") == (1.0, 0.5, 0.0)
+
+
+def test_no_text_is_no_numbers():
+    assert parse_numbers(" \n", "curve") == ()
+
+
+@pytest.mark.parametrize("text", ["one", "1, 0.5x", "1..5", "nan", "1, inf", "1e999"])
+def test_what_is_no_number_is_refused_by_name(text):
+    with pytest.raises(ValueError, match="The curve is"):
+        parse_numbers(text, "The curve")
+
+
+def blocks(strengths):
+    return {layer.block[0]: value for layer, value in zip(SD15.layers, strengths, strict=True)}
+
+
+@pytest.mark.parametrize("name", LAYER_PRESETS)
+def test_a_preset_sets_input_middle_and_output_blocks(name):
+    assert blocks(layer_strengths(SD15, name)) == dict(zip(("input", "middle", "output"), LAYER_PRESETS[name], strict=True))
+
+
+def test_one_number_is_for_all_layers_and_three_for_the_stages():
+    assert layer_strengths(SD15, numbers=[0.4]) == (0.4,) * 16
+    assert blocks(layer_strengths(SD15, numbers=[1, 2, 3])) == {"input": 1, "middle": 2, "output": 3}
+
+
+def test_sixteen_numbers_follow_the_pass_not_the_file():
+    by_layer = dict(zip(SD15.layers, layer_strengths(SD15, numbers=range(16)), strict=True))
+    assert [by_layer[layer] for layer in SD15.execution_order] == list(range(16))
+    (middle,) = (layer for layer in SD15.layers if layer.block[0] == "middle")
+    assert by_layer[middle] == 6
+
+
+def test_numbers_go_before_the_preset():
+    assert layer_strengths(SD15, "middle only", [0.5]) == (0.5,) * 16
+
+
+def test_another_count_of_numbers_says_which_counts_fit():
+    with pytest.raises(ValueError, match=r"2 layer strengths given; expected 1, 3 .* or 16"):
+        layer_strengths(SD15, numbers=[1, 2])
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r'no layer preset "half".*decoder only'):
+        layer_strengths(SD15, "half")
+
+
+@st.composite
+def region_calls(draw):
+    canvas = draw(sizes)
+    height, width = (draw(st.integers(1, side)) for side in canvas)
+    top, left = draw(st.integers(0, canvas[0] - height)), draw(st.integers(0, canvas[1] - width))
+    area = draw(st.none() | st.just((height, width, top, left)))
+    return draw(sizes), canvas, area, draw(sizes)
+
+
+@settings(deadline=None, max_examples=100)
+@given(region_calls(), st.integers(1, 3), st.integers(0, 2**16))
+def test_any_region_gives_one_weight_in_0_to_1_for_every_token(call, frames, seed):
+    size, canvas, area, grid = call
+    region = torch.rand(frames, *size, generator=torch.Generator().manual_seed(seed))
+    weights = region_weights(region, canvas, area, grid)
+    assert weights.shape == (frames, grid[0] * grid[1], 1)
+    assert 0 <= weights.min() <= weights.max() <= 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(region_calls())
+def test_a_full_region_stays_full_and_an_empty_one_empty(call):
+    size, canvas, area, grid = call
+    assert region_weights(torch.zeros(1, *size), canvas, area, grid).abs().max() == 0
+    torch.testing.assert_close(
+        region_weights(torch.ones(1, *size), canvas, area, grid), torch.ones(1, grid[0] * grid[1], 1), rtol=0, atol=1e-6
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.tuples(st.integers(1, 8), st.integers(1, 8)), st.integers(1, 4), st.integers(1, 16), st.booleans())
+def test_a_half_region_on_cell_borders_does_not_bleed(half_grid, up, factor, across):
+    """Both ways: a fine mask for coarse cells, and through a crop of the canvas."""
+    grid = (2 * half_grid[0], 2 * half_grid[1])
+    coarse = torch.zeros(grid)
+    (coarse if across else coarse.T)[: (grid[0] if across else grid[1]) // 2] = 1
+    fine = coarse.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[None]
+    canvas = (grid[0] * up, grid[1] * up)
+    whole = region_weights(fine, canvas, None, grid)
+    assert torch.equal(whole.view(grid), coarse)
+    if factor % up == 0:
+        assert torch.equal(region_weights(fine, canvas, (*canvas, 0, 0), grid).view(grid), coarse)
+
+
+@settings(deadline=None, max_examples=50)
+@given(region_calls(), st.integers(0, 2**16))
+def test_a_crop_at_latent_resolution_is_a_slice_of_the_canvas(call, seed):
+    _, canvas, area, _ = call
+    height, width, top, left = area or (*canvas, 0, 0)
+    region = torch.rand(2, *canvas, generator=torch.Generator().manual_seed(seed))
+    weights = region_weights(region, canvas, area, (height, width))
+    assert torch.equal(weights.view(2, height, width), region[:, top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("soft", [0.25, 0.5])
+def test_soft_edges_stay_soft(soft):
+    assert torch.all(region_weights(torch.full((1, 64, 64), soft), (64, 64), None, (8, 8)) == soft)
+
+
+def test_a_pass_over_some_frames_takes_those_of_the_region():
+    region = torch.arange(4.0).view(4, 1, 1)
+    assert frames_for(region, 2, None).flatten().tolist() == [0, 1]
+    assert frames_for(region, 2, [3, 1]).flatten().tolist() == [3, 1]
+
+
+def test_a_region_shorter_than_the_batch_holds_its_last_frame():
+    region = torch.arange(2.0).view(2, 1, 1)
+    assert frames_for(region, 4, None).flatten().tolist() == [0, 1, 1, 1]
+    assert frames_for(region, 2, [7, 0]).flatten().tolist() == [1, 0]
+
+
+def test_a_region_of_one_frame_serves_every_picture():
+    region = torch.rand(1, 4, 4)
+    assert frames_for(region, 16, [3, 9]) is region
