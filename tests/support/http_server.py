@@ -25,9 +25,10 @@ from pathlib import Path
 class Page:
     """One address. Everything but the body is optional: without it the server behaves.
 
-    stated_size, stated_sha256: what HEAD says (sha256 "" for no hash at all). cuts: how many bytes each of the first GETs
-    gets before the connection ends; by a reset, where resets is set. length: what GET claims its whole body to be. location: where
-    a redirect goes, of HEAD and of GET; location_of_get: only of GET. ignores_range: always answers with the whole.
+    stated_size, stated_sha256: what HEAD says (sha256 "" for no hash at all). length: what GET claims its whole body to be.
+    cuts: how many bytes each of the first GETs gets before the connection ends; it ends by a reset where resets is set, and goes
+    silent instead where stalls is. ignores_range: always answers with the whole. location: where a redirect goes, of HEAD and of
+    GET; location_of_get: only of GET.
     """
 
     body: bytes = b""
@@ -37,6 +38,7 @@ class Page:
     stated_sha256: str | None = None
     cuts: list[int] = field(default_factory=list)
     resets: bool = False
+    stalls: bool = False
     length: int | None = None
     location: str | None = None
     location_of_get: str | None = None
@@ -57,6 +59,7 @@ class Server:
     url: str
     pages: dict[str, Page] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def ranges(self, path: str) -> list[str | None]:
         """The Range of each GET of a path, None for the whole."""
@@ -81,6 +84,7 @@ def running(certificate: Path | None = None) -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.stopped.set()
         listening.shutdown()
         listening.server_close()
         thread.join()
@@ -137,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(content[: page.cuts.pop(0)])
         self.close_connection = True
+        if page.stalls:
+            self.server.told.stopped.wait(60)  # type: ignore[attr-defined]
         if page.resets:
             time.sleep(0.3)  # what was sent must have been read: a reset throws away what was not
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,0 +1,117 @@
+"""What ComfyUI-Manager runs after installing the pack, and what people run to get the weights.
+
+Without arguments it makes the model folder and says which files are missing: it asks nothing, downloads nothing and succeeds. What
+the files are, and how they are fetched and checked, is ssr_core/weights.py's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssr_core import weights
+from ssr_core.weights import WeightFile
+
+PACK = Path(__file__).absolute().parent
+FOLDER = "ssr_encoder"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    manifest = weights.read_manifest()
+    options = _options(manifest, arguments)
+    models = options.models_dir or host_models(PACK)
+    if models is None:
+        print(f"SSR-Encoder: no ComfyUI around {PACK}. Say where its models are: python install.py --models-dir FOLDER")
+        say_missing(_named(manifest, options), Path("ComfyUI", "models"))
+        return 1 if options.download or options.check else 0
+    try:
+        (models / FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"SSR-Encoder: {models / FOLDER} cannot be made ({error}). Make it by hand.")
+    wanted = _named(manifest, options)
+    if not options.all and not options.only:
+        wanted = [_instead(weight, manifest, models) for weight in wanted]
+    if options.download:
+        return 1 if [weight for weight in wanted if not _succeeds(weight, models)] else 0
+    missing = [weight for weight in wanted if weights.find(weight, models) is None]
+    wrong = [weight for weight in wanted if weight not in missing and not _succeeds(weight, models)] if options.check else []
+    if missing:
+        say_missing(missing, models)
+    elif not options.check:
+        print(f"SSR-Encoder: the weights are in {models}. (python install.py --check looks into them.)")
+    return 1 if wrong else 0
+
+
+def host_models(pack: Path) -> Path | None:
+    """The models folder of the ComfyUI (or of its --base-directory) that the pack lies in, if it lies in one."""
+    base = pack.parent.parent
+    is_host = pack.parent.name == "custom_nodes" and ((base / "models").is_dir() or (base / "main.py").is_file())
+    return base / "models" if is_host else None
+
+
+def say_missing(missing: Sequence[WeightFile], models: Path) -> None:
+    print("SSR-Encoder: these files are missing:")
+    for weight in missing:
+        size = f", {weight.size / 1e6:,.0f} MB" if weight.size else ""
+        print(f"  {weight.name}: {weight.purpose} (licence: {weight.licence}{size})")
+        print(f"      from {weight.url}" + ("" if weight.url.endswith(weight.remote_name) else f" (its {weight.remote_name})"))
+        print(f"      into {weight.place(models).parent}" + ("" if weight.name == weight.remote_name else f" as {weight.name}"))
+    print(f'Fetch them with "python install.py --download" in {PACK}, or by hand; then press R in ComfyUI.')
+    print("You also need an SD1.5 checkpoint in models/checkpoints. --all lists every file, --only the ones you name.")
+
+
+def _options(manifest: Sequence[WeightFile], arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="install.py", description="Weights of the SSR-Encoder: what is missing, or fetch it.")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--download", action="store_true", help="fetch what is missing; check what is there")
+    action.add_argument("--check", action="store_true", help="check size, hash and structure of what is there; no network")
+    choice = parser.add_mutually_exclusive_group()
+    identifiers = ", ".join(f"{weight.id}{' (default)' if weight.default else ''}" for weight in manifest)
+    choice.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[weight.id for weight in manifest], help=f"these files: {identifiers}"
+    )
+    choice.add_argument("--all", action="store_true", help="every file that weights_manifest.json knows")
+    parser.add_argument("--models-dir", type=Path, metavar="FOLDER", help="ComfyUI's models folder, if the pack is not in it")
+    options = parser.parse_args(arguments)
+    if options.models_dir is not None and not options.models_dir.is_dir():
+        parser.error(f"there is no folder {options.models_dir}")
+    return options
+
+
+def _named(manifest: Sequence[WeightFile], options: argparse.Namespace) -> list[WeightFile]:
+    return [weight for weight in manifest if options.all or (weight.id in options.only if options.only else weight.default)]
+
+
+def _instead(weight: WeightFile, manifest: Sequence[WeightFile], models: Path) -> WeightFile:
+    """The file itself, or one that is there already and serves as well: the pair exists in two formats."""
+    if weights.find(weight, models) is not None:
+        return weight
+    same_part = (other for other in manifest if other.part == weight.part and weights.find(other, models) is not None)
+    return next(same_part, weight)
+
+
+def _succeeds(weight: WeightFile, models: Path) -> bool:
+    """Fetch a file, or check the one that is there, and say how it went."""
+    if weights.find(weight, models) is None:
+        print(f"SSR-Encoder: fetching {weight.name} from {weight.url}", flush=True)
+    try:
+        path = weights.fetch(weight, models)
+    except (ValueError, OSError) as error:
+        print(f"SSR-Encoder: {error}", file=sys.stderr)
+        return False
+    print(f"SSR-Encoder: {path} is there and right.")
+    return True
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a folder's name that the console cannot show is no reason to fail
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("SSR-Encoder: stopped. What has arrived is kept; run again to go on.", file=sys.stderr)
+        sys.exit(1)
