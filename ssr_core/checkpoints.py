@@ -44,7 +44,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     raw: State = {}
     metadata: dict[str, str] = {}
     for path in paths:
-        tensors, described = _read_tensors(Path(path))
+        tensors, described = read_tensors(Path(path))
         twice = sorted(raw.keys() & tensors.keys())
         if twice:
             raise ValueError(f"{path} repeats {_listed(twice)} of the other file. Give the aligner file and the layers file.")
@@ -195,7 +195,8 @@ def _config_of(metadata: Mapping[str, str], named: str) -> EncoderConfig:
         raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
 
 
-def _read_tensors(path: Path) -> tuple[State, dict[str, str]]:
+def read_tensors(path: Path) -> tuple[State, dict[str, str]]:
+    """Tensors of one file under its own names, and its metadata. Raises ValueError or FileNotFoundError that names it."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the name, or run install.py --download.")
     try:

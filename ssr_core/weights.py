@@ -219,7 +219,7 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
         if weight.name.endswith(".safetensors"):  # asked of the manifest: the file is called .part while it is staged
             tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
         else:
-            tensors = checkpoints._read_tensors(path)[0]
+            tensors = checkpoints.read_tensors(path)[0]
     found = {name: tuple(tensor.shape) for name, tensor in checkpoints.rename(tensors, str(path)).items()}
     return found, {name: tuple(tensor.shape) for name, tensor in whole.items() if name.startswith(f"{weight.part}.")}
 
