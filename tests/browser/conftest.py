@@ -19,8 +19,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Closed with its module: Playwright keeps an event loop running, which other tests could not start beside."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

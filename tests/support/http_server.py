@@ -126,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._end(416, {"Content-Range": f"bytes */{total}"})
             return
         content = page.body[start:]
+        # Taken before anything is sent: after the headers the client may be at its next request already.
+        cut = page.cuts.pop(0) if page.cuts else None
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
@@ -134,13 +136,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", page.kind)
         self.send_header("Content-Length", str(total - start))
         self.end_headers()
-        if not page.cuts:
+        if cut is None:
             self.close_connection = len(content) != total - start
             with contextlib.suppress(ConnectionError):  # gdown closes its first answer unread when it goes on
                 self.wfile.write(content)
             return
-        self.wfile.write(content[: page.cuts.pop(0)])
         self.close_connection = True
+        self.wfile.write(content[:cut])
         if page.stalls:
             self.server.told.stopped.wait(60)  # type: ignore[attr-defined]
         if page.resets:

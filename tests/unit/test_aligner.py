@@ -84,8 +84,10 @@ def test_the_deepest_scale_alone_decides_where_the_query_looks(aligner):
     assert not torch.allclose(aligner(query, changed).tokens, aligner(query, features).tokens)
 
 
-def test_the_map_of_a_half_precision_aligner_is_still_float32(aligner):
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_map_of_a_half_precision_aligner_is_still_float32(aligner, masked):
     query, features, mask = inputs(1)
+    mask = mask if masked else None
     half = Aligner(TEXT, VISION, 16, 4, SCALES, dtype=torch.bfloat16).requires_grad_(False)
     half.load_state_dict(aligner.state_dict())
     aligned = half(query.bfloat16(), features.bfloat16(), mask, 1.0)

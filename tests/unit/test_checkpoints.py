@@ -159,6 +159,7 @@ def test_a_changed_weight_is_another_encoder(tmp_path):
     changed = state()
     changed["layers.3.to_v.weight"][0, 0] += 1e-3
     assert fingerprint(changed) != fingerprint(state())
+    assert fingerprint({"to_k": torch.zeros(2, 3)}) != fingerprint({"to_k": torch.zeros(3, 2)})
     # A full-precision file cannot claim to be what it is not.
     written = single(tmp_path, checkpoints.Weights(SMALL, changed, fingerprint(state())))
     assert checkpoints.read(written).fingerprint == fingerprint(changed)

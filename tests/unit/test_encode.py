@@ -1,5 +1,7 @@
 """The recipe from pictures to subjects: what runs, what is remembered, and which mask meets which picture."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -170,12 +172,28 @@ def test_memory_is_bounded_however_many_pictures_come(encoder, model, eyes):
     assert eyes.batches == [many + 1] + [1] * (encode.NULL_TOKENS_KEPT + 3), "the zero picture was forgotten"
 
 
-def test_what_was_used_last_is_what_is_remembered(encoder, model, eyes):
+def test_what_was_used_last_is_what_is_remembered(encoder, model, eyes, align):
     encode_subjects(encoder, model, pictures(1), DOG, NULL)
     for seed in range(encode.PICTURES_KEPT):
         encode_subjects(encoder, model, pictures(1, first=10 + seed), DOG, NULL)
         encode_subjects(encoder, model, pictures(1), DOG, NULL)
     assert eyes.batches == [2] + [1] * encode.PICTURES_KEPT
+
+    for seed in range(encode.NULL_TOKENS_KEPT):
+        encode_subjects(encoder, model, pictures(1), DOG, query(100 + seed))
+        before = len(align.masks)
+        encode_subjects(encoder, model, pictures(1), DOG, NULL)
+        assert len(align.masks) == before + 1, "the null tokens just used were forgotten"
+
+
+def test_an_encoder_that_reads_other_layers_gets_its_own_features(encoder, model, align):
+    (before,) = encode_subjects(encoder, model, pictures(1), DOG, NULL)
+    deeper = Encoder(replace(CONFIG, vision_layers=(2, 3)), "deeper encoder", align)
+    (after,) = encode_subjects(deeper, model, pictures(1), DOG, NULL)
+    fresh = VisionModel(FakeVision(), SIZE, WIDTH, GRID * GRID + 1)
+    (expected,) = encode_subjects(deeper, fresh, pictures(1), DOG, NULL)
+    torch.testing.assert_close(after.tokens, expected.tokens)
+    assert not torch.allclose(after.tokens, before.tokens)
 
 
 @pytest.mark.parametrize("fit", vision.FITS)

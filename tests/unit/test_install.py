@@ -151,18 +151,26 @@ def test_the_official_pair_serves_as_well_as_the_safetensors_pair(host, folder):
     assert "clip-vit-large-patch14.safetensors" in finished.stdout
 
 
-def test_outside_a_comfyui_it_asks_for_the_models_folder_and_succeeds(host):
-    alone = Host(host.base.parent / "elsewhere")
-    shutil.copytree(host.pack, alone.pack.parent.parent / "git" / alone.pack.name)
-    shutil.move(alone.base / "git", alone.base / "custom")
-    pack = alone.base / "custom" / alone.pack.name
-    before = sorted(alone.base.rglob("*"))
+@pytest.mark.parametrize("folder", ["custom_nodes", "git"])
+def test_outside_a_comfyui_it_asks_for_the_models_folder_and_succeeds(host, tmp_path, folder):
+    pack = tmp_path / "not a ComfyUI" / folder / host.pack.name
+    shutil.copytree(host.pack, pack)
+    if folder == "git":
+        (pack.parent.parent / "models").mkdir()
+    before = sorted((tmp_path / "not a ComfyUI").rglob("*"))
     for arguments, code in (((), 0), (("--download",), 1), (("--check",), 1)):
-        finished = subprocess.run(**(alone.command(*arguments) | {"cwd": pack}), capture_output=True, timeout=60, check=False)
+        finished = subprocess.run(**(host.command(*arguments) | {"cwd": pack}), capture_output=True, timeout=60, check=False)
         assert (finished.returncode, finished.stderr) == (code, ""), arguments
         assert "python install.py --models-dir FOLDER" in finished.stdout
         assert DEFAULT[0].url in finished.stdout
-    assert sorted(alone.base.rglob("*")) == before
+    assert sorted((tmp_path / "not a ComfyUI").rglob("*")) == before
+
+
+def test_a_comfyui_that_has_no_models_folder_yet_gets_one(host):
+    host.models.rmdir()
+    (host.base / "main.py").touch()
+    assert host.run().returncode == 0
+    assert (host.models / "ssr_encoder").is_dir()
 
 
 def test_a_model_folder_that_cannot_be_made_is_no_failure(host):

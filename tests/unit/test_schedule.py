@@ -194,6 +194,12 @@ def test_a_crop_at_latent_resolution_is_a_slice_of_the_canvas(call, seed):
     assert torch.equal(weights.view(2, height, width), region[:, top : top + height, left : left + width])
 
 
+def test_a_cell_that_is_partly_covered_weighs_its_share():
+    region = torch.zeros(1, 8, 8)
+    region[:, :, 5:] = 1  # a quarter of the cell over columns 4 to 7 stays uncovered
+    assert region_weights(region, (2, 2), None, (2, 2)).flatten().tolist() == [0, 0.75, 0, 0.75]
+
+
 @pytest.mark.parametrize("soft", [0.25, 0.5])
 def test_soft_edges_stay_soft(soft):
     assert torch.all(region_weights(torch.full((1, 64, 64), soft), (64, 64), None, (8, 8)) == soft)

@@ -92,7 +92,8 @@ def test_rgba_loses_its_alpha_and_grey_becomes_rgb():
 
 def test_eight_bit_pictures_keep_every_grey_level():
     levels = torch.arange(256).view(1, 16, 16, 1).expand(1, 16, 16, 3)
-    assert np.array_equal(np.asarray(vision.as_pictures(levels / 255)[0]), levels[0].numpy())
+    for offset in (0.0, 0.4, -0.4):  # between two levels the nearest one
+        assert np.array_equal(np.asarray(vision.as_pictures((levels + offset) / 255)[0]), levels[0].numpy())
 
 
 def test_not_a_number_and_out_of_range_become_black_and_white():
@@ -173,10 +174,11 @@ def test_marked_patches_are_the_patches_of_the_marked_part(width, height, fit, d
 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_soft_mask_is_cut_at_one_half(fit):
-    grey = lambda level: torch.full((60, 90), level / 255)
-    assert vision.mask_to_patches(grey(128), GRID, SIZE, fit).max() == 1
-    with pytest.raises(ValueError, match="marks nothing"):
-        vision.mask_to_patches(grey(127), GRID, SIZE, fit)
+    grey = lambda level: torch.full((60, 90), level)
+    assert vision.mask_to_patches(grey(128 / 255), GRID, SIZE, fit).max() == 1
+    for outside in (127 / 255, 0.5):
+        with pytest.raises(ValueError, match="marks nothing"):
+            vision.mask_to_patches(grey(outside), GRID, SIZE, fit)
 
 
 def test_pad_leaves_the_border_unmarked():

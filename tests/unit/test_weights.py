@@ -26,6 +26,7 @@ from ssr_core.weights import WeightFile, WeightsError, fetch, find, read_manifes
 
 PACK = Path(__file__).parents[2]
 CHUNK = 1024
+PAUSES = weights.PAUSES
 PATH = "/someone/a-model/resolve/main/model.safetensors"
 FOLDER_ID = "F" * 33
 FILE_ID = "A" * 33
@@ -182,6 +183,13 @@ def test_a_wrong_file_that_is_there_is_named_and_left_alone(server, page, tmp_pa
     assert server.asked == []
 
 
+def test_a_file_of_another_size_than_the_manifests_is_wrong(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(BODY)
+    with pytest.raises(WeightsError, match=f"has {len(BODY):,} bytes, expected {len(BODY) + 1:,}"):
+        verify(replace(WEIGHT, size=len(BODY) + 1), path)
+
+
 def test_the_users_token_is_not_sent_for_public_files(server, page, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     fetch(WEIGHT, tmp_path, server.url)
@@ -247,11 +255,15 @@ def test_a_line_that_keeps_breaking_is_given_up_and_the_next_run_goes_on(server,
     assert server.ranges(PATH)[4:] == [f"bytes={20 * CHUNK}-"]
 
 
-def test_a_server_that_is_not_there_is_said_after_a_few_attempts(tmp_path):
+def test_a_server_that_is_not_there_is_said_after_a_few_attempts_that_wait_ever_longer(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(weights, "PAUSES", PAUSES)
+    monkeypatch.setattr(weights.time, "sleep", waited.append)
     with http_server.running() as gone:
         pass
     with pytest.raises(WeightsError, match=r"download https://example\.org/.* by hand and put it at .*tiny\.safetensors\."):
         fetch(WEIGHT, tmp_path, gone.url)
+    assert waited == [0, 2, 4, 8]
     assert names(tmp_path) == []
 
 
@@ -466,6 +478,19 @@ def test_each_half_of_the_pair_is_known_by_its_shapes(tmp_path, part, suffix):
     write(released("layers" if part == "aligner" else "aligner"))
     with pytest.raises(WeightsError, match=rf"is not half\.{suffix} .* more differ"):
         verify(weight, path)
+
+
+def test_half_of_the_pair_arrives_as_any_file_does(server, tmp_path):
+    save_file({key: tensor.contiguous() for key, tensor in released("aligner").items()}, tmp_path / "sent")
+    server.pages[PATH] = Page((tmp_path / "sent").read_bytes())
+    path = fetch(replace(WEIGHT, part="aligner", holds={}), tmp_path / "models", server.url)
+    assert path.read_bytes() == server.pages[PATH].body
+    server.pages[PATH].body += b" "
+    path.unlink()
+    path.with_name(f"{path.name}.sha256").unlink()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        fetch(replace(WEIGHT, part="aligner", holds={}), tmp_path / "models", server.url)
+    assert names(tmp_path / "models") == []
 
 
 # The drive
