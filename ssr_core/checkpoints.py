@@ -64,7 +64,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
         state = rename(raw, named)
         _check_both_parts(state, named)
     _check(state, config, named)
-    own = fingerprint(state)
+    own = fingerprint(state, config)
     # A half-precision copy rounds the weights but is the same encoder: it keeps the identity of what it was converted from.
     return Weights(config, state, metadata.get("fingerprint", own) if _is_half(state) else own)
 
@@ -85,15 +85,17 @@ def load(
     return encoder.requires_grad_(False).train(False)
 
 
-def write(weights: Weights, path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write our single file."""
+def write(weights: Weights, path: Path, dtype: torch.dtype | None = None) -> None:
+    """Write our single file. dtype None keeps the weights' own."""
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "config": json.dumps(weights.config.to_dict()),
         "fingerprint": weights.fingerprint,
     }
-    save_file({name: tensor.to(dtype).contiguous() for name, tensor in weights.state.items()}, path, metadata=metadata)
+    save_file(
+        {name: tensor.to(dtype or tensor.dtype).contiguous() for name, tensor in weights.state.items()}, path, metadata=metadata
+    )
 
 
 def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
@@ -184,7 +186,7 @@ def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> No
                 f"{named}: {name} has shape {tuple(state[name].shape)}, expected {shape}. "
                 "The file was made for another UNet, text encoder or vision model."
             )
-        if not state[name].is_floating_point():
+        if state[name].dtype not in DTYPES.values():
             raise ValueError(f"{named}: {name} has type {state[name].dtype}; expected fp32, fp16 or bf16.")
 
 
@@ -200,7 +202,7 @@ def read_tensors(path: Path) -> tuple[State, dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the name, or run install.py --download.")
     try:
-        if path.suffix in (".safetensors", ".sft"):
+        if path.suffix.lower() in (".safetensors", ".sft"):
             with safe_open(path, framework="pt") as file:
                 # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
                 return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -220,7 +222,7 @@ _UNREADABLE = "It is truncated, damaged or not a checkpoint of tensors alone; do
 
 
 def _is_half(state: Mapping[str, Tensor]) -> bool:
-    return any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values())
+    return all(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values())
 
 
 def _listed(names: Sequence[str], limit: int = 4) -> str:

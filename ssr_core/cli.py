@@ -28,7 +28,7 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     convert.add_argument("files", nargs="+", type=Path, help="the pair (aligner and layers, in any order), or one file")
     convert.add_argument("--out", required=True, type=Path, help="the safetensors file to write")
-    convert.add_argument("--dtype", choices=list(checkpoints.DTYPES), default="fp32", help="default: fp32")
+    convert.add_argument("--dtype", choices=list(checkpoints.DTYPES), help="default: as in the files")
     convert.add_argument("--force", action="store_true", help="replace the file if it exists")
     convert.set_defaults(run=_convert)
 
@@ -39,7 +39,7 @@ def _convert(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.force:
         raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
     weights = checkpoints.read(options.files)
-    checkpoints.write(weights, options.out, checkpoints.DTYPES[options.dtype])
+    checkpoints.write(weights, options.out, checkpoints.DTYPES[options.dtype] if options.dtype else None)
     numbers = sum(tensor.numel() for tensor in weights.state.values())
-    print(f"{options.out}: {numbers:,} parameters as {options.dtype}, encoder {weights.fingerprint[:12]}")
+    print(f"{options.out}: {numbers:,} parameters, encoder {weights.fingerprint[:12]}")
     return 0

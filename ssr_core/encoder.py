@@ -102,9 +102,9 @@ class SSREncoder(nn.Module):
         return tuple(layer(tokens) for layer in self.layers)
 
 
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Identity of weights by content: names, shapes and float32 values. The same for a pickle and its conversion."""
-    digest = hashlib.blake2b(digest_size=16)
+def fingerprint(state: Mapping[str, Tensor], config: EncoderConfig) -> str:
+    """Identity of an encoder by content: its shapes, and names and float32 values of its weights. Not of the file they were in."""
+    digest = hashlib.blake2b(repr(config).encode(), digest_size=16)
     for name in sorted(state):
         tensor = state[name].detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{name}:{tuple(tensor.shape)}".encode())

@@ -143,4 +143,4 @@ def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:
         return weights
     if weights.shape[-2] >= size[0] and weights.shape[-1] >= size[1]:
         return F.interpolate(weights, size=size, mode="area")
-    return F.interpolate(weights, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(weights, size=size, mode="bilinear", antialias=True, align_corners=False)

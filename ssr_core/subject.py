@@ -187,27 +187,38 @@ def save(subjects: SubjectSet, path: Path) -> None:
 
 def load(path: Path) -> SubjectSet:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no subject file {path}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            if (fault := _foreign(metadata)) is None:
+                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _damaged(path, error) from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a subject file (format {metadata.get('format', 'none')!r}). Choose a file written by Save Subject."
-        )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack "
-            f"reads version {FORMAT_VERSION}. Update the pack or encode the subject again."
-        )
+    if fault is not None:
+        raise ValueError(f"{path} {fault}")
     try:
         described = json.loads(metadata["subjects"])
-        return tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
+        subjects = tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
+        if not subjects:
+            raise ValueError("no subject in it")
     except (LookupError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
+    return subjects
+
+
+def _foreign(metadata: dict[str, str]) -> str | None:
+    """Why a file with this metadata is not one of ours, or None."""
+    if metadata.get("format") != FORMAT:
+        return f"is not a subject file (format {metadata.get('format', 'none')!r}). Choose a file written by Save Subject."
+    if metadata.get("format_version") != FORMAT_VERSION:
+        return (
+            f"is a subject file of format version {metadata.get('format_version')}; this version of the pack reads version "
+            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
+        )
+    return None
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -219,15 +230,21 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
     _check_shapes(own)
     if fields["fit"] not in FITS:
         raise ValueError(f"fit {fields['fit']!r}")
-    height, width = fields["source_size"]
+    height, width = (int(side) for side in fields["source_size"])
+    words = tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"])
+    strength = float(fields["strength"])
+    if min(height, width) < 1 or not math.isfinite(strength):
+        raise ValueError(f"source size {height} x {width}, strength {strength}")
+    if not all(0 <= word.first < word.stop <= len(own["attention"]) for word in words):
+        raise ValueError(f"words {words} outside the map of {len(own['attention'])} tokens")
     return Subject(
         **own,
         query=str(fields["query"]),
-        words=tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"]),
+        words=words,
         encoder=str(fields["encoder"]),
-        source_size=(int(height), int(width)),
+        source_size=(height, width),
         fit=fields["fit"],
-        strength=float(fields["strength"]),
+        strength=strength,
     )
 
 

@@ -85,7 +85,7 @@ def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1
         "format": "ssr_encoder",
         "format_version": "1",
         "config": json.dumps(config.to_dict()),
-        "fingerprint": core.fingerprint(state),
+        "fingerprint": core.fingerprint(state, config),
     }
     save_file(state, path, metadata=metadata)
     return path

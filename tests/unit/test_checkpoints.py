@@ -120,7 +120,7 @@ def as_both_in_one_file(folder, ours):
 
 
 def as_our_file(folder, ours):
-    return single(folder, checkpoints.Weights(SMALL, ours, fingerprint(ours)), dtype=next(iter(ours.values())).dtype)
+    return single(folder, checkpoints.Weights(SMALL, ours, fingerprint(ours, SMALL)), dtype=next(iter(ours.values())).dtype)
 
 
 FORMATS = [
@@ -136,7 +136,7 @@ def test_every_format_gives_the_same_encoder(tmp_path, make, dtype):
     ours = state(dtype=dtype)
     weights = checkpoints.read(make(tmp_path, ours), SMALL)
     assert weights.config == SMALL
-    assert weights.fingerprint == fingerprint(ours)
+    assert weights.fingerprint == fingerprint(ours, SMALL)
     assert weights.state.keys() == ours.keys()
     assert all(torch.equal(weights.state[name], tensor) and weights.state[name].dtype == dtype for name, tensor in ours.items())
 
@@ -158,17 +158,17 @@ def test_a_half_precision_copy_is_the_same_encoder(tmp_path, half):
 def test_a_changed_weight_is_another_encoder(tmp_path):
     changed = state()
     changed["layers.3.to_v.weight"][0, 0] += 1e-3
-    assert fingerprint(changed) != fingerprint(state())
-    assert fingerprint({"to_k": torch.zeros(2, 3)}) != fingerprint({"to_k": torch.zeros(3, 2)})
+    assert fingerprint(changed, SMALL) != fingerprint(state(), SMALL)
+    assert fingerprint({"to_k": torch.zeros(2, 3)}, SMALL) != fingerprint({"to_k": torch.zeros(3, 2)}, SMALL)
     # A full-precision file cannot claim to be what it is not.
-    written = single(tmp_path, checkpoints.Weights(SMALL, changed, fingerprint(state())))
-    assert checkpoints.read(written).fingerprint == fingerprint(changed)
+    written = single(tmp_path, checkpoints.Weights(SMALL, changed, fingerprint(state(), SMALL)))
+    assert checkpoints.read(written).fingerprint == fingerprint(changed, SMALL)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_loaded_encoder_runs_and_is_frozen(tmp_path, dtype):
     encoder = checkpoints.load(as_official_pickles(tmp_path, state()), SMALL, dtype=dtype)
-    assert encoder.fingerprint == fingerprint(state())
+    assert encoder.fingerprint == fingerprint(state(), SMALL)
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     used = dtype or torch.float32

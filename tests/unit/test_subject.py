@@ -122,7 +122,7 @@ def test_a_file_without_one_of_its_tensors_is_damaged(saved, missing):
         load({key: value for key, value in tensors.items() if key != f"0.{missing}"}, metadata)
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", '"dog"', '{"0": 1}', "[[]]", "[{}]"])
+@pytest.mark.parametrize("text", ["", "{", "3", "[]", '"dog"', '{"0": 1}', "[[]]", "[{}]"])
 def test_a_file_whose_description_cannot_be_read_is_damaged(saved, text):
     tensors, metadata, load = saved
     with pytest.raises(ValueError, match=r"dog\.safetensors is damaged"):
@@ -139,6 +139,9 @@ def test_a_file_whose_description_cannot_be_read_is_damaged(saved, text):
         {"source_size": ["a", "b"]},
         {"strength": "strong"},
         {"strength": None},
+        {"strength": float("nan")},
+        {"source_size": [0, 640]},
+        {"words": [["dog", 1, 99]]},
     ],
     ids=str,
 )

@@ -49,7 +49,7 @@ def clip_image_processor(picture, size):
     return ((pixels - mean) / deviation).transpose(2, 0, 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([SIZE, 64, 33]), st.integers(0, 2**16))
 def test_center_crop_is_clip_image_processor_for_any_size(width, height, size, seed):
     if max(width, height) > vision.LONGEST_RATIO * min(width, height):
@@ -123,7 +123,7 @@ def test_a_picture_of_one_pixel_or_one_line_can_be_encoded(width, height, fit):
     assert vision.mask_to_patches(torch.ones(height, width), GRID, SIZE, fit).max() > 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(30, 300), st.integers(30, 300), st.sampled_from(FITS), st.data())
 def test_a_white_square_ends_where_seen_box_says(width, height, fit, data):
     side = data.draw(st.integers(12, min(width, height)))
@@ -156,7 +156,7 @@ def test_seen_box_also_holds_for_very_long_pictures(width, height):
     assert float((seen > 0.5).float().mean()) == pytest.approx(share, abs=0.02)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(64, 400), st.integers(64, 400), st.sampled_from(FITS), st.data())
 def test_marked_patches_are_the_patches_of_the_marked_part(width, height, fit, data):
     w, h = (data.draw(st.integers(max(24, int(0.4 * side)), side)) for side in (width, height))
