@@ -1,0 +1,57 @@
+"""`ssr-encoder convert`, from the official pair at its real shapes to one file."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from ssr_core import checkpoints, cli
+from support import golden
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """The official file layout; weights of a few numbers repeated, since only names, shapes and types matter here."""
+    folder = tmp_path_factory.mktemp("pair")
+    paths = []
+    for name, shapes in (("pytorch_model.bin", "aligner_shapes"), ("pytorch_model_1.bin", "layers_shapes")):
+        table = golden.mapping()[shapes]
+        state = {
+            key: torch.full(tuple(shape), 1e-3 * (number + 1), dtype=torch.float32) for number, (key, shape) in enumerate(table.items())
+        }
+        torch.save(state, folder / name)
+        paths.append(folder / name)
+    return paths
+
+
+def test_convert_makes_one_file_of_the_official_pair(pair, tmp_path, capsys):
+    out = tmp_path / "ssr_encoder.safetensors"
+    assert cli.main(["convert", *map(str, reversed(pair)), "--out", str(out)]) == 0
+    assert "25,593,344 parameters" in capsys.readouterr().out
+    single, both = checkpoints.read([out]), checkpoints.read(pair)
+    assert single.fingerprint == both.fingerprint
+    assert single.config == both.config
+    assert all(torch.equal(single.state[name], tensor) for name, tensor in both.state.items())
+
+
+def test_convert_to_half_keeps_the_encoders_identity(pair, tmp_path):
+    out = tmp_path / "half.safetensors"
+    assert cli.main(["convert", *map(str, pair), "--out", str(out), "--dtype", "fp16"]) == 0
+    half = checkpoints.read([out])
+    assert half.fingerprint == checkpoints.read(pair).fingerprint
+    with safe_open(out, framework="pt") as file:
+        assert file.get_tensor("layers.0.to_k.weight").dtype == torch.float16
+
+
+def test_convert_replaces_a_file_only_when_told_to(pair, tmp_path, capsys):
+    out = tmp_path / "there.safetensors"
+    out.write_bytes(b"precious")
+    assert cli.main(["convert", *map(str, pair), "--out", str(out)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert cli.main(["convert", *map(str, pair), "--out", str(out), "--force"]) == 0
+
+
+def test_convert_says_what_is_wrong(pair, tmp_path, capsys):
+    assert cli.main(["convert", str(pair[0]), "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert "Give its partner too" in capsys.readouterr().err
+    assert cli.main(["convert", *map(str, pair), "--out", str(tmp_path / "x.bin")]) == 2
+    assert "must end in .safetensors" in capsys.readouterr().err
