@@ -3,8 +3,9 @@
 import pytest
 import torch
 from safetensors import safe_open
-from ssr_core import checkpoints, cli
 from support import golden
+
+from ssr_core import checkpoints, cli
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,8 @@ def pair(tmp_path_factory):
     for name, shapes in (("pytorch_model.bin", "aligner_shapes"), ("pytorch_model_1.bin", "layers_shapes")):
         table = golden.mapping()[shapes]
         state = {
-            key: torch.full(tuple(shape), 1e-3 * (number + 1), dtype=torch.float32) for number, (key, shape) in enumerate(table.items())
+            key: torch.full(tuple(shape), 1e-3 * (number + 1), dtype=torch.float32)
+            for number, (key, shape) in enumerate(table.items())
         }
         torch.save(state, folder / name)
         paths.append(folder / name)
