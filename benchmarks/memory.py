@@ -44,12 +44,12 @@ def main() -> None:
         options.json.write_text(json.dumps({"device": name_of(device), "dtype": str(dtype), "rows": rows}, indent=2))
 
 
-def comfy_host_parts(device: torch.device, dtype: torch.dtype):  # type: ignore[no-untyped-def]
+def comfy_host_parts(device: torch.device, dtype: torch.dtype):
     comfy_host.start(cpu=device.type == "cpu")
     return comfy_host.part("ssr_core.hosts.comfyui.sampling"), comfy_host.part("ssr_core.layout").SD15
 
 
-def peak(base, sampling, layout, subjects, pictures, device, dtype):  # type: ignore[no-untyped-def]
+def peak(base, sampling, layout, subjects, pictures, device, dtype):
     """(bytes of K and V on the sampling device, peak bytes of a step or None)."""
     keys_values = tuple(
         tuple(torch.randn(2, 462 * subjects, layer.width, dtype=dtype) for _ in range(2)) for layer in layout.layers

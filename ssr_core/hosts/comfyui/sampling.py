@@ -163,7 +163,7 @@ class Call:
         self.run = run
         self.multipliers = multipliers
         self.conditions = conditions
-        self.canvas: tuple[int, int] = conditions.canvas if conditions else tuple(latent.shape[-2:])  # type: ignore[assignment]
+        self.canvas = conditions.canvas if conditions else _size(latent)
         self.reached = False
 
     def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
@@ -215,7 +215,7 @@ def note_conditions(
     options = dict(model_options.get("transformer_options", {}))
     run = options.get(KEY)
     guider_conds = getattr(run.guider, "conds", None) if run is not None else None
-    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, tuple(latent.shape[-2:]))  # type: ignore[arg-type]
+    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, _size(latent))
     return executor(model, conds, latent, timestep, {**model_options, "transformer_options": options}, *args, **kwargs)
 
 
@@ -289,6 +289,11 @@ def _attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, 
         )
 
     return attention
+
+
+def _size(latent: Tensor) -> tuple[int, int]:
+    height, width = latent.shape[-2:]
+    return height, width
 
 
 def _frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
