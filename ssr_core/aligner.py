@@ -22,11 +22,12 @@ class Aligned(NamedTuple):
     attention: Tensor
 
 
-def mask_bias(mask: Tensor, weight: float) -> Tensor:
+def mask_bias(mask: Tensor, weight: float | Tensor) -> Tensor:
     """Logit bias of a mask query, official formula.
 
-    mask: [B, P-1] in 0..1, row by row -> [B, 1, 1, P] for [B, H, T, P] logits. A patch gets m w - w (1 - m w): -w outside and
-    +w^2 inside, so it is quadratic in the weight, and weight 0 still leaves the CLS bias.
+    mask: [B, P-1] in 0..1, row by row; weight: one number or [B, 1] -> [B, 1, 1, P] for [B, H, T, P] logits.
+    A patch gets m w - w (1 - m w): -w outside and +w^2 inside, so it is quadratic in the weight, and weight 0 still leaves
+    the CLS bias.
     """
     patches = weight * (mask.float() * (1.0 + weight) - 1.0)  # [B, P-1]
     cls = torch.full_like(patches[:, :1], CLS_BIAS)  # [B, 1]
@@ -59,7 +60,9 @@ class Aligner(nn.Module):
         self.to_out = nn.ModuleList(operations.Linear(inner_width, text_width, bias=False, **factory) for _ in range(scales))
         self.norm = operations.LayerNorm(text_width, eps=1e-5, **factory)
 
-    def forward(self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float = 1.0) -> Aligned:
+    def forward(
+        self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float | Tensor = 1.0
+    ) -> Aligned:
         """query: [B or 1, T, D]; features: [B, S, P, V], CLS token first; mask: [B or 1, P-1] in 0..1, or None."""
         batch = features.shape[0]
         q = self._split(self.to_q(query))  # [B or 1, H, T, d]

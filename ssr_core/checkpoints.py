@@ -85,9 +85,10 @@ def load(
     return encoder.requires_grad_(False).train(False)
 
 
-def write(weights: Weights, path: Path, dtype: torch.dtype | None = None) -> None:
-    """Write our single file. dtype None keeps the weights' own."""
+def write(weights: Weights, path: Path, dtype: torch.dtype | None = None, extra: Mapping[str, str] | None = None) -> None:
+    """Write our single file. dtype None keeps the weights' own; extra: more metadata, such as how they were trained."""
     metadata = {
+        **(extra or {}),
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "config": json.dumps(weights.config.to_dict()),

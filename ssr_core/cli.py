@@ -14,10 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_convert(commands)
+    _add_train(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"ssr-encoder: {error}", file=sys.stderr)
         return 2
 
@@ -43,3 +44,39 @@ def _convert(options: argparse.Namespace) -> int:
     numbers = sum(tensor.numel() for tensor in weights.state.values())
     print(f"{options.out}: {numbers:,} parameters, encoder {weights.fingerprint[:12]}")
     return 0
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train an encoder as a YAML file describes; also under `accelerate launch -m ssr_core.cli train ...`",
+    )
+    train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py")
+    train.add_argument(
+        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields to replace, e.g. --set lr=1e-5 steps=500"
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in `out`")
+    train.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    train.add_argument("--stop-after", type=int, metavar="STEP", help="save and end at this step, to go on later")
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import yaml
+
+    from .training import config, loop
+
+    changes = {}
+    for change in options.set:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, got {change!r}.")
+        changes[name] = yaml.safe_load(value)
+    described = config.read(options.config, changes)
+    last = loop.train(described, options.resume, options.cpu, options.stop_after)
+    print(f"{last}: checkpoint; its encoder is {last / loop.ENCODER}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -93,7 +93,9 @@ class SSREncoder(nn.Module):
             for layer in config.layout.layers
         )
 
-    def forward(self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float = 1.0) -> Aligned:
+    def forward(
+        self, query: Tensor, features: Tensor, mask: Tensor | None = None, mask_weight: float | Tensor = 1.0
+    ) -> Aligned:
         """See Aligner.forward."""
         return self.aligner(query, features, mask, mask_weight)
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention import NULL, SUBJECT, Branch, add_branches, plan_runs, scaled_dot_product
-from ..encode import Encoder, Query, VisionModel
-from ..encoder import SSREncoder
-from ..layout import CrossAttention, UNetLayout
-from ..subject import Combine, Scaling, SubjectSet, branch_inputs, check_encoder, words_of
+from ...attention import NULL, SUBJECT, Branch, add_branches, plan_runs, scaled_dot_product
+from ...encode import Encoder, Query, VisionModel
+from ...encoder import SSREncoder
+from ...layout import CrossAttention, UNetLayout
+from ...subject import Combine, Scaling, SubjectSet, branch_inputs, check_encoder, words_of
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 

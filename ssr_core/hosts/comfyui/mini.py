@@ -1,0 +1,126 @@
+"""SSR Mini in ComfyUI's own classes, so that every node of the host and of other packs works on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models
+import comfy.utils
+import folder_paths
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ...mini import files, vocabulary
+from .encoders import HostEncoder, load_encoder
+
+SCALE = 0.18215
+"""Between the host's SD1.5 latents and Mini's, which have unit variance."""
+
+UNET_CONFIG: dict[str, Any] = {
+    "image_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": files.CHANNELS[0],
+    "channel_mult": [width // files.CHANNELS[0] for width in files.CHANNELS],
+    "num_res_blocks": [1, 1, 1],
+    "transformer_depth": [1, 1, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 0, 0],
+    "transformer_depth_middle": 1,
+    "context_dim": files.WIDTH,
+    "num_heads": files.HEADS,
+    "num_head_channels": -1,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "legacy": False,
+    "use_checkpoint": False,
+}
+
+
+class MiniModels(NamedTuple):
+    """MODEL, CLIP, VAE, CLIP_VISION and SSR_ENCODER."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    clip_vision: Any
+    encoder: HostEncoder
+
+
+class _MiniConfig(comfy.supported_models.SD15):
+    """SD1.5's sampling, latent format and conditioning around a UNet of other widths."""
+
+    unet_config = UNET_CONFIG
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
+
+
+def load(folder: Path = files.FOLDER) -> MiniModels:
+    return MiniModels(
+        model=_model(load_file(folder / files.UNET)),
+        clip=_clip(load_file(folder / files.TEXT_ENCODER)),
+        vae=_vae(load_file(folder / files.AUTOENCODER)),
+        clip_vision=_clip_vision(load_file(folder / files.VISION_ENCODER)),
+        encoder=load_encoder([str(folder / files.ENCODER)]),
+    )
+
+
+def _model(state: dict[str, Tensor]) -> Any:
+    names = comfy.utils.unet_to_diffusers(UNET_CONFIG)
+    own = {names[name]: value.float() for name, value in state.items()}
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    config = _MiniConfig({**UNET_CONFIG})
+    # Six million parameters: float32 costs nothing and gives the same picture on every device.
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model(own, "", device=offload)
+    model.load_model_weights(own, "")
+    return _patcher_class()(model, load_device=device, offload_device=offload)
+
+
+def _clip(state: dict[str, Tensor]) -> Any:
+    rows = state.pop(files.EMBEDDING_ROWS)
+    # The rest of CLIP's vocabulary stays zero: words that this world does not have.
+    whole = rows.new_zeros(vocabulary.CLIP_VOCABULARY, rows.shape[1])
+    state[files.EMBEDDING] = whole.index_copy_(0, torch.tensor(vocabulary.ids()), rows)
+
+    class Target:
+        params: ClassVar[dict[str, Any]] = {}
+        clip = comfy.sd1_clip.SD1ClipModel
+        tokenizer = comfy.sd1_clip.SD1Tokenizer
+
+    options = {"clip_l_model_config": {**files.TEXT_CONFIG, "eos_token_id": vocabulary.END}, "dtype": torch.float32}
+    clip = comfy.sd.CLIP(
+        Target,
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        model_options=options,
+        parameters=sum(value.numel() for value in state.values()),
+    )
+    clip.load_sd({name: value.float() for name, value in state.items()})
+    return clip
+
+
+def _vae(state: dict[str, Tensor]) -> Any:
+    own: dict[str, Tensor] = {"vae_scale": torch.tensor(SCALE), "vae_shift": torch.tensor(0.0)}
+    for name, value in state.items():
+        part, _, number, *rest = name.split(".")
+        # The host's decoder counts the clamp before its first convolution.
+        own[".".join((f"taesd_{part}", str(int(number) + (part == "decoder")), *rest))] = value.float()
+    return comfy.sd.VAE(sd=own, dtype=torch.float32)
+
+
+def _clip_vision(state: dict[str, Tensor]) -> Any:
+    model = comfy.clip_vision.ClipVisionModel(str(files.VISION_CONFIG))
+    model.load_sd({name: value.float() for name, value in state.items()})
+    return model
+
+
+def _patcher_class() -> Any:
+    # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)

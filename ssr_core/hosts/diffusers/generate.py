@@ -1,0 +1,136 @@
+"""Pictures from a base, an encoder and subjects, through diffusers' own Stable Diffusion pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from torch import Tensor
+
+from ...encode import encode_subjects
+from ...encoder import SSREncoder
+from ...subject import Combine, Scaling, SubjectSet
+from ...vision import Fit
+from . import encode_query, for_encoding, subjects_attached, vision_model
+from .base import Base
+
+SAMPLERS = {
+    "unipc": UniPCMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "euler ancestral": EulerAncestralDiscreteScheduler,
+    "ddim": DDIMScheduler,
+}
+
+
+def pipeline(base: Base, sampler: str = "unipc", **more: Any) -> Any:
+    """diffusers' StableDiffusionPipeline around a base; the official scripts sample with UniPC."""
+    pipe: Any = StableDiffusionPipeline(
+        unet=base.unet,
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        scheduler=SAMPLERS[sampler].from_config(base.noise_schedule.config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def encode(
+    base: Base,
+    encoder: SSREncoder,
+    picture: Image.Image,
+    query: str,
+    mask: Tensor | None = None,
+    mask_weight: float = 1.0,
+    fit: Fit = "center crop",
+    strength: float = 1.0,
+    null_query: str = "",
+) -> SubjectSet:
+    """The subject that query and mask [H, W] select in a picture."""
+    words, nothing = (encode_query(base.tokenizer, base.text_encoder, text) for text in (query, null_query))
+    masks = None if mask is None else mask[None]
+    return encode_subjects(
+        for_encoding(encoder),
+        vision_model(base.vision_encoder),
+        [picture.convert("RGB")],
+        words,
+        nothing,
+        masks,
+        mask_weight,
+        fit,
+        strength,
+    )
+
+
+def noise(base: Base, seeds: Sequence[int], width: int, height: int) -> Tensor:
+    """Unit noise, each picture's from its own seed on the CPU, so that it does not depend on the device: [B, 4, h/8, w/8]."""
+    shape = (base.unet.config.in_channels, height // 8, width // 8)
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@torch.no_grad()
+def sample(
+    pipe: Any,
+    encoder: SSREncoder | None,
+    subjects: SubjectSet,
+    prompts: Sequence[str],
+    latents: Tensor,
+    negative: str = "",
+    steps: int = 20,
+    guidance: float = 5.0,
+    strength: float = 0.65,
+    combine: Combine = "joint",
+    scaling: Scaling = "official",
+    on_step: Callable[[], None] | None = None,
+    **more: Any,
+) -> Tensor:
+    """Latents of one picture per prompt, all with the same subjects. latents: unit noise [prompts, 4, h, w]."""
+    device = pipe.unet.device
+
+    def stepped(_pipe: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
+        if on_step is not None:
+            on_step()
+        return state
+
+    options: dict[str, Any] = {
+        "prompt": list(prompts),
+        "negative_prompt": [negative] * len(prompts),
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "latents": latents.to(device, pipe.unet.dtype),
+        "height": latents.shape[-2] * 8,
+        "width": latents.shape[-1] * 8,
+        "output_type": "latent",
+        "callback_on_step_end": stepped,
+        **more,
+    }
+    if encoder is None or not subjects:
+        return pipe(**options).images
+    with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, guidance=guidance > 1):
+        return pipe(**options).images
+
+
+@torch.no_grad()
+def decode(base: Base, latents: Tensor) -> list[Image.Image]:
+    """Pictures of scaled latents [B, 4, h, w]."""
+    parameter = next(base.vae.parameters())
+    scaled = latents.to(parameter.device, parameter.dtype) / base.vae.config.scaling_factor
+    pixels = base.vae.decode(scaled).sample.float().clamp(-1, 1)  # [B, 3, H, W]
+    return [Image.fromarray(picture) for picture in to_bytes(pixels)]
+
+
+def to_bytes(pixels: Tensor) -> Any:
+    """[B, 3, H, W] in -1..1 -> uint8 array [B, H, W, 3]."""
+    return ((pixels + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""SSR Mini: the built-in tiny model family and the drawn world it lives in."""

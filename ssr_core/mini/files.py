@@ -1,0 +1,34 @@
+"""SSR Mini's files and shapes, for every host that builds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("weights")
+AUTOENCODER = "autoencoder.safetensors"
+TEXT_ENCODER = "text_encoder.safetensors"
+VISION_ENCODER = "vision_encoder.safetensors"
+UNET = "unet.safetensors"
+ENCODER = "ssr_encoder.safetensors"
+
+EMBEDDING = "text_model.embeddings.token_embedding.weight"
+EMBEDDING_ROWS = "text_model.embeddings.token_embedding.rows"
+"""Under this name the file holds only the rows of vocabulary.ids(), in that order."""
+TEXT_PROJECTION = "text_projection.weight"
+
+WIDTH = 128
+"""Of text tokens, patches and the space both are projected to."""
+HEADS = 2
+"""Attention heads of every model."""
+TEXT_CONFIG = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 4 * WIDTH,
+    "num_hidden_layers": 3,
+    "num_attention_heads": HEADS,
+    "projection_dim": WIDTH,
+    "hidden_act": "quick_gelu",
+}
+VISION_CONFIG = Path(__file__).with_name("clip_vision_config.json")
+"""transformers' format, which ComfyUI reads too: 16 x 16 patches, six layers."""
+CHANNELS = (96, 96, 96)
+"""Width of the UNet's levels; the first two have cross-attention, the middle too."""

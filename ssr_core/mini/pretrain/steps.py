@@ -1,0 +1,90 @@
+"""What the three base trainings share: a cosine schedule, an average of the weights, checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor of the learning rate: linear up over the warm-up, half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def train(
+    model: nn.Module,
+    loss_of: Callable[[int], tuple[Tensor, dict[str, float]]],
+    steps: int,
+    lr: float,
+    checkpoint: Path,
+    warmup: int = 100,
+    decay: float = 0.998,
+    weight_decay: float = 0.01,
+    save_every: int = 250,
+) -> dict[str, Tensor]:
+    """Train until `steps`, going on from the checkpoint if there is one. Returns the averaged weights.
+
+    loss_of: step number -> loss and numbers to show. It draws its batch from the step number alone, so that a run that went on
+    sees the pictures it would have seen.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    first, seconds = 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        average, first, seconds = saved["average"], saved["step"], saved["seconds"]
+    started = time.monotonic()
+    for step in (bar := tqdm(range(first, steps), initial=first, total=steps, mininterval=10)):
+        loss, shown = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        rate = min(decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            average[name].lerp_(value.detach(), 1 - rate) if value.is_floating_point() else average[name].copy_(value)
+        if step % 20 == 0:
+            bar.set_postfix({"loss": f"{loss.item():.4f}", **{name: f"{value:.3f}" for name, value in shown.items()}})
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "average": average,
+                "step": step + 1,
+                "seconds": seconds + time.monotonic() - started,
+            }
+            torch.save(state, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
+    return average
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The records of a jsonl file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def batches(count: int, size: int, seed: int, first: int) -> Iterator[Tensor]:
+    """Endless batches of indices, a new shuffle every epoch, from batch number `first` on."""
+    each = count // size
+    number = first
+    while True:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + number // each))
+        start = (number % each) * size
+        yield order[start : start + size]
+        number += 1

@@ -1,0 +1,51 @@
+"""Contact sheets: rows of labelled pictures in one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .maps import attention_map
+from .subject import Subject
+
+Labelled = tuple[str, Image.Image]
+
+MARGIN, LINE = 8, 18
+PAPER, INK = (255, 255, 255), (40, 40, 48)
+
+
+def sheet(rows: Sequence[Sequence[Labelled]], side: int = 192) -> Image.Image:
+    """Rows of pictures, each under its label, every picture a square of `side` pixels."""
+    font = ImageFont.load_default(13)
+    columns = max(len(row) for row in rows)
+    canvas = Image.new("RGB", (columns * (side + MARGIN) + MARGIN, len(rows) * (side + LINE + MARGIN) + MARGIN), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for number, row in enumerate(rows):
+        top = MARGIN + number * (side + LINE + MARGIN)
+        for place, (label, picture) in enumerate(row):
+            left = MARGIN + place * (side + MARGIN)
+            pen.text((left, top), _fitting(pen, label, side, font), INK, font)
+            canvas.paste(picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (left, top + LINE))
+    return canvas
+
+
+def heat_picture(subject: Subject) -> Image.Image:
+    """What the encoder saw with the query's heat map over it."""
+    return to_picture(attention_map(subject)[0][0])
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """[H, W, 3] in 0..1 as 8-bit RGB."""
+    return Image.fromarray((image.float().cpu().numpy() * 255).round().astype(np.uint8))
+
+
+def _fitting(pen: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, shortened at its end to fit."""
+    if pen.textlength(text, font) <= width:
+        return text
+    while text and pen.textlength(text + "...", font) > width:
+        text = text[:-1]
+    return text + "..."

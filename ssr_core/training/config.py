@@ -1,0 +1,181 @@
+"""One YAML file describes a training run; its fields are here, with what the official recipe uses as defaults where it has one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PRECISIONS = ("no", "bf16", "fp16")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class ValidationPicture:
+    """What to draw at every validation: the subject that `query` (and `mask`) select in `reference`, under `prompt`."""
+
+    reference: str
+    query: str
+    prompt: str
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """base: folder of a diffusers Stable Diffusion 1.x, or "mini"; vision_encoder: folder of its CLIP vision model.
+    data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"). Relative paths start where the command runs.
+    start_from: an encoder to fine-tune (our file, or the official pair); none: fresh weights.
+    """
+
+    base: str
+    data: str
+    out: str
+    vision_encoder: str | None = None
+    start_from: tuple[str, ...] = ()
+
+    # Shapes of a fresh encoder; the rest follows from the base.
+    inner_width: int = 512
+    heads: int = 8
+    vision_layers: tuple[int, ...] = (4, 8, 12, 16, 20, 24)
+
+    steps: int = 100_000
+    batch_size: int = 24
+    """Per process and accumulated step."""
+    accumulate: int = 1
+    lr: float = 5e-5
+    schedule: str = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 0.0
+    """Largest norm of the gradients; 0 does not clip, as the official code."""
+    regulariser: float = 0.1
+    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
+    ema: float = 0.0
+    """Decay of the averaged weights; 0 keeps none."""
+
+    size: int = 512
+    """Side of a target picture in pixels."""
+    flip: float = 0.5
+    """Chance that a target is mirrored; its reference never is, as in the official code."""
+    drop_prompt: float = 0.8
+    """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
+    drop_subject: float = 0.0
+    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
+    mask_query: float = 0.0
+    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
+    mask_alone: float = 0.5
+    """Share of those that get no words besides the mask."""
+    mask_weight: float = 1.0
+    whole_picture: bool = False
+    """Query every reference with the empty text: conditioning on all of it, for comparison."""
+    subjects: int = 1
+    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+
+    seed: int = 0
+    workers: int = 4
+    precision: str = "no"
+    gradient_checkpointing: bool = False
+    cache: str | None = None
+    """Folder for the frozen encoders' outputs, computed once; needs a target and a reference at a fixed size, so no shards."""
+    save_every: int = 1000
+    keep: int = 2
+    """Checkpoints to keep besides the last."""
+    validate_every: int = 1000
+    validation: tuple[ValidationPicture, ...] = field(default=())
+    validation_steps: int = 30
+    guidance: float = 7.5
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "size",
+            "save_every",
+            "validate_every",
+            "subjects",
+            "validation_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("flip", "drop_prompt", "drop_subject", "mask_query", "mask_alone"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a chance from 0 to 1, got {getattr(self, name)}.")
+        for name in ("regulariser", "warmup", "workers", "keep", "clip_norm", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay from 0 (none) to below 1, got {self.ema}.")
+        if self.precision not in PRECISIONS or self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)} and schedule one of {', '.join(SCHEDULES)}; "
+                f"got {self.precision!r} and {self.schedule!r}."
+            )
+
+    def learning_rate(self, step: int) -> float:
+        """Of an optimizer step, counted from 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+
+
+def read(path: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """The configuration in a YAML file; changes: values that replace the file's. Raises ValueError that names the wrong field."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no configuration; expected lines such as `base: mini`.")
+    content = {**content, **(changes or {})}
+    known = {item.name: item for item in fields(TrainingConfig)}
+    unknown = sorted(content.keys() - known.keys())
+    missing = sorted({"base", "data", "out"} - content.keys())
+    if unknown or missing:
+        raise ValueError(
+            f"{path}: "
+            + "; ".join(
+                part
+                for part in (
+                    f"unknown {', '.join(unknown)}" if unknown else "",
+                    f"missing {', '.join(missing)}" if missing else "",
+                )
+                if part
+            )
+            + f". Known fields: {', '.join(known)}."
+        )
+    try:
+        values = {name: _typed(name, str(known[name].type), value) for name, value in content.items()}
+        return TrainingConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    """A YAML value as its field's type. YAML reads 5e-5 as text and 1 as a whole number; both are welcome as float."""
+    if name == "validation":
+        return tuple(ValidationPicture(**picture) for picture in value or ())
+    if kind.startswith("tuple"):
+        part = {"tuple[int, ...]": int, "tuple[float, float]": float}.get(kind, str)
+        return tuple(part(item) for item in ([value] if isinstance(value, str) else value))
+    if value is None and kind.endswith("None"):
+        return None
+    simple = {"int": int, "float": float, "bool": bool}.get(kind, str)
+    if (simple is bool) != isinstance(value, bool) or (simple is int and isinstance(value, float)):
+        raise ValueError(f"{name} must be {kind}, got {value!r}.")
+    return simple(value)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML writes without tags."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,87 @@
+"""The frozen side of a training step: encoders, noise schedule, and the UNet that the subject's keys and values enter."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import vision
+from ..hosts import diffusers as host
+from ..hosts.diffusers.base import Base
+from .examples import Example, VisionShape
+
+
+@dataclass
+class Frozen:
+    """A base in its place and precision. Texts repeat, so their embeddings are kept."""
+
+    base: Base
+    vision_layers: tuple[int, ...]
+    device: torch.device
+    _texts: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> VisionShape:
+        config = self.base.vision_encoder.config
+        return VisionShape(config.image_size, config.image_size // config.patch_size)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoders' weights, by a few numbers of each tensor: tells models apart, not tampering."""
+        digest = hashlib.blake2b(digest_size=16)
+        for model in (self.base.vae, self.base.text_encoder, self.base.vision_encoder):
+            for name, value in sorted(model.state_dict().items()):
+                digest.update(name.encode() + value.flatten()[:8].float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.base.latents(pixels.to(self.device))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B, 3, s, s] -> [B, S, P, C]"""
+        hidden_states = host.vision_model(self.base.vision_encoder).hidden_states
+        return vision.patch_features(hidden_states, pixels, self.vision_layers)
+
+    def embed(self, texts: list[str]) -> Tensor:
+        """[texts, T, D] float32."""
+        unseen = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if unseen:
+            if len(self._texts) > 4096:
+                self._texts.clear()
+                unseen = list(dict.fromkeys(texts))
+            self._texts.update(zip(unseen, self.base.embed(unseen).float(), strict=True))
+        return torch.stack([self._texts[text] for text in texts])
+
+    def encode(self, batch: Example) -> Example:
+        """Complete a batch: whatever the cache did not bring is computed here, and everything is on the device."""
+        done = dict(batch)
+        if "pixels" in done:
+            done["mean"], done["std"] = self.latents(done.pop("pixels"))
+            references = done.pop("references")  # [B, n, 3, s, s]
+            done["features"] = self.features(references.flatten(0, 1)).unflatten(0, references.shape[:2])
+            done["prompt_embeds"] = self.embed(done.pop("prompt"))
+            queries = done.pop("queries")
+            done["query_embeds"] = self.embed([words for row in queries for words in row]).unflatten(0, references.shape[:2])
+        return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in done.items()}
+
+    def noise(self, batch: Example) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, the noise in them and the timesteps, each sample's from its own seed: two [B, 4, h, w] and [B]."""
+        clean, noise, timesteps = [], [], []
+        for mean, std, seed in zip(batch["mean"], batch["std"], batch["seed"], strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            timesteps.append(torch.randint(self.base.noise_schedule.config.num_train_timesteps, (), generator=generator))
+            noise.append(torch.randn(mean.shape, generator=generator))
+            clean.append(mean + std * torch.randn(mean.shape, generator=generator).to(mean.device))
+        drawn, at = torch.stack(noise).to(self.device), torch.stack(timesteps).to(self.device)
+        return self.base.noise_schedule.add_noise(torch.stack(clean), drawn, at), drawn, at
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, keys_values: Any) -> Tensor:
+        """The UNet's noise with every sample attending to its own subject. keys_values: per layer two [B, N, C]."""
+        rows = range(noisy.shape[0])
+        unet = self.base.unet
+        with host.branches_attached(unet, self.base.layout, [keys_values], list(rows)):
+            return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample
