@@ -9,6 +9,7 @@ from .apply import ApplySubject, ApplySubjectAdvanced
 from .encode import CombineSubjects, EncodeSubject
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
+from .mini import LoadMini, MiniScene
 from .subject_files import LoadSubject, SaveSubject
 
 NODES: list[type[io.ComfyNode]] = [
@@ -20,6 +21,8 @@ NODES: list[type[io.ComfyNode]] = [
     SubjectAttentionMap,
     SaveSubject,
     LoadSubject,
+    LoadMini,
+    MiniScene,
 ]
 
 

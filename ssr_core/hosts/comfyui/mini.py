@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,11 +14,13 @@ import comfy.sd1_clip
 import comfy.supported_models
 import comfy.utils
 import folder_paths
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...mini import files, vocabulary
+from ...mini.scene import random_cast, random_scene
 from .encoders import HostEncoder, load_encoder
 
 SCALE = 0.18215
@@ -124,3 +127,16 @@ def _clip_vision(state: dict[str, Tensor]) -> Any:
 def _patcher_class() -> Any:
     # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
     return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+def scene(seed: int, objects: int, background: str | None, marked: int) -> tuple[Tensor, Tensor, str, str]:
+    """IMAGE [1, H, W, 3], MASK [1, H, W] of the marked object, its class word, and the caption that tells looks."""
+    if marked > objects:
+        raise ValueError(
+            f"The scene has {objects} objects; there is no object {marked} to mark. Lower marked or raise objects."
+        )
+    rng = random.Random(f"mini scene/{seed}/{objects}")
+    drawn = random_scene(rng, random_cast(rng, objects, held_out=True), background)
+    image = torch.from_numpy(np.asarray(drawn.drawn.picture).astype(np.float32) / 255)[None]
+    mask = torch.from_numpy(drawn.drawn.masks[marked - 1].astype(np.float32) / 255)[None]
+    return image, mask, drawn.things[marked - 1].instance.kind, drawn.told

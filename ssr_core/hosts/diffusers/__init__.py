@@ -10,16 +10,16 @@ import re
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ...attention import NULL, SUBJECT, Branch, add_branches, plan_runs, scaled_dot_product
+from ...attention import Branch, add_branches, plan_runs, scaled_dot_product
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, UNetLayout
-from ...subject import Combine, Scaling, SubjectSet, branch_inputs, check_encoder, words_of
+from ...subject import Combine, Scaling, Subject, SubjectSet, branch_inputs, check_encoder, words_of
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 
@@ -112,7 +112,7 @@ def branches_attached(
 def subjects_attached(
     unet: Any,
     encoder: SSREncoder,
-    subjects: SubjectSet,
+    subjects: SubjectSet | Sequence[SubjectSet],
     strength: float = 0.65,
     combine: Combine = "joint",
     scaling: Scaling = "official",
@@ -121,16 +121,25 @@ def subjects_attached(
 ) -> Iterator[None]:
     """Attach subjects to a UNet for the length of a with-block.
 
+    subjects: one set that all pictures share, or a list with one set per picture, all of the same size.
     guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
     conditional. strength 0.65 is the official text-query script's.
     """
-    check_encoder(subjects, encoder.fingerprint)
-    parameter = next(unet.parameters())
-    branches = []
-    for branch in branch_inputs(subjects, combine, scaling):
-        home = next(encoder.parameters())
-        tokens, key_scale, value_scale = (tensor.to(home.device, home.dtype) for tensor in branch)
-        branches.append(
+    shared = all(isinstance(one, Subject) for one in subjects)
+    sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))
+    for one in sets:
+        check_encoder(one, encoder.fingerprint)
+    inputs = [branch_inputs(one, combine, scaling) for one in sets]
+    if len({len(branches) for branches in inputs}) > 1:
+        raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
+    parameter, home = next(unet.parameters()), next(encoder.parameters())
+    attached = []
+    for parts in zip(*inputs, strict=True):  # one branch, every picture's
+        # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
+        tokens, key_scale, value_scale = (
+            torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype) for part in zip(*parts, strict=True)
+        )
+        attached.append(
             tuple(
                 (
                     (key * key_scale).to(parameter.device, parameter.dtype),
@@ -139,8 +148,9 @@ def subjects_attached(
                 for key, value in encoder.project(tokens)
             )
         )
-    rows = [NULL, SUBJECT] if guidance else [SUBJECT]
-    with branches_attached(unet, encoder.config.layout, branches, rows, strength, layer_strengths):
+    null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
+    rows = [*null, *chosen] if guidance else list(chosen)
+    with branches_attached(unet, encoder.config.layout, attached, rows, strength, layer_strengths):
         yield
 
 

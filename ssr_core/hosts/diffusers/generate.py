@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AnimateDiffPipeline,
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    StableDiffusionControlNetPipeline,
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
@@ -31,18 +33,28 @@ SAMPLERS = {
 }
 
 
-def pipeline(base: Base, sampler: str = "unipc", **more: Any) -> Any:
-    """diffusers' StableDiffusionPipeline around a base; the official scripts sample with UniPC."""
-    pipe: Any = StableDiffusionPipeline(
-        unet=base.unet,
-        vae=base.vae,
-        text_encoder=base.text_encoder,
-        tokenizer=base.tokenizer,
-        scheduler=SAMPLERS[sampler].from_config(base.noise_schedule.config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+def pipeline(base: Base, sampler: str = "unipc", controlnet: Any = None, motion_adapter: Any = None) -> Any:
+    """diffusers' own Stable Diffusion pipeline around a base, plain, with a ControlNet, or with AnimateDiff's motion adapter.
+
+    The official scripts sample with UniPC, and AnimateDiff with ancestral Euler.
+    """
+    if controlnet is not None and motion_adapter is not None:
+        raise ValueError("Give a ControlNet or a motion adapter, not both.")
+    parts: dict[str, Any] = {
+        "unet": base.unet,
+        "vae": base.vae,
+        "text_encoder": base.text_encoder,
+        "tokenizer": base.tokenizer,
+        "scheduler": SAMPLERS[sampler].from_config(base.noise_schedule.config),
+    }
+    if motion_adapter is not None:
+        pipe: Any = AnimateDiffPipeline(**parts, motion_adapter=motion_adapter)
+    else:
+        parts.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        if controlnet is not None:
+            pipe = StableDiffusionControlNetPipeline(**parts, controlnet=controlnet)
+        else:
+            pipe = StableDiffusionPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -84,7 +96,7 @@ def noise(base: Base, seeds: Sequence[int], width: int, height: int) -> Tensor:
 def sample(
     pipe: Any,
     encoder: SSREncoder | None,
-    subjects: SubjectSet,
+    subjects: SubjectSet | Sequence[SubjectSet],
     prompts: Sequence[str],
     latents: Tensor,
     negative: str = "",
@@ -96,7 +108,7 @@ def sample(
     on_step: Callable[[], None] | None = None,
     **more: Any,
 ) -> Tensor:
-    """Latents of one picture per prompt, all with the same subjects. latents: unit noise [prompts, 4, h, w]."""
+    """Latents of one picture per prompt. latents: unit noise [prompts, 4, h, w]; subjects: as subjects_attached takes them."""
     device = pipe.unet.device
 
     def stepped(_pipe: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -117,9 +129,15 @@ def sample(
         **more,
     }
     if encoder is None or not subjects:
-        return pipe(**options).images
+        return _latents(pipe(**options))
     with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, guidance=guidance > 1):
-        return pipe(**options).images
+        return _latents(pipe(**options))
+
+
+def _latents(output: Any) -> Tensor:
+    """[B, 4, h, w]; a video's frames one after the other."""
+    frames = getattr(output, "frames", None)
+    return output.images if frames is None else frames.transpose(1, 2).flatten(0, 1)  # [B, 4, F, h, w] -> [B*F, 4, h, w]
 
 
 @torch.no_grad()

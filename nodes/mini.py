@@ -1,0 +1,72 @@
+"""Load SSR Mini and Mini Scene: the built-in tiny models, and pictures of the drawn world to try them on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core.hosts.comfyui import mini
+from ..ssr_core.mini.backgrounds import BACKGROUNDS
+from . import types
+from .compat import Schema
+
+ANY = "any"
+
+
+class LoadMini(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_LoadMini",
+            display_name="Load SSR Mini",
+            category=types.CATEGORY,
+            description="Loads the built-in tiny models: a small Stable Diffusion with an SSR-Encoder that has learned a drawn world. "
+            "For trying graphs in seconds; real pictures need the real models.",
+            search_aliases=["ssr mini", "demo", "tiny model", "example"],
+            inputs=[],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For Apply Subject and KSampler. Draws 128 x 128 pictures."),
+                io.Clip.Output(
+                    display_name="clip", tooltip="For CLIP Text Encode and Encode Subject. Knows the drawn world's words."
+                ),
+                io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
+                io.ClipVision.Output(display_name="clip_vision", tooltip="For Encode Subject."),
+                types.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(*mini.load())
+
+
+class MiniScene(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_MiniScene",
+            display_name="Mini Scene",
+            category=types.CATEGORY,
+            description="Draws a scene of the world that SSR Mini knows, with objects it has never seen in these colours: "
+            "a reference to query, and a mask of one of its objects.",
+            search_aliases=["ssr mini", "example reference", "drawn scene"],
+            inputs=[
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Another seed, another scene."),
+                io.Int.Input("objects", default=2, min=1, max=4, tooltip="How many objects the scene shows."),
+                io.Combo.Input("background", options=[ANY, *BACKGROUNDS], default=ANY, tooltip="Where the objects are."),
+                io.Int.Input("marked", default=1, min=1, max=4, tooltip="Which object the mask marks, in the caption's order."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="128 x 128 pixels, for Encode Subject."),
+                io.Mask.Output(display_name="mask", tooltip="Of the marked object, for Encode Subject's mask."),
+                io.String.Output(display_name="kind", tooltip="The marked object's word, for Encode Subject's query."),
+                io.String.Output(display_name="caption", tooltip="Everything in the scene, with its colours and patterns."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, seed: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
+        types.choice(background, (ANY, *BACKGROUNDS), "background")
+        drawn: Any = mini.scene(seed, objects, None if background == ANY else background, marked)
+        return io.NodeOutput(*drawn)

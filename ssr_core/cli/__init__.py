@@ -1,0 +1,22 @@
+"""The command `ssr-encoder`. Each subcommand reads its arguments, calls one function, and says what it did."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import convert, demo, generate, train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (demo, generate, convert, train):
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"ssr-encoder: {error}", file=sys.stderr)
+        return 2

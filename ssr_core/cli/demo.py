@@ -1,0 +1,32 @@
+"""`ssr-encoder demo`: the built-in models at work."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .commands import Commands
+
+
+def add(commands: Commands) -> None:
+    demo = commands.add_parser("demo", help="the built-in models at work: heat maps and new pictures on one sheet, in a minute")
+    demo.add_argument("--out", type=Path, default=Path("ssr_demo.png"), help="the sheet to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="another seed, another scene and other pictures")
+    demo.add_argument("--picture", type=Path, help="a picture of the drawn world instead of a new one; needs --query")
+    demo.add_argument("--query", nargs="+", help="what to select in it, e.g. star fish (default: every object of the scene)")
+    demo.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from .. import demo
+
+    if options.picture is not None and not options.query:
+        raise ValueError("--picture needs --query: the words of what to select in it.")
+    scene = demo.scene(options.seed)
+    picture = Image.open(options.picture).convert("RGB") if options.picture is not None else scene.drawn.picture
+    queries = options.query or [thing.instance.kind for thing in scene.things]
+    demo.run(picture, queries, options.seed).save(options.out)
+    print(f"{options.out}: one row a query; the reference, what the query selects, and that subject under two prompts")
+    return 0

@@ -1,0 +1,81 @@
+"""`ssr-encoder generate`: pictures of what queries select in one's own references, with any Stable Diffusion 1.x, or with Mini."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..subject import COMBINES, SCALINGS
+from ..vision import FITS
+from .commands import Commands
+
+
+def add(commands: Commands) -> None:
+    generate = commands.add_parser(
+        "generate",
+        help="draw what a query selects in your own picture, with real models or the built-in ones",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    models = generate.add_argument_group("models")
+    models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x, or "mini"')
+    models.add_argument("--encoder", nargs="+", type=Path, help="SSR-Encoder file, or the official pair; Mini brings its own")
+    models.add_argument("--vision-encoder", help="folder of openai/clip-vit-large-patch14; Mini brings its own")
+    models.add_argument("--controlnet", help="diffusers folder of a ControlNet; needs --control-image")
+    models.add_argument("--control-image", type=Path, help="what the ControlNet follows, already processed (depth, edges, ...)")
+    models.add_argument("--motion-adapter", help="diffusers folder of an AnimateDiff motion adapter; writes an animation")
+    models.add_argument("--device", default="auto", help="cuda, mps, cpu")
+    models.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32", help="precision of the models")
+
+    subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
+    subject.add_argument("--reference", nargs="+", type=Path, required=True, help="picture(s) to take subjects from")
+    subject.add_argument("--query", nargs="+", default=[], help='words that select the subject; "" for none')
+    subject.add_argument("--mask", nargs="+", type=Path, default=[], help="white where the subject is")
+    subject.add_argument(
+        "--scale", nargs="+", type=float, default=[], help="strength of each subject among several (default 1)"
+    )
+    subject.add_argument("--mask-weight", type=float, default=1.0, help="how strictly a mask selects; 5 is near exclusive")
+    subject.add_argument("--fit", choices=FITS, default=FITS[0], help="how pictures that are not square meet the encoder")
+    subject.add_argument("--null-query", default="", help="query of the unconditional side")
+
+    picture = generate.add_argument_group("pictures")
+    picture.add_argument("--prompt", required=True)
+    picture.add_argument("--negative", default="")
+    picture.add_argument("--strength", type=float, help="of all subjects together (default: 0.65, Mini 1)")
+    picture.add_argument("--combine", choices=COMBINES, default=COMBINES[0], help="one softmax over all subjects, or one each")
+    picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="what --scale multiplies")
+    picture.add_argument("--seed", type=int, default=0, help="of the first picture; the others follow")
+    picture.add_argument("--count", type=int, default=1, help="how many pictures")
+    picture.add_argument("--steps", type=int, default=30)
+    picture.add_argument("--guidance", type=float, default=5.0)
+    picture.add_argument(
+        "--sampler", choices=("unipc", "euler", "euler ancestral", "ddim"), help="default: unipc; ancestral for motion"
+    )
+    picture.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
+    picture.add_argument("--frames", type=int, default=16, help="of an animation")
+    picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")
+    picture.add_argument("--maps", action="store_true", help="also write what each query selects, as a heat map")
+    generate.set_defaults(run=_run)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.partition("x")
+    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 8 or int(height) % 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected WIDTHxHEIGHT in multiples of 8, e.g. 512x768")
+    return int(width), int(height)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..hosts.diffusers import requests
+
+    count = len(options.reference)
+    for name, default in (("query", ""), ("mask", None), ("scale", 1.0)):
+        given = getattr(options, name)
+        if given and len(given) != count:
+            raise ValueError(f"{count} references, but {len(given)} of --{name}. Give one for each reference, or none.")
+        setattr(options, name, given or [default] * count)
+    if any(not query and mask is None for query, mask in zip(options.query, options.mask, strict=True)):
+        raise ValueError("Every reference needs a query: words (--query), a mask (--mask), or both.")
+    written = requests.run(options)
+    for path in written:
+        print(path)
+    return 0

@@ -1,0 +1,129 @@
+"""One request of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel, MotionAdapter
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ... import checkpoints
+from ...mini import files
+from ...mini.scene import SIDE
+from ...mini.vocabulary import check_words
+from ...sheet import heat_picture
+from ...subject import Subject
+from . import check_unet, generate
+from .base import MINI, Base, load_base
+
+FRAME_MILLISECONDS = 125
+
+
+def run(options: argparse.Namespace) -> list[Path]:
+    """Write the pictures (and maps); returns their paths. options: cli/generate.py."""
+    mini = options.model == MINI
+    if mini:
+        for text in (options.prompt, options.negative, *options.query):
+            check_words(text)
+    device = _device(options.device)
+    dtype = checkpoints.DTYPES[options.dtype]
+    base = load_base(options.model, options.vision_encoder, dtype)
+    encoder_files = options.encoder or ([files.FOLDER / files.ENCODER] if mini else [])
+    if not encoder_files:
+        raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
+    encoder = checkpoints.load(encoder_files, dtype=torch.float32).to(device)
+    check_unet(base.unet, encoder.config.layout)
+    controlnet, adapter, more = _companions(options, dtype)
+    sampler = options.sampler or ("euler ancestral" if adapter is not None else "unipc")
+    pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
+    base.vision_encoder.to(device)
+
+    subjects = [subject for index in range(len(options.reference)) for subject in _subject(options, base, encoder, index)]
+    width, height = options.size or ((SIDE, SIDE) if mini else (512, 512))
+    strength = options.strength if options.strength is not None else (1.0 if mini else 0.65)
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with tqdm(total=options.count * options.steps, desc="drawing") as bar:
+        for seed in range(options.seed, options.seed + options.count):
+            noise = generate.noise(base, [seed], width, height)
+            if adapter is not None:
+                frames = [seed * 1000 + frame for frame in range(options.frames)]
+                noise = generate.noise(base, frames, width, height).transpose(0, 1)[None]  # [1, 4, F, h, w]
+            latents = generate.sample(
+                pipe,
+                encoder,
+                tuple(subjects),
+                [options.prompt],
+                noise,
+                negative=options.negative,
+                steps=options.steps,
+                guidance=options.guidance,
+                strength=strength,
+                combine=options.combine,
+                scaling=options.subject_scaling,
+                on_step=bar.update,
+                **more,
+            )
+            written.append(_write(generate.decode(base, latents), options.out / f"picture_{seed:05}"))
+    if options.maps:
+        for number, subject in enumerate(subjects, 1):
+            path = options.out / f"map_{number}.png"
+            heat_picture(subject).save(path)
+            written.append(path)
+    return written
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
+    """ControlNet, motion adapter, and what the pipeline's call needs for them."""
+    if (options.controlnet is None) != (options.control_image is None):
+        raise ValueError("--controlnet and --control-image go together.")
+    if options.controlnet is not None:
+        controlnet = ControlNetModel.from_pretrained(options.controlnet, torch_dtype=dtype)
+        return controlnet, None, {"image": Image.open(options.control_image).convert("RGB")}
+    if options.motion_adapter is not None:
+        adapter = MotionAdapter.from_pretrained(options.motion_adapter, torch_dtype=dtype)
+        return None, adapter, {"num_frames": options.frames}
+    return None, None, {}
+
+
+def _subject(options: argparse.Namespace, base: Base, encoder: Any, index: int) -> tuple[Subject, ...]:
+    mask = None if options.mask[index] is None else _mask(options.mask[index])
+    return generate.encode(
+        base,
+        encoder,
+        Image.open(options.reference[index]),
+        options.query[index],
+        mask,
+        options.mask_weight,
+        options.fit,
+        options.scale[index],
+        options.null_query,
+    )
+
+
+def _mask(path: Path) -> Tensor:
+    return torch.from_numpy(np.asarray(Image.open(path).convert("L"), dtype=np.float32) / 255)
+
+
+def _write(pictures: list[Image.Image], path: Path) -> Path:
+    """One picture as PNG, several as an animation."""
+    if len(pictures) == 1:
+        pictures[0].save(path.with_suffix(".png"))
+        return path.with_suffix(".png")
+    first, *rest = pictures
+    first.save(path.with_suffix(".webp"), save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0, lossless=True)
+    return path.with_suffix(".webp")
