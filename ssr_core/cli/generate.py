@@ -65,7 +65,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..hosts.diffusers import requests
+    from ..hosts.diffusers import drawing
 
     count = len(options.reference)
     for name, default in (("query", ""), ("mask", None), ("scale", 1.0)):
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
         setattr(options, name, given or [default] * count)
     if any(not query and mask is None for query, mask in zip(options.query, options.mask, strict=True)):
         raise ValueError("Every reference needs a query: words (--query), a mask (--mask), or both.")
-    written = requests.run(options)
+    written = drawing.run(options)
     for path in written:
         print(path)
     return 0

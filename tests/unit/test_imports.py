@@ -32,7 +32,8 @@ before = set(sys.modules)
 sys.addaudithook(watch)
 import ssr_core
 names = [module.name for module in pkgutil.walk_packages(ssr_core.__path__, "ssr_core.")]
-names = [name for name in names if not name.startswith("ssr_core.hosts.")]
+extras = ("ssr_core.hosts.", "ssr_core.training", "ssr_core.evaluation", "ssr_core.mini.pretrain", "ssr_core.demo")
+names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
 assert not written, written

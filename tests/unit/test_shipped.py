@@ -18,7 +18,7 @@ FLAGGED = {
     "unsafe pickles": r"weights_only\s*=\s*False|pickle\.load",
     "output": r"\bprint\(",
 }
-MAY_PRINT = {"install.py", "ssr_core/cli.py"}
+MAY_PRINT = ("install.py", "ssr_core/cli/")
 
 
 def shipped() -> list[str]:
@@ -45,7 +45,7 @@ def test_comfyignore_leaves_out_what_is_not_shipped():
 def test_nothing_shipped_is_what_the_registrys_scanner_flags(reason):
     found = []
     for path in shipped():
-        if path.endswith((".py", ".js")) and not (reason == "output" and path in MAY_PRINT):
+        if path.endswith((".py", ".js")) and not (reason == "output" and path.startswith(MAY_PRINT)):
             for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1):
                 if re.search(FLAGGED[reason], line):
                     found.append(f"{path}:{number}: {line.strip()}")

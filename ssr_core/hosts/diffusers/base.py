@@ -87,5 +87,5 @@ def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype 
         noise_schedule=DDPMScheduler.from_pretrained(model, subfolder="scheduler"),
     )
     for part in (models.unet, models.vae, models.text_encoder, models.vision_encoder):
-        part.requires_grad_(False).eval()
+        part.requires_grad_(False).train(False)
     return models

@@ -93,7 +93,7 @@ def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrai
                 state = text_state(state)
                 del state[files.TEXT_PROJECTION]  # for scores only
             _fill(model, state)
-        model.requires_grad_(False).eval()
+        model.requires_grad_(False).train(False)
         if dtype != torch.float32:
             model.to(dtype)
     return base

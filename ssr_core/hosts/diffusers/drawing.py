@@ -1,4 +1,4 @@
-"""One request of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files."""
+"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files."""
 
 from __future__ import annotations
 
