@@ -6,13 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import convert, demo, generate, train
+from . import convert, demo, evaluate, generate, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (demo, generate, convert, train):
+    for command in (demo, generate, convert, train, evaluate):
         command.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from ..mini import looks
 from ..mini.backgrounds import BACKGROUNDS
@@ -23,6 +23,9 @@ NEAR = 48.0
 """Largest distance in RGB at which a pixel still counts as a background's colour."""
 SMALLEST = 180
 """Area in pixels below which a region is a smudge and no object."""
+CLEAR = 0.72
+"""Overlap with a class's silhouette from which a region is taken for one object."""
+WIDEST_BRIDGE = 4
 TEMPLATE = 32
 ANGLES = (-10, -5, 0, 5, 10)
 
@@ -67,7 +70,7 @@ def judge(picture: Image.Image) -> Judged:
     distances = {name: _background_distance(pixels, name) for name in BACKGROUNDS}
     background = max(distances, key=lambda name: _likeness(pixels, name))
     regions = _regions(distances[background] > NEAR)
-    return Judged(background, tuple(_see(pixels, region) for region in regions))
+    return Judged(background, tuple(seen for region in regions for seen in _see_parts(pixels, region)))
 
 
 def choose_look(seen: Seen, candidates: Sequence[Look]) -> int:
@@ -135,6 +138,31 @@ def _filled(region: Mask) -> Mask:
     outside = Image.fromarray(np.pad(np.where(region, 0, 255).astype(np.uint8), 1, constant_values=255)).copy()
     ImageDraw.floodfill(outside, (0, 0), 128)
     return np.asarray(outside)[1:-1, 1:-1] != 128
+
+
+def _see_parts(pixels: Pixels, region: Mask) -> list[Seen]:
+    """The object a region is; or, where it resembles no class, the objects that touch in it, if those resemble classes better."""
+    whole = _see(pixels, region)
+    if whole.certainty >= CLEAR:
+        return [whole]
+    for width in range(1, WIDEST_BRIDGE + 1):
+        parts = [_see(pixels, part) for part in _split(region, width)]
+        if len(parts) > 1 and min(part.certainty for part in parts) > whole.certainty:
+            return parts
+    return [whole]
+
+
+def _split(region: Mask, width: int) -> list[Mask]:
+    """Parts that hold together only by bridges of up to 2 * width pixels, each grown back to what of the region is nearest."""
+    core = np.asarray(Image.fromarray(region).convert("L").filter(ImageFilter.MinFilter(2 * width + 1))) > 0
+    labels = _label(core)
+    sizes = {int(label): int((labels == label).sum()) for label in np.unique(labels[labels > 0])}
+    labels = np.where(np.isin(labels, [label for label, size in sizes.items() if size >= SMALLEST // 2]), labels, 0)
+    for _ in range(3 * width):
+        padded = np.pad(labels, 1)
+        neighbours = np.maximum.reduce([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+        labels = np.where((labels == 0) & region, neighbours, labels)
+    return [_filled(labels == label) for label in np.unique(labels[labels > 0])]
 
 
 def _see(pixels: Pixels, region: Mask) -> Seen:

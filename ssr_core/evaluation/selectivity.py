@@ -39,6 +39,7 @@ class Setting:
     steps: int = 20
     combine: Combine = "joint"
     scaling: Scaling = "official"
+    own_strength: float = 1.0
     mask_weight: float = 3.0
     seed: int = 0
 
@@ -120,7 +121,9 @@ def encode(base: Base, encoder: SSREncoder, case: Case, setting: Setting) -> Sub
     for one in case.wanted:
         words = one.kind if setting.query_by in ("text", "both") else ""
         mask = _mask(one) if setting.query_by in ("mask", "both") else None
-        found += generate.encode(base, encoder, one.scene.drawn.picture, words, mask, setting.mask_weight)
+        found += generate.encode(
+            base, encoder, one.scene.drawn.picture, words, mask, setting.mask_weight, strength=setting.own_strength
+        )
     return tuple(found)
 
 

@@ -146,7 +146,7 @@ def draw(scene: Scene) -> Drawn:
     for thing in scene.things:
         mask = _draw_thing(canvas, thing)
         masks.append(np.asarray(mask.resize((SIDE, SIDE), Image.Resampling.BOX)))
-    return Drawn(canvas.resize((SIDE, SIDE), Image.Resampling.BOX), np.stack(masks))
+    return Drawn(canvas.resize((SIDE, SIDE), Image.Resampling.BOX), np.array(masks, dtype=np.uint8).reshape(-1, SIDE, SIDE))
 
 
 def _draw_thing(canvas: Image.Image, thing: Placed) -> Image.Image:

@@ -1,0 +1,111 @@
+"""`ssr-encoder evaluate`: selectivity in the drawn world, and the field's benchmarks on photographs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .commands import Commands
+
+BENCHMARKS = ("dreambench", "customconcept101", "customconcept101-multi")
+
+
+def add(commands: Commands) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure: selectivity in the drawn world, DreamBench, CustomConcept101",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    evaluate.add_argument("what", choices=("selectivity", *BENCHMARKS))
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
+    evaluate.add_argument("--encoder", nargs="+", type=Path, help="SSR-Encoder file, or the official pair (default: Mini's)")
+    evaluate.add_argument("--seed", type=int, default=0)
+
+    drawn = evaluate.add_argument_group("selectivity")
+    drawn.add_argument("--count", type=int, default=100, help="held-out cases for each row of the table")
+    drawn.add_argument(
+        "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="encoders trained otherwise, for more rows"
+    )
+
+    photographs = evaluate.add_argument_group("benchmarks on photographs")
+    photographs.add_argument("--data", type=Path, help="the benchmark's folder, as its authors publish it")
+    photographs.add_argument(
+        "--references", type=Path, help="DreamBench: JSON {subject: file stem} of the pictures to take subjects from"
+    )
+    photographs.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x, or "mini"')
+    photographs.add_argument("--vision-encoder", help="folder of openai/clip-vit-large-patch14")
+    photographs.add_argument("--clip", help="folder of openai/clip-vit-base-patch32, for CLIP-T and CLIP-I")
+    photographs.add_argument("--dino", help="folder of facebook/dino-vits16")
+    photographs.add_argument("--device", default="cpu")
+    photographs.add_argument("--per-prompt", type=int, default=4, help="pictures per prompt")
+    photographs.add_argument("--steps", type=int, default=30)
+    photographs.add_argument("--guidance", type=float, default=5.0)
+    photographs.add_argument("--strength", type=float, default=0.65)
+    photographs.add_argument("--size", type=int, default=512)
+    photographs.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N", help="draw every N-th picture only, from I = 1 on"
+    )
+    photographs.add_argument("--draw-only", action="store_true", help="do not score yet; other shards still draw")
+    evaluate.set_defaults(run=_run)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, slash, count = text.partition("/")
+    if not slash or not first.isdigit() or not count.isdigit() or not 1 <= int(first) <= int(count):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; expected I/N with I from 1 to N, e.g. 2/8")
+    return int(first) - 1, int(count)
+
+
+def _run(options: argparse.Namespace) -> int:
+    import torch
+
+    from .. import checkpoints
+    from ..hosts.diffusers import check_unet
+    from ..hosts.diffusers.base import MINI, load_base
+    from ..mini import files
+
+    model = MINI if options.what == "selectivity" else options.model
+    if model != MINI and not options.encoder:
+        raise ValueError(f"{model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
+    base = load_base(model, options.vision_encoder)
+    encoder = checkpoints.load(options.encoder or [files.FOLDER / files.ENCODER], dtype=torch.float32)
+    check_unet(base.unet, encoder.config.layout)
+    if options.what == "selectivity":
+        from ..evaluation import drawn
+
+        others = {}
+        for given in options.ablation:
+            name, equals, path = given.partition("=")
+            if not equals:
+                raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
+            others[name] = checkpoints.load([Path(path)], dtype=torch.float32)
+        found = drawn.report(base, encoder, others, options.count, options.out)
+        for name, row in found["rows"].items():
+            print(f"{name}: look {row['look']:.1%}, prompt {row['prompt']:.1%}, map {row['map_mass']:.1%}")
+        print(options.out / "selectivity.html")
+        return 0
+    return _photographs(options, base, encoder)
+
+
+def _photographs(options: argparse.Namespace, base: Any, encoder: Any) -> int:
+    from ..evaluation import datasets, harness, scorers
+
+    for name in ("data",) if options.draw_only else ("data", "clip", "dino"):
+        if getattr(options, name) is None:
+            raise ValueError(f"{options.what} needs --{name}; see ssr-encoder evaluate --help.")
+    entries = datasets.named(options.what, options.data, options.references)
+    protocol = harness.Protocol(
+        options.per_prompt, options.steps, options.guidance, options.strength, options.size, options.seed
+    )
+    for part in (base.unet, base.vae, base.text_encoder, base.vision_encoder, encoder):
+        part.to(options.device)
+    harness.draw(entries, base, encoder, options.out, protocol, *options.shard)
+    if options.draw_only:
+        return 0
+    clip, dino = scorers.load_clip(options.clip, options.device), scorers.load_dino(options.dino, options.device)
+    means = harness.score(entries, options.out, protocol, clip, dino)["means"]
+    print(
+        f"CLIP-T {means['clip_t']:.4f}, CLIP-I {means['clip_i']:.4f}, DINO {means['dino']:.4f}; {options.out / 'report.html'}"
+    )
+    return 0

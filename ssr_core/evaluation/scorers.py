@@ -1,0 +1,92 @@
+"""CLIP-T, CLIP-I and DINO: how well pictures match a prompt, and how alike they are to real pictures of a subject.
+
+CLIP-T: cosine of picture and prompt. CLIP-I, DINO: mean cosine over all pairs of generated and real pictures (DreamBooth's protocol).
+CLIP ViT-B/32 and DINO ViT-S/16 are the field's choice; any models of these kinds load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+DINO_RESIZE, DINO_CROP = 256, 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BATCH = 32
+
+
+@dataclass
+class ClipScorer:
+    """model: transformers CLIPModel; processor: its image processor; tokenizer: its tokenizer."""
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+
+    @torch.no_grad()
+    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """[N, D], normalised."""
+        found = []
+        for start in range(0, len(pictures), BATCH):
+            part = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
+            pixels = self.processor(images=part, return_tensors="pt").pixel_values.to(self.model.device, self.model.dtype)
+            pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+            found.append(F.normalize(self.model.visual_projection(pooled).float(), dim=-1).cpu())
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """[N, D], normalised. Cut at the model's length."""
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.model.device)
+        pooled = self.model.text_model(**tokens).pooler_output
+        return F.normalize(self.model.text_projection(pooled).float(), dim=-1).cpu()
+
+
+@dataclass
+class DinoScorer:
+    """model: transformers ViTModel with DINO's weights; its class token after the last LayerNorm describes a picture."""
+
+    model: Any
+
+    @torch.no_grad()
+    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """[N, D], normalised."""
+        found = []
+        for start in range(0, len(pictures), BATCH):
+            pixels = torch.stack(
+                [_dino_pixels(picture, self.model.config.image_size) for picture in pictures[start : start + BATCH]]
+            )
+            states = self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
+            found.append(F.normalize(states[:, 0].float(), dim=-1).cpu())
+        return torch.cat(found)
+
+
+def load_clip(folder: str, device: str = "cpu") -> ClipScorer:
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+    model: Any = CLIPModel.from_pretrained(folder)
+    model.to(device).train(False)
+    return ClipScorer(model, CLIPImageProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder))
+
+
+def load_dino(folder: str, device: str = "cpu") -> DinoScorer:
+    from transformers import ViTModel
+
+    model: Any = ViTModel.from_pretrained(folder, add_pooling_layer=False)
+    return DinoScorer(model.to(device).train(False))
+
+
+def _dino_pixels(picture: Image.Image, size: int) -> Tensor:
+    """Shorter side to 256 bicubic, centre 224, ImageNet's mean and deviation; in proportion for models of another size."""
+    from torchvision.transforms import functional as transforms
+
+    resized = transforms.resize(
+        picture.convert("RGB"), round(size * DINO_RESIZE / DINO_CROP), transforms.InterpolationMode.BICUBIC
+    )
+    pixels = transforms.to_tensor(transforms.center_crop(resized, [size, size]))
+    return transforms.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)

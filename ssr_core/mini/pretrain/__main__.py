@@ -1,0 +1,41 @@
+"""Makes Mini's base again: `python -m ssr_core.mini.pretrain --out FOLDER`, or one stage of it. See the model card for how long.
+
+Every stage goes on from its checkpoint if it was interrupted. Afterwards `ssr-encoder train` makes the encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import autoencoder, dataset, text, unet, vision
+
+FAMILIES, SEED = 6000, 0
+STEPS = {"autoencoder": 3000, "text": 500, "vision": 3500, "unet": 4200}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m ssr_core.mini.pretrain", description="Train Mini's base.")
+    parser.add_argument("stages", nargs="*", choices=["world", *STEPS, []], help="default: all, in this order")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the drawn world, checkpoints and weights")
+    parser.add_argument("--families", type=int, default=FAMILIES, help="how much of the world to draw")
+    parser.add_argument("--steps", type=int, help="of every stage, instead of the model card's")
+    parser.add_argument("--processes", type=int, default=2, help="that draw the world")
+    options = parser.parse_args()
+    stages = options.stages or ["world", *STEPS]
+    world, out = options.out / "world", options.out
+    steps = {stage: options.steps or count for stage, count in STEPS.items()}
+    if "world" in stages:
+        dataset.write(world, options.families, SEED, options.processes)
+    if "autoencoder" in stages:
+        autoencoder.run(world, out, steps["autoencoder"])
+    if "text" in stages:
+        text.run(out, steps["text"])
+    if "vision" in stages:
+        vision.run(world, out, steps["vision"])
+    if "unet" in stages:
+        unet.run(world, out, steps["unet"])
+
+
+if __name__ == "__main__":
+    main()
