@@ -35,7 +35,7 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
     for query in queries:
         check_words(query)
     base = load_base(MINI)
-    encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=next(base.unet.parameters()).dtype)
+    encoder = checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=next(base.unet.parameters()).dtype)
     pipe = generate.pipeline(base)
     rng = random.Random(seed)
     rows: list[list[Labelled]] = []

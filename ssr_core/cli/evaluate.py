@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     if model != MINI and not options.encoder:
         raise ValueError(f"{model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     base = load_base(model, options.vision_encoder)
-    encoder = checkpoints.load(options.encoder or [files.FOLDER / files.ENCODER], dtype=torch.float32)
+    encoder = checkpoints.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     check_unet(base.unet, encoder.config.layout)
     if options.what == "selectivity":
         from ..evaluation import drawn

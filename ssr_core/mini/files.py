@@ -32,3 +32,11 @@ VISION_CONFIG = Path(__file__).with_name("clip_vision_config.json")
 """transformers' format, which ComfyUI reads too: 16 x 16 patches, six layers."""
 CHANNELS = (96, 96, 96)
 """Width of the UNet's levels; the first two have cross-attention, the middle too."""
+
+
+def find(folder: Path, name: str) -> Path:
+    """A file of Mini's. Raises FileNotFoundError that says what to do."""
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"SSR Mini's file {name} is missing from {folder}. Install the pack again; the file comes with it.")
+    return path

@@ -11,7 +11,7 @@ from support import comfy_host, golden, tiny
 
 IDS = {
     "SSR_LoadEncoder", "SSR_EncodeSubject", "SSR_CombineSubjects", "SSR_ApplySubject", "SSR_ApplySubjectAdvanced",
-    "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject",
+    "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMini", "SSR_MiniScene",
 }  # fmt: skip
 
 
@@ -87,6 +87,8 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
         "SSR_SaveSubject": ["subject", "filename_prefix"],
         "SSR_LoadSubject": ["subject_file"],
+        "SSR_LoadMini": [],
+        "SSR_MiniScene": ["seed", "objects", "background", "marked"],
     }  # fmt: skip
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 

@@ -23,6 +23,8 @@ NODES = (
     "SSR_SubjectAttentionMap",
     "SSR_SaveSubject",
     "SSR_LoadSubject",
+    "SSR_LoadMini",
+    "SSR_MiniScene",
 )
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Tips", "Errors"),

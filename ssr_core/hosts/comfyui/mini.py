@@ -67,11 +67,11 @@ class _MiniConfig(comfy.supported_models.SD15):
 
 def load(folder: Path = files.FOLDER) -> MiniModels:
     return MiniModels(
-        model=_model(load_file(folder / files.UNET)),
-        clip=_clip(load_file(folder / files.TEXT_ENCODER)),
-        vae=_vae(load_file(folder / files.AUTOENCODER)),
-        clip_vision=_clip_vision(load_file(folder / files.VISION_ENCODER)),
-        encoder=load_encoder([str(folder / files.ENCODER)]),
+        model=_model(load_file(files.find(folder, files.UNET))),
+        clip=_clip(load_file(files.find(folder, files.TEXT_ENCODER))),
+        vae=_vae(load_file(files.find(folder, files.AUTOENCODER))),
+        clip_vision=_clip_vision(load_file(files.find(folder, files.VISION_ENCODER))),
+        encoder=load_encoder([str(files.find(folder, files.ENCODER))]),
     )
 
 
@@ -133,7 +133,7 @@ def scene(seed: int, objects: int, background: str | None, marked: int) -> tuple
     """IMAGE [1, H, W, 3], MASK [1, H, W] of the marked object, its class word, and the caption that tells looks."""
     if marked > objects:
         raise ValueError(
-            f"The scene has {objects} objects; there is no object {marked} to mark. Lower marked or raise objects."
+            f"The scene has {objects} objects; there is no object {marked} to mask. Lower marked or raise objects."
         )
     rng = random.Random(f"mini scene/{seed}/{objects}")
     drawn = random_scene(rng, random_cast(rng, objects, held_out=True), background)

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     device = _device(options.device)
     dtype = checkpoints.DTYPES[options.dtype]
     base = load_base(options.model, options.vision_encoder, dtype)
-    encoder_files = options.encoder or ([files.FOLDER / files.ENCODER] if mini else [])
+    encoder_files = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if mini else [])
     if not encoder_files:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     encoder = checkpoints.load(encoder_files, dtype=torch.float32).to(device)

@@ -88,7 +88,7 @@ def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrai
     }
     for name, model in models.items():
         if name not in untrained:
-            state = load_file(folder / name)
+            state = load_file(files.find(folder, name))
             if name == files.TEXT_ENCODER:
                 state = text_state(state)
                 del state[files.TEXT_PROJECTION]  # for scores only
