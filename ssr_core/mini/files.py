@@ -38,5 +38,7 @@ def find(folder: Path, name: str) -> Path:
     """A file of Mini's. Raises FileNotFoundError that says what to do."""
     path = folder / name
     if not path.is_file():
-        raise FileNotFoundError(f"SSR Mini's file {name} is missing from {folder}. Install the pack again; the file comes with it.")
+        raise FileNotFoundError(
+            f"SSR Mini's file {name} is missing from {folder}. Install the pack again; the file comes with it."
+        )
     return path
