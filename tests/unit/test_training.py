@@ -1,0 +1,179 @@
+"""Training on the built-in models: what a step computes, and that a run can be stopped, resumed and spread over processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from ssr_core import checkpoints
+from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.mini.pretrain.dataset import write
+from ssr_core.training import config, loop, records
+from ssr_core.training.cache import cached_reader
+from ssr_core.training.examples import Examples, PictureReader, choose, collate
+from ssr_core.training.frozen import Frozen
+from ssr_core.training.model import SubjectKeysValues
+
+PACK = Path(__file__).parents[2]
+FIELDS = {
+    "base": "mini",
+    "inner_width": 32,
+    "heads": 2,
+    "vision_layers": [1, 2, 3, 4, 5, 6],
+    "steps": 4,
+    "batch_size": 2,
+    "size": 128,
+    "lr": 1e-3,
+    "drop_prompt": 0.3,
+    "drop_subject": 0.2,
+    "mask_query": 0.5,
+    "workers": 0,
+    "save_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write(folder, families=4, seed=0, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base("mini")
+
+
+def settings(world, out, **changes):
+    return config.TrainingConfig(
+        **{**FIELDS, "vision_layers": (1, 2, 3, 4, 5, 6), "data": str(world), "out": str(out), **changes}
+    )
+
+
+def weights(checkpoint, name=loop.ENCODER):
+    return load_file(checkpoint / name)
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(world, tmp_path):
+    changes = {"ema": 0.9, "clip_norm": 1.0, "flip": 0.0, "cache": str(tmp_path / "cache")}
+    whole = loop.train(settings(world, tmp_path / "whole", **changes), cpu=True)
+    broken = settings(world, tmp_path / "broken", **changes)
+    stopped = loop.train(broken, cpu=True, stop_after=3)
+    assert stopped.name == "checkpoint-3"
+    with pytest.raises(ValueError, match=r"already holds checkpoint-3\. Pass --resume"):
+        loop.train(broken, cpu=True)
+    resumed = loop.train(broken, resume=True, cpu=True)
+    assert same(weights(whole), weights(resumed))
+    assert same(weights(whole, loop.AVERAGED), weights(resumed, loop.AVERAGED))
+    assert not same(weights(whole), weights(stopped))
+    assert not same(weights(whole), weights(whole, loop.AVERAGED))
+
+
+def test_a_checkpoint_loads_as_any_encoder_and_carries_its_configuration(world, tmp_path):
+    own = settings(world, tmp_path / "run", steps=1)
+    checkpoint = loop.train(own, cpu=True)
+    encoder = checkpoints.load([checkpoint / loop.ENCODER])
+    assert encoder.config.inner_width == 32
+    with safe_open(checkpoint / loop.ENCODER, "pt") as file:
+        assert yaml.safe_load(file.metadata()["training"]) == yaml.safe_load(own.to_yaml())
+    assert config.read(checkpoint / "config.yaml") == own
+
+
+def test_fine_tuning_starts_from_a_checkpoint_and_only_keeps_as_many_as_asked(world, tmp_path):
+    first = loop.train(settings(world, tmp_path / "first", steps=1), cpu=True)
+    own = settings(world, tmp_path / "second", start_from=(str(first / loop.ENCODER),), lr=0.0, save_every=1, keep=1)
+    last = loop.train(own, cpu=True)
+    assert same(weights(first), weights(last))
+    assert sorted(path.name for path in (tmp_path / "second").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
+    own = settings(world, "unused")
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    encoder = loop._models(own, loop.Accelerator(cpu=True))[1]
+    source = records.read(own.data)
+    reader = PictureReader(source, own, frozen.shape)
+    batch = frozen.encode(collate([Examples(source, own, reader)[position] for position in range(2)]))
+    loss = loop.loss_of(SubjectKeysValues(encoder), frozen, batch, *frozen.noise(batch), regulariser=0.1)
+    loss.total.backward()
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in encoder.parameters())
+    assert all(parameter.grad is None for parameter in base.unet.parameters())
+
+
+def test_copies_of_a_subject_change_nothing(world, base):
+    """A record with one subject fills a place for two with the same one; the softmax does not notice."""
+    own = settings(world, "unused", drop_subject=0.0)
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    model = SubjectKeysValues(loop._models(own, loop.Accelerator(cpu=True))[1])
+    source = records.read(own.data)
+    alone = next(record for record in source.records if len(record.subjects) == 1)
+    predicted = []
+    for subjects in (1, 2):
+        many = settings(world, "unused", drop_subject=0.0, subjects=subjects)
+        example = PictureReader(source, many, frozen.shape)(alone, choose(alone, many, "0"))
+        batch = frozen.encode(collate([example]))
+        assert batch["features"].shape[1] == subjects
+        noisy, _, at = frozen.noise(batch)
+        with torch.no_grad():
+            _, keys_values = model(batch["query_embeds"], batch["features"], batch["masks"], batch["mask_weights"])
+            predicted.append(frozen.predict(noisy, at, batch["prompt_embeds"], keys_values))
+    torch.testing.assert_close(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):
+    own = settings(world, "unused", flip=0.5)
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    source = records.read(own.data)
+    cached = cached_reader(tmp_path / "cache", source, own, frozen, frozen.shape)
+    fresh = PictureReader(source, own, frozen.shape)
+    for position in range(6):
+        record = source.records[position]
+        choice = choose(record, own, str(position))
+        one, other = frozen.encode(collate([fresh(record, choice)])), frozen.encode(collate([cached(record, choice)]))
+        assert one.keys() == other.keys()
+        for name in ("mean", "std", "prompt_embeds", "query_embeds", "masks", "mask_weights"):
+            torch.testing.assert_close(one[name], other[name].float(), rtol=1e-4, atol=1e-4, msg=name)
+        torch.testing.assert_close(one["features"], other["features"].float(), rtol=2e-3, atol=2e-2)  # kept in float16
+    with pytest.raises(ValueError, match="computed from other data, other models or another size"):
+        cached_reader(tmp_path / "cache", source, settings(world, "unused", flip=0.0), frozen, frozen.shape)
+
+
+def test_validation_draws_a_sheet_without_touching_the_run(world, tmp_path):
+    picture = {"reference": str(world / "references" / "000000.png"), "query": "star", "prompt": "a star on the blue sea"}
+    shown = (config.ValidationPicture(**picture),)
+    plain = loop.train(settings(world, tmp_path / "plain"), cpu=True)
+    seen = loop.train(settings(world, tmp_path / "seen", validation=shown, validate_every=2, validation_steps=2), cpu=True)
+    assert same(weights(plain), weights(seen))
+    assert (tmp_path / "seen" / "validation" / "step-000002.png").is_file()
+    assert list((tmp_path / "seen" / "logs").glob("events*"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(world, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"The loss is .* at step .* Lower lr, set clip_norm"):
+        loop.train(settings(world, tmp_path / "run", lr=1e30, steps=10, save_every=100), cpu=True)
+
+
+def test_two_processes_take_the_steps_that_one_takes_with_twice_the_batch(world, tmp_path):
+    """Gradients of all trained layers are averaged, aligner and projections alike."""
+    one = loop.train(settings(world, tmp_path / "one", batch_size=4, steps=2, lr=1e-4), cpu=True)
+    file = tmp_path / "two.yaml"
+    file.write_text(settings(world, tmp_path / "two", steps=2, lr=1e-4).to_yaml())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "ssr_core.cli", "train", str(file), "--cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, cwd=PACK, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    expected, found = weights(one), weights(tmp_path / "two" / "checkpoint-2")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6, msg=name)  # a step moves a weight by 1e-4
