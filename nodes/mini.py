@@ -52,7 +52,7 @@ class MiniScene(io.ComfyNode):
             "a reference to query, and a mask of one of its objects.",
             search_aliases=["ssr mini", "example reference", "drawn scene"],
             inputs=[
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, tooltip="Another seed, another scene."),
+                io.Int.Input("scene", default=0, min=0, max=1_000_000, tooltip="Another number, another scene."),
                 io.Int.Input("objects", default=2, min=1, max=4, tooltip="How many objects the scene shows."),
                 io.Combo.Input("background", options=[ANY, *BACKGROUNDS], default=ANY, tooltip="Where the objects are."),
                 io.Int.Input("marked", default=1, min=1, max=4, tooltip="Which object the mask marks, in the caption's order."),
@@ -66,7 +66,7 @@ class MiniScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, seed: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
+    def execute(cls, scene: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
         types.choice(background, (ANY, *BACKGROUNDS), "background")
-        drawn: Any = mini.scene(seed, objects, None if background == ANY else background, marked)
+        drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked)
         return io.NodeOutput(*drawn)

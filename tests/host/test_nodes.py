@@ -88,7 +88,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_SaveSubject": ["subject", "filename_prefix"],
         "SSR_LoadSubject": ["subject_file"],
         "SSR_LoadMini": [],
-        "SSR_MiniScene": ["seed", "objects", "background", "marked"],
+        "SSR_MiniScene": ["scene", "objects", "background", "marked"],
     }  # fmt: skip
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 

@@ -1,0 +1,169 @@
+"""SSR Mini inside the host: the same models as in diffusers, usable by every node, and templates that run as they are shipped."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import comfy_host, golden, tiny
+from support.server import running
+from support.workflow import to_prompt
+
+pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
+
+TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("ssr_mini_*.json"))
+SCALE = 0.18215
+
+
+@pytest.fixture(scope="module")
+def mini():
+    comfy_host.start()
+    return comfy_host.part("ssr_core.hosts.comfyui.mini").load()
+
+
+@pytest.fixture(scope="module")
+def base():
+    from ssr_core.hosts.diffusers.base import load_base
+
+    return load_base("mini")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("mini"), "--fp32-text-enc") as server:
+        yield server
+
+
+def conditioning(mini, text):
+    return mini.clip.encode_from_tokens_scheduled(mini.clip.tokenize(text))
+
+
+def test_every_part_computes_what_it_does_in_diffusers(mini, base):
+    import comfy.model_management
+
+    generator = torch.Generator().manual_seed(0)
+    latent, pixels = torch.randn(1, 4, 16, 16, generator=generator), torch.rand(1, 128, 128, 3, generator=generator)
+    text = "a star and a fish on a green meadow"
+    embeds = base.embed([text])
+    with torch.inference_mode():
+        torch.testing.assert_close(conditioning(mini, text)[0][0], embeds)
+        encoded = mini.vae.encode(pixels) * SCALE
+        torch.testing.assert_close(encoded, base.latents(pixels.movedim(-1, 1) * 2 - 1)[0], rtol=1e-5, atol=1e-5)
+        decoded = base.vae.decode(latent).sample.clamp(-1, 1).movedim(1, -1) / 2 + 0.5
+        torch.testing.assert_close(mini.vae.decode(latent / SCALE), decoded, rtol=1e-5, atol=1e-5)
+        comfy.model_management.load_models_gpu([mini.model, mini.clip_vision.patcher])
+        at = torch.tensor([500])
+        own = mini.model.model.diffusion_model(latent, at, context=embeds)
+        torch.testing.assert_close(own, base.unet(latent, at, embeds).sample, rtol=1e-4, atol=1e-5)
+        seen = torch.randn(1, 3, 128, 128, generator=generator)
+        states = mini.clip_vision.model(pixel_values=seen, intermediate_output="all")[1]  # [B, layers, P, C]
+        expected = base.vision_encoder(pixel_values=seen, output_hidden_states=True).hidden_states[1:]
+        torch.testing.assert_close(states, torch.stack(expected, dim=1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_hosts_tokenizer_and_ours_agree_on_every_word_of_the_world(mini):
+    from ssr_core.mini import vocabulary
+
+    words = " ".join(vocabulary.WORDS[:60])
+    theirs = [token for token, _ in mini.clip.tokenize(words)["l"][0]]
+    ours = vocabulary.tokenizer()(words, padding="max_length", max_length=77).input_ids
+    assert theirs == ours
+
+
+def test_loras_and_controlnets_act_on_it(mini):
+    """The host's own code for both finds its layers and changes the picture."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.sd
+
+    positive, negative = conditioning(mini, "a star on the blue sea"), conditioning(mini, "")
+    plain = tiny.sample(mini.model, positive=positive, negative=negative)
+
+    generator = torch.Generator().manual_seed(1)
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    lora = {
+        f"{name}.lora_up.weight": torch.randn(96, 4, generator=generator),
+        f"{name}.lora_down.weight": torch.randn(4, 128, generator=generator),
+        f"{name}.alpha": torch.tensor(4.0),
+    }
+    with_lora, _ = comfy.sd.load_lora_for_models(mini.model, mini.clip, lora, 1.0, 1.0)
+    assert not torch.equal(tiny.sample(with_lora, positive=positive, negative=negative), plain)
+
+    module = comfy_host.part("ssr_core.hosts.comfyui.mini")
+    config = {
+        key: value for key, value in module.UNET_CONFIG.items() if key not in ("out_channels", "transformer_depth_output")
+    }
+    network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32)
+    tiny.fill(network)
+    control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
+    control = control.copy().set_cond_hint(torch.rand(1, 3, 128, 128, generator=generator), 1.0)
+    controlled = [[entry[0], {**entry[1], "control": control, "control_apply_to_uncond": True}] for entry in positive]
+    assert not torch.equal(tiny.sample(mini.model, positive=controlled, negative=negative), plain)
+    assert torch.equal(tiny.sample(mini.model, positive=positive, negative=negative), plain)
+
+
+def diffusers_latent(base, graph):
+    """What a template's prompt asks for, through hosts/diffusers."""
+    from ssr_core import checkpoints
+    from ssr_core.hosts.diffusers import generate
+    from ssr_core.mini import files
+
+    def nodes(kind):
+        return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
+
+    encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
+    scene = comfy_host.part("ssr_core.hosts.comfyui.mini").scene
+    subjects = []
+    for inputs in nodes("SSR_EncodeSubject"):
+        drawn = graph[inputs["image"][0]]["inputs"]
+        image, mask, *_ = scene(drawn["scene"], drawn["objects"], None, drawn["marked"])
+        picture = comfy_host.part("ssr_core.vision").as_pictures(image)[0]
+        mask = mask[0] if "mask" in inputs else None
+        subjects += generate.encode(base, encoder, picture, inputs["query"], mask, inputs["mask_weight"])
+    (sampler,) = nodes("KSampler")
+    (apply,) = nodes("SSR_ApplySubject") or nodes("SSR_ApplySubjectAdvanced")
+    pipe = generate.pipeline(base, "euler")
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, timestep_spacing="linspace")
+    torch.manual_seed(sampler["seed"])
+    # The host starts from noise of variance sigma^2 + 1 (as added to a unit picture), diffusers from sigma^2.
+    pipe.scheduler.set_timesteps(sampler["steps"])
+    sigma = pipe.scheduler.init_noise_sigma
+    noise = torch.randn(1, 4, 16, 16) * (sigma**2 + 1) ** 0.5 / sigma
+    prompt, negative = (graph[sampler[side][0]]["inputs"]["text"] for side in ("positive", "negative"))
+    return generate.sample(
+        pipe,
+        encoder,
+        tuple(subjects),
+        [prompt],
+        noise,
+        negative=negative,
+        steps=sampler["steps"],
+        guidance=sampler["cfg"],
+        strength=apply["strength"],
+    )
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_mini_template_draws_what_diffusers_draws(server, base, path):
+    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    (sampler,) = (name for name, node in graph.items() if node["class_type"] == "KSampler")
+    graph["latent"] = {"class_type": "SaveLatent", "inputs": {"samples": [sampler, 0], "filename_prefix": path.stem}}
+    outputs = server.run(graph)["outputs"]
+    pictures = [picture["filename"] for output in outputs.values() for picture in output.get("images", [])]
+    assert any(name.startswith("ssr_mini") for name in pictures)
+    latent = load_file(next((server.base / "output").glob(f"{path.stem}*.latent")))["latent_tensor"]
+    assert golden.relative_error(latent, diffusers_latent(base, graph) / SCALE) <= 1e-3
+
+
+def test_a_scene_is_a_picture_a_mask_a_word_and_a_caption():
+    scene = comfy_host.part("ssr_core.hosts.comfyui.mini").scene
+    image, mask, kind, caption = scene(3, 2, "snow", 2)
+    assert image.shape == (1, 128, 128, 3)
+    assert mask.shape == (1, 128, 128)
+    assert 0 < float(mask.mean()) < 0.3
+    assert caption.endswith("in the white snow")
+    assert f"{kind} in the white snow" in caption
+    assert np.allclose(scene(3, 2, "snow", 2)[0], image)
+    with pytest.raises(ValueError, match="2 objects; there is no object 3 to mask"):
+        scene(3, 2, None, 3)
