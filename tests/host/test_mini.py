@@ -124,7 +124,6 @@ def diffusers_latent(base, graph):
     (sampler,) = nodes("KSampler")
     (apply,) = nodes("SSR_ApplySubject") or nodes("SSR_ApplySubjectAdvanced")
     pipe = generate.pipeline(base, "euler")
-    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, timestep_spacing="linspace")
     torch.manual_seed(sampler["seed"])
     # The host starts from noise of variance sigma^2 + 1 (as added to a unit picture), diffusers from sigma^2.
     pipe.scheduler.set_timesteps(sampler["steps"])

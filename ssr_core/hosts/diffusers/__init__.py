@@ -130,7 +130,7 @@ def subjects_attached(
     for one in sets:
         check_encoder(one, encoder.fingerprint)
     inputs = [branch_inputs(one, combine, scaling) for one in sets]
-    if len({len(branches) for branches in inputs}) > 1:
+    if len({tuple(branch.tokens.shape for branch in branches) for branches in inputs}) > 1:
         raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
     parameter, home = next(unet.parameters()), next(encoder.parameters())
     attached = []

@@ -66,8 +66,15 @@ def unet() -> Any:
 
 
 def noise_schedule() -> Any:
-    """Stable Diffusion 1.x's."""
-    return DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1)
+    """Stable Diffusion 1.x's, whose samplers step evenly from the noisiest timestep to the first."""
+    return DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        steps_offset=1,
+        timestep_spacing="linspace",
+    )
 
 
 def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrained: Collection[str] = ()) -> Base:
