@@ -118,7 +118,7 @@ def main() -> None:
     base = sd15()
     encoder = SSREncoder(EncoderConfig())
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=5e-5)
-    frozen = Frozen(base, encoder.config.vision_layers, torch.device("cpu"))
+    frozen = Frozen(base, encoder.config.vision_layers, torch.device("cpu"), "")
     model = SubjectKeysValues(encoder)
     pictures = {
         "pixels": torch.rand(size, 3, SIDE, SIDE) * 2 - 1,

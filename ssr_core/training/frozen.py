@@ -15,28 +15,31 @@ from ..hosts.diffusers.base import Base
 from .examples import Example, VisionShape
 
 
+def fingerprint(base: Base) -> str:
+    """Of the encoders' weights, by a few numbers of each tensor: tells models apart, not tampering."""
+    digest = hashlib.blake2b(digest_size=16)
+    for model in (base.vae, base.text_encoder, base.vision_encoder):
+        for name, value in sorted(model.state_dict().items()):
+            digest.update(name.encode() + value.flatten()[:8].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclass
 class Frozen:
-    """A base in its place and precision. Texts repeat, so their embeddings are kept."""
+    """A base in its place and precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
+    kept.
+    """
 
     base: Base
     vision_layers: tuple[int, ...]
     device: torch.device
+    fingerprint: str
     _texts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def shape(self) -> VisionShape:
         config = self.base.vision_encoder.config
         return VisionShape(config.image_size, config.image_size // config.patch_size)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the encoders' weights, by a few numbers of each tensor: tells models apart, not tampering."""
-        digest = hashlib.blake2b(digest_size=16)
-        for model in (self.base.vae, self.base.text_encoder, self.base.vision_encoder):
-            for name, value in sorted(model.state_dict().items()):
-                digest.update(name.encode() + value.flatten()[:8].float().cpu().numpy().tobytes())
-        return digest.hexdigest()
 
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.base.latents(pixels.to(self.device))

@@ -32,6 +32,7 @@ from .cache import cached_reader
 from .config import TrainingConfig
 from .examples import Example, Examples, PictureReader, StreamedExamples, batches, collate
 from .frozen import Frozen
+from .frozen import fingerprint as fingerprint_of
 from .losses import Loss, objective
 from .model import SubjectKeysValues
 from .validation import draw_validation
@@ -124,6 +125,7 @@ def _number(path: Path) -> int:
 
 def _models(config: TrainingConfig, accelerator: Accelerator) -> tuple[Frozen, SSREncoder]:
     base = load_base(config.base, config.vision_encoder)
+    loaded = fingerprint_of(base)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     for part in (base.unet, base.text_encoder, base.vision_encoder):
         part.to(accelerator.device, half)
@@ -144,7 +146,7 @@ def _models(config: TrainingConfig, accelerator: Accelerator) -> tuple[Frozen, S
             )
         )
     check_unet(base.unet, encoder.config.layout)
-    return Frozen(base, encoder.config.vision_layers, accelerator.device), encoder
+    return Frozen(base, encoder.config.vision_layers, accelerator.device, loaded), encoder
 
 
 def _examples(config: TrainingConfig, frozen: Frozen, accelerator: Accelerator, start: int) -> Iterator[Example]:

@@ -99,7 +99,7 @@ def test_fine_tuning_starts_from_a_checkpoint_and_only_keeps_as_many_as_asked(wo
 
 def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
     own = settings(world, "unused")
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
     encoder = loop._models(own, loop.Accelerator(cpu=True))[1]
     source = records.read(own.data)
     reader = PictureReader(source, own, frozen.shape)
@@ -113,7 +113,7 @@ def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
 def test_copies_of_a_subject_change_nothing(world, base):
     """A record with one subject fills a place for two with the same one; the softmax does not notice."""
     own = settings(world, "unused", drop_subject=0.0)
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
     model = SubjectKeysValues(loop._models(own, loop.Accelerator(cpu=True))[1])
     source = records.read(own.data)
     alone = next(record for record in source.records if len(record.subjects) == 1)
@@ -132,7 +132,7 @@ def test_copies_of_a_subject_change_nothing(world, base):
 
 def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):
     own = settings(world, "unused", flip=0.5)
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"))
+    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
     source = records.read(own.data)
     cached = cached_reader(tmp_path / "cache", source, own, frozen, frozen.shape)
     fresh = PictureReader(source, own, frozen.shape)
