@@ -28,7 +28,7 @@ from ssr_core.encoder import EncoderConfig, SSREncoder
 from ssr_core.hosts.diffusers import branches_attached
 from ssr_core.hosts.diffusers.base import Base
 from ssr_core.training.frozen import Frozen
-from ssr_core.training.loop import loss_of
+from ssr_core.training.loop import gradients
 from ssr_core.training.losses import objective
 from ssr_core.training.model import SubjectKeysValues
 
@@ -93,10 +93,8 @@ def our_step(
     """A step of ssr_core/training on cached inputs."""
     with torch.no_grad():
         batch = frozen.encode(cached)
-        noisy, noise, timesteps = frozen.noise(batch)
-    with torch.autocast("cpu", dtype=torch.bfloat16) if half else nullcontext():
-        loss = loss_of(model, frozen, batch, noisy, noise, timesteps, REGULARISER)
-    loss.total.backward()
+    autocast = (lambda: torch.autocast("cpu", dtype=torch.bfloat16)) if half else nullcontext
+    gradients(model, frozen, batch, REGULARISER, autocast=autocast)
     optimizer.step()
     optimizer.zero_grad()
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import vision
 from ..hosts import diffusers as host
+from ..hosts.diffusers import KeysValues
 from ..hosts.diffusers.base import Base
 from .examples import Example, VisionShape
 
@@ -82,9 +84,16 @@ class Frozen:
         drawn, at = torch.stack(noise).to(self.device), torch.stack(timesteps).to(self.device)
         return self.base.noise_schedule.add_noise(torch.stack(clean), drawn, at), drawn, at
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, keys_values: Any) -> Tensor:
-        """The UNet's noise with every sample attending to its own subject. keys_values: per layer two [B, N, C]."""
-        rows = range(noisy.shape[0])
+    @contextmanager
+    def attached(self, keys_values: KeysValues, samples: int) -> Iterator[None]:
+        """Every sample attends to its own subject. keys_values: per layer two [samples, N, C].
+
+        Lasts until the gradients are there: checkpointed blocks run again in the backward pass.
+        """
+        with host.branches_attached(self.base.unet, self.base.layout, [keys_values], list(range(samples))):
+            yield
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """The UNet's noise: [B, 4, h, w]."""
         unet = self.base.unet
-        with host.branches_attached(unet, self.base.layout, [keys_values], list(rows)):
-            return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample
+        return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample

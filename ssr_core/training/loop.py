@@ -10,8 +10,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +182,7 @@ def _step(
         with accelerator.accumulate(model):
             with torch.no_grad():
                 batch = frozen.encode(next(source))
-                noisy, noise, timesteps = frozen.noise(batch)
-            with accelerator.autocast():
-                loss = loss_of(model, frozen, batch, noisy, noise, timesteps, config.regulariser)
-            accelerator.backward(loss.total)
+            loss = gradients(model, frozen, batch, config.regulariser, accelerator.backward, accelerator.autocast)
             if accelerator.sync_gradients and config.clip_norm:
                 accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
@@ -194,14 +191,25 @@ def _step(
     return Loss(*(torch.stack(parts).mean() for parts in zip(*losses, strict=True)))
 
 
-def loss_of(
-    model: Any, frozen: Frozen, batch: Example, noisy: Tensor, noise: Tensor, timesteps: Tensor, regulariser: float
+def gradients(
+    model: Any,
+    frozen: Frozen,
+    batch: Example,
+    regulariser: float,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Loss:
-    """The objective of one batch, gradients through the frozen UNet into the encoder."""
+    """The objective of one encoded batch, and its gradients through the frozen UNet into the encoder."""
     query = batch["query_embeds"]  # [B, n, T, D]
-    tokens, keys_values = model(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
-    predicted = frozen.predict(noisy, timesteps, batch["prompt_embeds"], keys_values)
-    return objective(predicted, noise, tokens, query.flatten(0, 1), regulariser)
+    noisy, noise, timesteps = frozen.noise(batch)
+    with autocast():
+        tokens, keys_values = model(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
+    with frozen.attached(keys_values, noisy.shape[0]):
+        with autocast():
+            predicted = frozen.predict(noisy, timesteps, batch["prompt_embeds"])
+            loss = objective(predicted, noise, tokens, query.flatten(0, 1), regulariser)
+        backward(loss.total)
+    return loss
 
 
 def _save(config: TrainingConfig, accelerator: Accelerator, model: Any, average: Average | None, step: int) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -64,6 +65,12 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    """One process may hold one precision; every test starts anew."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(world, tmp_path):
     changes = {"ema": 0.9, "clip_norm": 1.0, "flip": 0.0, "cache": str(tmp_path / "cache")}
     whole = loop.train(settings(world, tmp_path / "whole", **changes), cpu=True)
@@ -104,8 +111,7 @@ def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
     source = records.read(own.data)
     reader = PictureReader(source, own, frozen.shape)
     batch = frozen.encode(collate([Examples(source, own, reader)[position] for position in range(2)]))
-    loss = loop.loss_of(SubjectKeysValues(encoder), frozen, batch, *frozen.noise(batch), regulariser=0.1)
-    loss.total.backward()
+    loop.gradients(SubjectKeysValues(encoder), frozen, batch, regulariser=0.1)
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in encoder.parameters())
     assert all(parameter.grad is None for parameter in base.unet.parameters())
 
@@ -126,7 +132,8 @@ def test_copies_of_a_subject_change_nothing(world, base):
         noisy, _, at = frozen.noise(batch)
         with torch.no_grad():
             _, keys_values = model(batch["query_embeds"], batch["features"], batch["masks"], batch["mask_weights"])
-            predicted.append(frozen.predict(noisy, at, batch["prompt_embeds"], keys_values))
+            with frozen.attached(keys_values, samples=1):
+                predicted.append(frozen.predict(noisy, at, batch["prompt_embeds"]))
     torch.testing.assert_close(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)
 
 
@@ -177,3 +184,36 @@ def test_two_processes_take_the_steps_that_one_takes_with_twice_the_batch(world,
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6, msg=name)  # a step moves a weight by 1e-4
+
+
+def test_accumulated_batches_are_one_large_batch(world, tmp_path):
+    whole = weights(loop.train(settings(world, tmp_path / "whole", batch_size=4, steps=2, lr=1e-4), cpu=True))
+    parts = weights(loop.train(settings(world, tmp_path / "parts", accumulate=2, steps=2, lr=1e-4), cpu=True))
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=2e-6, msg=name)
+
+
+def test_gradient_checkpointing_recomputes_and_changes_nothing(world, tmp_path, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    asked = []
+    enable = UNet2DConditionModel.enable_gradient_checkpointing
+    monkeypatch.setattr(UNet2DConditionModel, "enable_gradient_checkpointing", lambda unet: (asked.append(unet), enable(unet)))
+    plain = weights(loop.train(settings(world, tmp_path / "plain", steps=2, lr=1e-4), cpu=True))
+    assert not asked
+    thrifty = weights(
+        loop.train(settings(world, tmp_path / "thrifty", steps=2, lr=1e-4, gradient_checkpointing=True), cpu=True)
+    )
+    assert len(asked) == 1
+    for name, value in plain.items():
+        torch.testing.assert_close(thrifty[name], value, rtol=0, atol=2e-6, msg=name)
+
+
+def test_half_precision_trains_weights_that_stay_in_full_precision(world, tmp_path):
+    checkpoint = loop.train(settings(world, tmp_path / "run", steps=2, precision="bf16"), cpu=True)
+    trained = weights(checkpoint)
+    assert {value.dtype for value in trained.values()} == {torch.float32}
+    AcceleratorState._reset_state(reset_partial_state=True)
+    full = weights(loop.train(settings(world, tmp_path / "full", steps=2), cpu=True))
+    moved = {name: (trained[name] - full[name]).abs().max() for name in full}
+    assert 0 < max(moved.values()) < 0.01
