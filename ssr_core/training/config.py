@@ -12,6 +12,7 @@ import yaml
 
 PRECISIONS = ("no", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine")
+TIMESTEP_WEIGHTS = ("official", "balanced")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class TrainingConfig:
     """Largest norm of the gradients; 0 does not clip, as the official code."""
     regulariser: float = 0.1
     """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
+    timestep_weights: str = "official"
+    """official: every timestep's noise loss counts 1. balanced: noisy timesteps count more (losses.balanced_weights)."""
     ema: float = 0.0
     """Decay of the averaged weights; 0 keeps none."""
 
@@ -111,6 +114,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay from 0 (none) to below 1, got {self.ema}.")
+        if self.timestep_weights not in TIMESTEP_WEIGHTS:
+            raise ValueError(f"timestep_weights must be one of {', '.join(TIMESTEP_WEIGHTS)}, got {self.timestep_weights!r}.")
         if self.precision not in PRECISIONS or self.schedule not in SCHEDULES:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)} and schedule one of {', '.join(SCHEDULES)}; "

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..hosts import diffusers as host
 from ..hosts.diffusers import KeysValues
 from ..hosts.diffusers.base import Base
 from .examples import Example, VisionShape
+from .losses import balanced_weights
 
 
 def fingerprint(base: Base) -> str:
@@ -42,6 +44,11 @@ class Frozen:
     def shape(self) -> VisionShape:
         config = self.base.vision_encoder.config
         return VisionShape(config.image_size, config.image_size // config.patch_size)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """[timesteps], balanced."""
+        return balanced_weights(self.base.noise_schedule.alphas_cumprod).to(self.device)
 
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.base.latents(pixels.to(self.device))

@@ -182,7 +182,9 @@ def _step(
         with accelerator.accumulate(model):
             with torch.no_grad():
                 batch = frozen.encode(next(source))
-            loss = gradients(model, frozen, batch, config.regulariser, accelerator.backward, accelerator.autocast)
+            loss = gradients(
+                model, frozen, batch, config.regulariser, config.timestep_weights, accelerator.backward, accelerator.autocast
+            )
             if accelerator.sync_gradients and config.clip_norm:
                 accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
@@ -196,18 +198,20 @@ def gradients(
     frozen: Frozen,
     batch: Example,
     regulariser: float,
+    timestep_weights: str = "official",
     backward: Callable[[Tensor], None] = Tensor.backward,
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Loss:
     """The objective of one encoded batch, and its gradients through the frozen UNet into the encoder."""
     query = batch["query_embeds"]  # [B, n, T, D]
     noisy, noise, timesteps = frozen.noise(batch)
+    weights = frozen.weights[timesteps] if timestep_weights == "balanced" else None
     with autocast():
         tokens, keys_values = model(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
     with frozen.attached(keys_values, noisy.shape[0]):
         with autocast():
             predicted = frozen.predict(noisy, timesteps, batch["prompt_embeds"])
-            loss = objective(predicted, noise, tokens, query.flatten(0, 1), regulariser)
+            loss = objective(predicted, noise, tokens, query.flatten(0, 1), regulariser, weights)
         backward(loss.total)
     return loss
 

@@ -19,6 +19,7 @@ from ssr_core.training import config, loop, records
 from ssr_core.training.cache import cached_reader
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
+from ssr_core.training.losses import balanced_weights, objective
 from ssr_core.training.model import SubjectKeysValues
 
 PACK = Path(__file__).parents[2]
@@ -191,6 +192,21 @@ def test_accumulated_batches_are_one_large_batch(world, tmp_path):
     parts = weights(loop.train(settings(world, tmp_path / "parts", accumulate=2, steps=2, lr=1e-4), cpu=True))
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=0, atol=2e-6, msg=name)
+
+
+def test_balanced_weights_raise_noisy_timesteps_and_average_to_one(world, tmp_path, base):
+    alphas = base.noise_schedule.alphas_cumprod
+    balanced = balanced_weights(alphas)
+    assert balanced.mean() == pytest.approx(1.0, abs=1e-5)
+    assert bool((balanced.diff() >= -1e-6).all())  # never less where there is more noise
+    noise, predicted, words = torch.zeros(2, 4, 2, 2), torch.ones(2, 4, 2, 2), torch.ones(2, 77, 8)
+    at = torch.tensor([10, 900])
+    weighed = objective(predicted, noise, words, words, 0.0, balanced[at]).noise
+    assert weighed == pytest.approx(float(balanced[at].mean()))
+    assert objective(predicted, noise, words, words, 0.0).noise == 1.0
+    plain = weights(loop.train(settings(world, tmp_path / "plain", steps=1), cpu=True))
+    other = weights(loop.train(settings(world, tmp_path / "other", steps=1, timestep_weights="balanced"), cpu=True))
+    assert not same(plain, other)
 
 
 def test_gradient_checkpointing_recomputes_and_changes_nothing(world, tmp_path, monkeypatch):

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from ...hosts.diffusers import mini
 from ...hosts.diffusers.base import Base
+from ...training.losses import balanced_weights
 from .. import files
 from .steps import batches, read_lines, train
 
 BATCH = 32
-NOISY_LIMIT, CLEAN_LIMIT = 12.0, 10.0
 NO_CAPTION = 0.12
 """Share of captions replaced by "", for classifier-free guidance."""
 
@@ -36,7 +36,7 @@ def run(world: Path, out: Path, steps: int, lr: float = 8e-4, limit: int | None 
     model = mini.unet().to(memory_format=torch.channels_last)
     scheduler = base.noise_schedule
 
-    weights = _weights(scheduler.alphas_cumprod)
+    weights = balanced_weights(scheduler.alphas_cumprod)
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         chosen = next(batches(len(records), BATCH, 0, step))
@@ -55,17 +55,6 @@ def run(world: Path, out: Path, steps: int, lr: float = 8e-4, limit: int | None 
 
     average = train(model, loss_of, steps, lr, out / "unet.ckpt", warmup=200, decay=0.999)
     save_file({name: value.half().contiguous() for name, value in average.items()}, out / files.UNET)
-
-
-def _weights(alphas_cumprod: Tensor) -> Tensor:
-    """Weight of each timestep's loss, 1 on average.
-
-    What an object is, is decided where little more than noise is seen, and there the plain loss hardly feels it; so noisy steps weigh
-    as they do in v-prediction (arXiv 2202.00512), clean ones as in Min-SNR (arXiv 2303.09556).
-    """
-    ratio = alphas_cumprod / (1 - alphas_cumprod)  # signal to noise
-    weights = ((ratio + 1) / ratio).clamp(max=NOISY_LIMIT) * (CLEAN_LIMIT / ratio).clamp(max=1.0)
-    return weights / weights.mean()
 
 
 @torch.no_grad()
