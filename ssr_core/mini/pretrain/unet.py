@@ -23,11 +23,11 @@ NO_CAPTION = 0.12
 """Share of captions replaced by "", for classifier-free guidance."""
 
 
-def run(world: Path, out: Path, steps: int, lr: float = 8e-4, limit: int | None = None) -> None:
+def run(world: Path, out: Path, steps: int, lr: float = 8e-4) -> None:
     """Train on what `autoencoder` and `text` wrote to `out`; writes unet.safetensors (float16)."""
     torch.manual_seed(0)
     base = mini.load(out, untrained=(files.UNET, files.VISION_ENCODER))
-    records = read_lines(world / "metadata.jsonl")[:limit]
+    records = read_lines(world / "train.jsonl")
     latents = _latents(base, world, [record["file_name"] for record in records], out / "latents.npy")
     captions = sorted({record["text"] for record in records} | {""})
     caption_of = torch.tensor([captions.index(record["text"]) for record in records])
