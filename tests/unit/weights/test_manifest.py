@@ -1,0 +1,72 @@
+"""The manifest, and who may reach a network."""
+
+import ast
+import json
+from pathlib import Path
+
+import huggingface_hub
+
+from ssr_core import weights
+from ssr_core.weights import read_manifest
+
+PACK = Path(__file__).parents[3]
+
+
+def test_the_manifests_addresses_are_those_the_hub_is_asked_for():
+    for weight in read_manifest():
+        if weight.host == "hub":
+            assert weight.url == huggingface_hub.hf_hub_url(weight.repository, weight.remote_name), weight.id
+        else:
+            assert (weight.host, weight.url) == ("drive", f"https://drive.google.com/drive/folders/{weight.repository}")
+
+
+def test_the_manifest_is_complete_and_its_names_are_unique():
+    manifest = read_manifest()
+    assert {weight.id for weight in manifest if weight.default} == {"aligner", "layers", "clip-vision"}
+    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 6
+    for weight in manifest:
+        assert weight.purpose
+        assert weight.licence
+        assert weight.sha256 is None or weights._SHA256.fullmatch(weight.sha256)
+        assert weight.part in ("aligner", "layers") or weight.holds, f"{weight.id} has nothing to be recognised by"
+
+
+def test_example_workflows_name_the_files_as_the_manifest_does():
+    known = {(weight.name, weight.url, weight.folders[0]) for weight in read_manifest()}
+    named = set()
+    for path in (PACK / "example_workflows").glob("*.json"):
+        for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+            named |= {(model["name"], model["url"], model["directory"]) for model in node["properties"].get("models", [])}
+    assert len(named) >= 4
+    assert named <= known
+
+
+def shipped() -> list[Path]:
+    return [*PACK.glob("*.py"), *(PACK / "ssr_core").rglob("*.py"), *(PACK / "nodes").rglob("*.py")]
+
+
+def test_only_weights_py_imports_what_can_reach_a_network():
+    network = {
+        "huggingface_hub",
+        "gdown",
+        "requests",
+        "urllib",
+        "urllib3",
+        "http",
+        "httpx",
+        "socket",
+        "ssl",
+        "aiohttp",
+        "ftplib",
+    }
+    found = {}
+    for path in shipped():
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").split(".")[0])
+        if imported & network:
+            found[path.relative_to(PACK).as_posix()] = imported & network
+    assert found == {"ssr_core/weights.py": {"huggingface_hub", "gdown"}}
