@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..evaluation import datasets
 from .commands import Commands
-
-BENCHMARKS = ("dreambench", "customconcept101", "customconcept101-multi")
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +16,7 @@ def add(commands: Commands) -> None:
         help="measure: selectivity in the drawn world, DreamBench, CustomConcept101",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    evaluate.add_argument("what", choices=("selectivity", *BENCHMARKS))
+    evaluate.add_argument("what", choices=("selectivity", *datasets.NAMES))
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
     evaluate.add_argument("--encoder", nargs="+", type=Path, help="SSR-Encoder file, or the official pair (default: Mini's)")
     evaluate.add_argument("--seed", type=int, default=0)
@@ -89,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _photographs(options: argparse.Namespace, base: Any, encoder: Any) -> int:
-    from ..evaluation import datasets, harness, scorers
+    from ..evaluation import harness, scorers
 
     for name in ("data",) if options.draw_only else ("data", "clip", "dino"):
         if getattr(options, name) is None:

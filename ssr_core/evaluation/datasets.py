@@ -124,11 +124,11 @@ def _numbered(prompt: str) -> str:
     return re.sub(r"\{\d*\}", lambda _: f"{{{next(numbers)}}}", prompt)
 
 
+NAMES = ("dreambench", "customconcept101", "customconcept101-multi")
+
+
 def named(name: str, folder: Path, references: Path | None = None) -> Sequence[Entry]:
-    """Entries of a benchmark by its name on the command line."""
+    """Entries of the benchmark of that name, one of NAMES."""
     if name == "dreambench":
         return dreambench(folder, references)
     return customconcept101(folder, several=name == "customconcept101-multi")
-
-
-NAMES = ("dreambench", "customconcept101", "customconcept101-multi")

@@ -18,7 +18,7 @@ from .selectivity import Case, Outcome, QueryBy, Scores, Setting, cases, run, sc
 
 COLUMNS = ("look", "look_strict", "colours", "pattern", "prompt", "background", "classes", "map_mass")
 MEANING = {
-    "look": "the object has the queried instance's look, not a neighbour's (of objects whose class was drawn)",
+    "look": "the object has the queried instance's look, not that of anything else in the references (of objects whose class was drawn)",
     "look_strict": "the same, an object that was not drawn counting as wrong",
     "colours": "its two commonest colours are exactly the instance's (chance 1 in 28)",
     "pattern": "its pattern is the instance's (chance 1 in 5)",

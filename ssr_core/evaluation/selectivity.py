@@ -67,8 +67,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case gave. One entry a subject: found (an object of its class is there), look and exact colours and pattern right,
-    map_mass: share of the attention map inside the queried object.
+    """What a case gave. One entry a subject: found (an object of its class is there), look right (of all instances in
+    the references), exact colours and pattern right, map_mass: share of the attention map inside the queried object.
     """
 
     case: Case
@@ -162,7 +162,7 @@ def measure(case: Case, picture: Image.Image, subjects: SubjectSet) -> Outcome:
         subjects=subjects,
         background_right=judged.background == case.background,
         found=tuple(one is not None for one in seen),
-        look_right=tuple(_look_right(one, wanted) for one, wanted in zip(seen, case.wanted, strict=True)),
+        look_right=tuple(_look_right(one, number, case) for number, one in enumerate(seen)),
         colours_right=tuple(
             one is not None and one.two_colours == {_look(wanted).first, _look(wanted).second}
             for one, wanted in zip(seen, case.wanted, strict=True)
@@ -204,9 +204,11 @@ def map_mass(subject: Subject, wanted: Wanted) -> float:
     return float((heat * inside).sum() / heat.sum())
 
 
-def _look_right(seen: Seen | None, wanted: Wanted) -> bool:
-    looks = [thing.instance.look for thing in wanted.scene.things]
-    return seen is not None and choose_look(seen, looks) == wanted.index
+def _look_right(seen: Seen | None, number: int, case: Case) -> bool:
+    """Whether the look is the wanted instance's, of all instances in all references: neighbours' and other subjects' too."""
+    things = [(owner, index) for owner, one in enumerate(case.wanted) for index in range(len(one.scene.things))]
+    looks = [case.wanted[owner].scene.things[index].instance.look for owner, index in things]
+    return seen is not None and things[choose_look(seen, looks)] == (number, case.wanted[number].index)
 
 
 def _look(wanted: Wanted) -> Any:

@@ -15,6 +15,13 @@ SCHEDULES = ("constant", "cosine")
 TIMESTEP_WEIGHTS = ("official", "balanced")
 
 
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor of the learning rate: linear up over the warm-up, half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
 @dataclass(frozen=True)
 class ValidationPicture:
     """What to draw at every validation: the subject that `query` (and `mask`) select in `reference`, under `prompt`."""
@@ -124,12 +131,9 @@ class TrainingConfig:
 
     def learning_rate(self, step: int) -> float:
         """Of an optimizer step, counted from 0."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if self.schedule == "cosine":
+            return self.lr * cosine(step, self.steps, self.warmup)
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup))
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)

@@ -129,7 +129,7 @@ def _models(config: TrainingConfig, accelerator: Accelerator) -> tuple[Frozen, S
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     for part in (base.unet, base.text_encoder, base.vision_encoder):
         part.to(accelerator.device, half)
-    base.vae.to(accelerator.device)  # SD 1.5's overflows in fp16
+    base.vae.to(accelerator.device)  # in float32: its output is what the model learns to draw
     if config.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
     if config.start_from:

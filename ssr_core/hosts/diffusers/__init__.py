@@ -189,13 +189,16 @@ def vision_model(model: Any) -> VisionModel:
 
 
 @torch.no_grad()
+def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length."""
+    length = text_encoder.config.max_position_embeddings
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+    return ids, text_encoder(ids.to(next(text_encoder.parameters()).device)).last_hidden_state
+
+
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
-    """The last hidden state after the final LayerNorm, padded and cut to the text encoder's length (official code)."""
-    ids = tokenizer(  # [1, T]
-        text, padding="max_length", truncation=True, max_length=text_encoder.config.max_position_embeddings, return_tensors="pt"
-    ).input_ids
-    device = next(text_encoder.parameters()).device
-    embeds = text_encoder(ids.to(device)).last_hidden_state.float().cpu()  # [1, T, D]
+    """A query as the official code encodes it: embeds [1, T, D] float32 on the CPU."""
+    ids, embeds = embed_texts(tokenizer, text_encoder, [text])
     pieces = tokenizer.convert_ids_to_tokens(ids[0])
     stop = ids[0].tolist().index(tokenizer.eos_token_id)
-    return Query(text, embeds, words_of(pieces[:stop]))
+    return Query(text, embeds.float().cpu(), words_of(pieces[:stop]))

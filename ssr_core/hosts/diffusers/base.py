@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ...layout import UNetLayout
+from . import embed_texts
 
 MINI = "mini"
 
@@ -27,7 +29,7 @@ class Base:
     vision_encoder: Any
     noise_schedule: Any
 
-    @property
+    @cached_property
     def layout(self) -> UNetLayout:
         """The UNet's cross-attention layers, from its configuration."""
         config = self.unet.config
@@ -39,13 +41,9 @@ class Base:
             heads=config.attention_head_dim,  # diffusers' name for the number of heads in SD 1.x
         )
 
-    @torch.no_grad()
     def embed(self, texts: list[str]) -> Tensor:
         """Last hidden states after the final LayerNorm: [texts, T, D]."""
-        length = self.text_encoder.config.max_position_embeddings
-        tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        device = next(self.text_encoder.parameters()).device
-        return self.text_encoder(tokens.input_ids.to(device)).last_hidden_state
+        return embed_texts(self.tokenizer, self.text_encoder, texts)[1]
 
     @torch.no_grad()
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,8 @@
-"""What the three base trainings share: a cosine schedule, an average of the weights, checkpoints to go on from."""
+"""What the base trainings share: steps with a cosine schedule and an average of the weights, checkpoints to go on from."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-
-def cosine(step: int, steps: int, warmup: int) -> float:
-    """Factor of the learning rate: linear up over the warm-up, half a cosine down to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+from ...training.average import Average
+from ...training.config import cosine
 
 
 def train(
@@ -39,14 +34,15 @@ def train(
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
-    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    average = Average(list(model.parameters()), decay)
     first, seconds = 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-        average, first, seconds = saved["average"], saved["step"], saved["seconds"]
+        average.load_state_dict(saved["average"])
+        first, seconds = saved["step"], saved["seconds"]
     started = time.monotonic()
     for step in (bar := tqdm(range(first, steps), initial=first, total=steps, mininterval=10)):
         loss, shown = loss_of(step)
@@ -55,9 +51,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        rate = min(decay, (1 + step) / (10 + step))
-        for name, value in model.state_dict().items():
-            average[name].lerp_(value.detach(), 1 - rate) if value.is_floating_point() else average[name].copy_(value)
+        average.update()
         if step % 20 == 0:
             bar.set_postfix({"loss": f"{loss.item():.4f}", **{name: f"{value:.3f}" for name, value in shown.items()}})
         if (step + 1) % save_every == 0 or step + 1 == steps:
@@ -65,13 +59,14 @@ def train(
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
-                "average": average,
+                "average": average.state_dict(),
                 "step": step + 1,
                 "seconds": seconds + time.monotonic() - started,
             }
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
-    return average
+    with average.in_place():
+        return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def read_lines(path: Path) -> list[Any]:
