@@ -107,7 +107,7 @@ def _write_family(folder: Path, families: int, seed: int, number: int) -> tuple[
             {"reference": _reference(origin), "mask": _mask(origin, place), "query": thing.instance.kind}
             for (origin, place), thing in zip(origins, target.things, strict=True)
         ]
-        records.append({"file_name": name, "text": target.caption, "subjects": subjects})
+        records.append({"file_name": name, "text": target.caption, "told": target.told, "subjects": subjects})
     return reference, records
 
 

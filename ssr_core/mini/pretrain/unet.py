@@ -1,4 +1,7 @@
-"""The UNet: noise prediction on latents of the drawn world under plain captions, which tell classes and background but no looks."""
+"""The UNet: noise prediction on latents of the drawn world, half of them under captions that tell the looks.
+
+A base that knows no words for looks gives an encoder nothing to steer: its cross-attentions never carried a colour.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from .steps import batches, read_lines, train
 BATCH = 32
 NO_CAPTION = 0.12
 """Share of captions replaced by "", for classifier-free guidance."""
+TOLD = 0.5
+"""Share of captions that tell the looks; the others tell classes and background."""
 
 
 def run(world: Path, out: Path, steps: int, lr: float = 8e-4) -> None:
@@ -29,10 +34,6 @@ def run(world: Path, out: Path, steps: int, lr: float = 8e-4) -> None:
     base = mini.load(out, untrained=(files.UNET, files.VISION_ENCODER))
     records = read_lines(world / "train.jsonl")
     latents = _latents(base, world, [record["file_name"] for record in records], out / "latents.npy")
-    captions = sorted({record["text"] for record in records} | {""})
-    caption_of = torch.tensor([captions.index(record["text"]) for record in records])
-    embeds = torch.cat([base.embed(captions[start : start + 64]) for start in range(0, len(captions), 64)])  # [captions, 77, D]
-    empty = captions.index("")
     model = mini.unet().to(memory_format=torch.channels_last)
     scheduler = base.noise_schedule
 
@@ -44,8 +45,9 @@ def run(world: Path, out: Path, steps: int, lr: float = 8e-4) -> None:
         clean = torch.from_numpy(latents[chosen.numpy()]).float()
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), generator=generator)
-        dropped = torch.rand(BATCH, generator=generator) < NO_CAPTION
-        context = embeds[torch.where(dropped, empty, caption_of[chosen])]
+        dropped, told = torch.rand(2, BATCH, generator=generator) < torch.tensor([[NO_CAPTION], [TOLD]])
+        captions = [records[i]["told" if told[row] else "text"] for row, i in enumerate(chosen)]
+        context = base.embed(["" if dropped[row] else caption for row, caption in enumerate(captions)])
         noisy = scheduler.add_noise(clean, noise, timesteps).to(memory_format=torch.channels_last)
         # Heads are narrower than the fused CPU kernel is made for.
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
