@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..encoder import SSREncoder
 from ..hosts.diffusers.base import Base
 from ..sheet import heat_picture
 from .report import figure, page, plot, table
-from .selectivity import Case, Outcome, QueryBy, Scores, Setting, cases, run, scores
+from .selectivity import Case, Outcome, QueryBy, Setting, cases, run, scores
 
 COLUMNS = ("look", "look_strict", "colours", "pattern", "prompt", "background", "classes", "map_mass")
 MEANING = {
@@ -33,67 +33,83 @@ WEAKER = 0.5
 """Subjects' own strength where official scaling is held against value only."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: which encoder, on which cases, how."""
+
+    encoder: SSREncoder
+    cases: list[Case]
+    setting: Setting
+
+
 def report(base: Base, encoder: SSREncoder, ablations: Mapping[str, SSREncoder], count: int, out: Path) -> dict[str, Any]:
-    """Run everything on `count` held-out cases each; writes selectivity.json and selectivity.html, returns the JSON's content.
+    """Run everything on `count` held-out cases each; writes selectivity.json, .html and strength.svg, returns the JSON's content.
 
     ablations: name -> encoder trained otherwise. One named "whole picture" is queried with nothing, as it was trained.
+    Rows that the folder already has for the same encoder, cases and setting are kept, so an interrupted run goes on.
     """
-    rows: dict[str, Scores] = {}
-    pictures: list[Outcome] = []
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "selectivity.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found: dict[str, dict[str, Any]] = {"rows": {}, "strength": {}}
+    for kind, rows in (("rows", _rows(encoder, ablations, count)), ("strength", _strengths(encoder, count))):
+        for name, row in tqdm(rows.items(), desc=kind):
+            about = {"encoder": row.encoder.fingerprint, "setting": asdict(row.setting), "cases": count}
+            measured = known.get(kind, {}).get(name, {})
+            if not about.items() <= measured.items():
+                measured = asdict(scores(run(base, row.encoder, row.cases, row.setting))) | about
+            found[kind][name] = measured
+            # Rows not reached yet stay, so that another interruption loses none.
+            file.write_text(json.dumps({each: known.get(each, {}) | found[each] for each in found}, indent=2), encoding="utf-8")
+    file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    shown = [*run(base, encoder, list(cases(SHOWN, 4)), Setting()), *run(base, encoder, list(cases(SHOWN, 2, 2)), Setting())]
+    lines = {
+        label: [(float(strength), row[column]) for strength, row in found["strength"].items()]
+        for label, column in (("look (of what was drawn)", "look"), ("prompt obeyed", "prompt"))
+    }
+    curve = plot(lines, "strength")
+    (out / "strength.svg").write_text(curve, encoding="utf-8")
+    (out / "selectivity.html").write_text(_html(found["rows"], curve, shown), encoding="utf-8")
+    return found
+
+
+def _rows(encoder: SSREncoder, ablations: Mapping[str, SSREncoder], count: int) -> dict[str, Row]:
     plain = Setting()
-    jobs: list[tuple[str, SSREncoder, list[Case], Setting]] = []
-    for objects in (2, 3, 4):
-        wanted = list(cases(count, objects))
-        jobs += [
-            (f"text query, {objects} objects", encoder, wanted, plain),
-            (f"mask query, {objects} objects", encoder, wanted, replace(plain, query_by="mask")),
-            (f"text and mask, {objects} objects", encoder, wanted, replace(plain, query_by="both")),
-        ]
+    of = {objects: list(cases(count, objects)) for objects in (2, 3, 4)}
     pairs = list(cases(count, 2, subjects=2))
-    jobs += [
-        ("two subjects, joint", encoder, pairs, plain),
-        ("two subjects, separate", encoder, pairs, replace(plain, combine="separate")),
-    ]
-    two = list(cases(count, 2))
-    jobs.append(("no query (the whole picture), 2 objects", encoder, two, replace(plain, query_by="nothing")))
+    rows: dict[str, Row] = {}
+    for objects, wanted in of.items():
+        rows[f"text query, {objects} objects"] = Row(encoder, wanted, plain)
+        rows[f"mask query, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="mask"))
+        rows[f"text and mask, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="both"))
+    rows["two subjects, joint"] = Row(encoder, pairs, plain)
+    rows["two subjects, separate"] = Row(encoder, pairs, replace(plain, combine="separate"))
+    rows["no query (the whole picture), 2 objects"] = Row(encoder, of[2], replace(plain, query_by="nothing"))
+    for scaling in ("official", "value only"):
+        setting = replace(plain, scaling=scaling, own_strength=WEAKER)
+        rows[f"subject strength {WEAKER}, {scaling} scaling, 2 objects"] = Row(encoder, of[2], setting)
     for name, other in ablations.items():
         query_by: QueryBy = "nothing" if name == "whole picture" else "text"
         for objects in (2, 4):
-            jobs.append((f"{name}, {objects} objects", other, list(cases(count, objects)), replace(plain, query_by=query_by)))
-    for scaling in ("official", "value only"):
-        setting = replace(plain, scaling=scaling, own_strength=WEAKER)
-        jobs.append((f"subject strength {WEAKER}, {scaling} scaling, 2 objects", encoder, two, setting))
-    for name, weights, wanted, setting in tqdm(jobs, desc="tables"):
-        outcomes = run(base, weights, wanted, setting)
-        rows[name] = scores(outcomes)
-        if weights is encoder and name.startswith(("text query, 4", "two subjects, joint")):
-            pictures += outcomes[:SHOWN]
-    curve = {
-        strength: scores(run(base, encoder, two, replace(plain, strength=strength)))
-        for strength in tqdm(STRENGTHS, desc="plot")
-    }
-    found = {
-        "count": count,
-        "setting": asdict(plain),
-        "rows": {name: asdict(row) for name, row in rows.items()},
-        "strength": {str(strength): asdict(row) for strength, row in curve.items()},
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "selectivity.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
-    lines = {
-        "look (of what was drawn)": [(strength, row.look) for strength, row in curve.items()],
-        "prompt obeyed": [(strength, row.prompt) for strength, row in curve.items()],
-    }
+            rows[f"{name}, {objects} objects"] = Row(other, of[objects], replace(plain, query_by=query_by))
+    return rows
+
+
+def _strengths(encoder: SSREncoder, count: int) -> dict[str, Row]:
+    wanted = list(cases(count, 2))
+    return {str(strength): Row(encoder, wanted, replace(Setting(), strength=strength)) for strength in STRENGTHS}
+
+
+def _html(rows: Mapping[str, Any], curve: str, shown: Sequence[Outcome]) -> str:
     body = [
-        table(["setting", *COLUMNS], [[name, *(getattr(row, column) for column in COLUMNS)] for name, row in rows.items()]),
+        table(["setting", *COLUMNS], [[name, *(row[column] for column in COLUMNS)] for name, row in rows.items()]),
         "<ul>" + "".join(f"<li><b>{name}</b>: {meaning}</li>" for name, meaning in MEANING.items()) + "</ul>",
         "<h2>Strength</h2>",
-        plot(lines, "strength"),
+        curve,
         "<h2>Pictures</h2>",
-        *(_outcome(outcome) for outcome in pictures),
+        *(_outcome(outcome) for outcome in shown),
     ]
-    (out / "selectivity.html").write_text(page("Selectivity in the drawn world", body), encoding="utf-8")
-    return found
+    return page("Selectivity in the drawn world", body)
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -69,7 +69,9 @@ def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str) -> st
         marks.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         marks.append(f'<text x="{margin + 8}" y="{18 + 16 * number}" fill="{colour}">{html.escape(name)}</text>')
     marks.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>')
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}">{"".join(marks)}</svg>'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    style = 'font-family="sans-serif" font-size="13" style="background: white"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(marks)}</svg>'
 
 
 def write_benchmark(path: Path, report: Mapping[str, Any], shown: Sequence[tuple[Entry, Sequence[Path]]]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ssr_core import checkpoints
 from ssr_core.cli import main
-from ssr_core.evaluation import datasets, harness, scorers, selectivity
+from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity
 from ssr_core.evaluation.report import page, plot, table
 from ssr_core.hosts.diffusers.base import load_base
 from ssr_core.mini import files
@@ -223,7 +224,34 @@ def test_cases_ask_for_instances_that_training_never_saw_on_other_backgrounds():
             assert wanted.kind in case.prompt
 
 
+def test_the_table_goes_on_where_it_stopped_and_measures_another_encoder_anew(tmp_path, monkeypatch):
+    base = load_base("mini")
+    encoder = checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
+    ran = []
+
+    def counted(base, encoder, wanted, setting):
+        ran.append(setting)
+        return selectivity.run(base, encoder, wanted, replace(setting, steps=1))
+
+    monkeypatch.setattr(drawn, "run", counted)
+    monkeypatch.setattr(drawn, "STRENGTHS", (0.0, 1.0))
+    monkeypatch.setattr(drawn, "SHOWN", 1)
+    first = drawn.report(base, encoder, {}, 1, tmp_path)
+    measured = len(first["rows"]) + len(first["strength"])
+    assert len(ran) == measured + 2  # and the pictures of two rows
+    assert json.loads((tmp_path / "selectivity.json").read_text()) == first
+    ran.clear()
+    assert drawn.report(base, encoder, {}, 1, tmp_path) == first
+    assert len(ran) == 2
+    encoder.fingerprint = "another"
+    ran.clear()
+    drawn.report(base, encoder, {}, 1, tmp_path)
+    assert len(ran) == measured + 2
+    assert "<figure>" in (tmp_path / "selectivity.html").read_text()
+    assert (tmp_path / "strength.svg").read_text().startswith("<svg xmlns=")
+
+
 def test_reports_escape_what_they_show_and_plot_every_point():
     assert "&lt;script&gt;" in page("<script>", [table(["<b>"], [["<i>"]])])
-    drawn = plot({"look": [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]}, "strength")
-    assert drawn.count(",") == 3
+    curve = plot({"look": [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]}, "strength")
+    assert curve.count(",") == 3
