@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssr_core import checkpoints
-from ssr_core.evaluation.selectivity import Setting, cases, run, scores
+from ssr_core.evaluation.selectivity import Case, Setting, Wanted, cases, encode, map_mass, run, scores
 from ssr_core.hosts.diffusers.base import load_base
 from ssr_core.mini import files
 
@@ -21,18 +21,17 @@ def models():
     return load_base("mini"), checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("query_by", "map_mass"), [("text", 0.65), ("mask", 0.85)])
-def test_the_queried_one_of_two_objects_is_drawn(models, query_by, map_mass):
+@pytest.mark.parametrize(("query_by", "inside"), [("text", 0.65), ("mask", 0.85)])
+def test_the_queried_one_of_two_objects_is_drawn(models, query_by, inside):
     found = scores(run(*models, list(cases(COUNT, 2)), Setting(query_by=query_by)))
-    assert found.look_strict >= 0.75  # chance 0.5
+    assert found.look_strict >= 0.65  # chance 0.5
+    assert found.colours >= 0.15  # chance 0.04
     assert found.prompt >= 0.75
-    assert found.map_mass >= map_mass  # an even map has 0.08
+    assert found.map_mass >= inside  # an even map has 0.08
 
 
 def test_each_query_of_one_picture_looks_at_its_own_object(models):
     """The same picture, asked for each of its objects in turn."""
-    from ssr_core.evaluation.selectivity import Case, Wanted, encode, map_mass
-
     base, encoder = models
     for case in cases(4, 3, seed=1):
         scene = case.wanted[0].scene
@@ -42,12 +41,6 @@ def test_each_query_of_one_picture_looks_at_its_own_object(models):
             assert max(range(3), key=shares.__getitem__) == asked
 
 
-def test_two_subjects_from_two_pictures_keep_their_looks(models):
-    found = scores(run(*models, list(cases(COUNT, 2, subjects=2)), Setting()))
-    assert found.look >= 0.6  # chance 0.25
-    assert found.classes >= 0.75
-
-
 def test_without_a_subject_the_look_is_left_to_chance(models):
     found = scores(run(*models, list(cases(COUNT, 2)), replace(Setting(), strength=0.0)))
-    assert found.look_strict <= 0.7
+    assert found.colours <= 0.125
