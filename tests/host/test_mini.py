@@ -147,12 +147,15 @@ def diffusers_latent(base, graph):
 def test_a_mini_template_draws_what_diffusers_draws(server, base, path):
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
     (sampler,) = (name for name, node in graph.items() if node["class_type"] == "KSampler")
+    # 28 steps fall on whole timesteps. Between those the two hosts differ: one interpolates sigma's logarithm and rounds the
+    # timestep, the other interpolates sigma and does not round.
+    graph[sampler]["inputs"]["steps"] = 28
     graph["latent"] = {"class_type": "SaveLatent", "inputs": {"samples": [sampler, 0], "filename_prefix": path.stem}}
     outputs = server.run(graph)["outputs"]
     pictures = [picture["filename"] for output in outputs.values() for picture in output.get("images", [])]
     assert any(name.startswith("ssr_mini") for name in pictures)
     latent = load_file(next((server.base / "output").glob(f"{path.stem}*.latent")))["latent_tensor"]
-    assert golden.relative_error(latent, diffusers_latent(base, graph) / SCALE) <= 1e-3
+    assert golden.relative_error(latent, diffusers_latent(base, graph) / SCALE) <= 1e-5
 
 
 def test_a_scene_is_a_picture_a_mask_a_word_and_a_caption():
