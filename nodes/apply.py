@@ -25,7 +25,8 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=3.0,
             step=0.05,
-            tooltip="How strongly the picture follows the subject. The authors recommend 0.5 to 0.8; 0 switches it off.",
+            tooltip="How strongly the picture follows the subject. The authors recommend 0.5 to 0.8; 0 switches it off. A linked "
+            "list of numbers gives every frame of an animation its own.",
         ),
     ]
 
@@ -44,8 +45,8 @@ class ApplySubject(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, ssr_encoder: HostEncoder, subject: SubjectSet, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, strength))
+    def execute(cls, model: Any, ssr_encoder: HostEncoder, subject: SubjectSet, strength: Any) -> io.NodeOutput:
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, types.strengths(strength)))
 
 
 class ApplySubjectAdvanced(io.ComfyNode):
@@ -91,7 +92,8 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     "combine",
                     options=list(COMBINES),
                     default=COMBINES[0],
-                    tooltip="Several subjects: joint lets them compete for every place (the paper's way), separate adds each one's effect.",
+                    tooltip="Several subjects: joint lets them compete for every place (the paper's way), separate adds each one's effect, "
+                    "by word gives every place to the subject whose word it belongs to in the prompt.",
                 ),
                 io.Combo.Input(
                     "subject_scaling",
@@ -119,6 +121,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     optional=True,
                     tooltip='Overrides curve: multipliers spread evenly from start to end and joined by lines, such as "0, 1, 0.5".',
                 ),
+                io.String.Input(
+                    "frame_strengths",
+                    default="",
+                    optional=True,
+                    tooltip='Multipliers for the pictures of the batch, such as the frames of an animation: "1, 0.5, 0". The last one '
+                    "holds for those that follow.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
         )
@@ -129,7 +138,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
         model: Any,
         ssr_encoder: HostEncoder,
         subject: SubjectSet,
-        strength: float,
+        strength: Any,
         start: float,
         end: float,
         curve: str,
@@ -139,6 +148,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
         region: Any = None,
         layer_strengths: str = "",
         curve_values: str = "",
+        frame_strengths: str = "",
     ) -> io.NodeOutput:
         types.choice(combine, COMBINES, "combine")
         types.choice(subject_scaling, SCALINGS, "subject_scaling")
@@ -148,7 +158,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
                 model,
                 ssr_encoder,
                 subject,
-                strength,
+                _per_frame(types.strengths(strength), parse_numbers(frame_strengths, "frame_strengths")),
                 schedule=StepSchedule(start, end, values),
                 layers=_layers(ssr_encoder, layers, layer_strengths),
                 combine=combine,
@@ -156,6 +166,14 @@ class ApplySubjectAdvanced(io.ComfyNode):
                 region=region,
             )
         )
+
+
+def _per_frame(strength: float | tuple[float, ...], frames: tuple[float, ...]) -> float | tuple[float, ...]:
+    if not frames:
+        return strength
+    if not isinstance(strength, int | float):
+        raise ValueError("strength already has a number for each frame; leave frame_strengths empty, or disconnect strength.")
+    return tuple(strength * frame for frame in frames)
 
 
 def _layers(encoder: HostEncoder, preset: str, numbers: str) -> tuple[float, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from comfy_api.latest import io
 
 Encoder = io.Custom("SSR_ENCODER")
@@ -11,6 +14,19 @@ Subject = io.Custom("SSR_SUBJECT")
 """subject.SubjectSet: a tuple of one or several subjects"""
 
 CATEGORY = "SSR-Encoder"
+
+
+def strengths(value: Any, what: str = "strength") -> float | tuple[float, ...]:
+    """One strength, or one per picture of the batch: FLOAT outputs of other packs' schedulers carry lists."""
+    if isinstance(value, int | float):
+        return value
+    try:
+        numbers = tuple(float(one) for one in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{what} got {value!r}; expected a number, or a list of numbers with one for each frame.")
+    return numbers
 
 
 def choice(value: str, choices: tuple[str, ...], what: str) -> str:

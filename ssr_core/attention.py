@@ -28,13 +28,13 @@ class Branch:
     """Keys and values one layer may attend to besides the text: one row a condition, shared by all its pictures.
 
     key, value: [rows, N, C]; strength multiplies the branch's output before the layer's output projection.
-    region: [chunks, 1 or pictures, L, 1] weight per position, or None for everywhere.
+    weight: [chunks, 1 or pictures, 1 or L, 1] of the branch's output at every picture and position, or None for 1 everywhere.
     """
 
     key: Tensor
     value: Tensor
     strength: float
-    region: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class Run(NamedTuple):
@@ -120,8 +120,8 @@ def _contribution(
     total: Tensor | None = None
     for branch in branches:
         delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, attention)
-        if branch.region is not None:
-            delta = _weigh(delta, branch.region[run.start : run.stop], pictures)
+        if branch.weight is not None:
+            delta = _weigh(delta, branch.weight[run.start : run.stop], pictures)
         if len(branches) == 1:
             return delta, branch.strength
         total = delta * branch.strength if total is None else torch.add(total, delta, alpha=branch.strength)
@@ -129,7 +129,27 @@ def _contribution(
     return total, 1.0
 
 
-def _weigh(delta: Tensor, region: Tensor, pictures: int) -> Tensor:
-    """delta: [chunks*pictures, L, C], region: [chunks, 1 or pictures, L, 1] -> [chunks*pictures, L, C]."""
+def word_shares(query: Tensor, word_keys: Sequence[Tensor], heads: int) -> Tensor:
+    """How much of every position belongs to each subject, by how strongly it attends to the subject's words.
+
+    query: [B, L, C]; word_keys: per subject [W, C], the layer's own text keys of its words -> [subjects, B, L, 1], float32, summing
+    to 1 over the subjects. A subject's relevance is softmax(k q^T / sqrt(d)) over the positions, averaged over heads and words
+    (MIP-Adapter, arXiv 2409.17920, section 3.3; details as in its official code); one without words is equally relevant everywhere.
+    """
+    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, L, d]
+    relevances = []
+    for key in word_keys:
+        k = key.unflatten(-1, (heads, -1)).transpose(0, 1)  # [H, W, d]
+        logits = (k @ q.transpose(-1, -2)).float() * k.shape[-1] ** -0.5  # [B, H, W, L]
+        if key.shape[0] == 0:
+            logits = logits.new_zeros(*logits.shape[:2], 1, logits.shape[-1])
+        relevances.append(logits.softmax(dim=-1).mean(dim=(1, 2)))  # [B, L]
+    # Where no word is relevant at all, all are equally so: 0/0 would blacken the picture.
+    relevance = torch.stack(relevances).clamp_min(torch.finfo(torch.float32).tiny)  # [subjects, B, L]
+    return (relevance / relevance.sum(dim=0))[..., None]
+
+
+def _weigh(delta: Tensor, weight: Tensor, pictures: int) -> Tensor:
+    """delta: [chunks*pictures, L, C], weight: [chunks, 1 or pictures, 1 or L, 1] -> [chunks*pictures, L, C]."""
     grouped = delta.unflatten(0, (-1, pictures))  # [chunks, pictures, L, C]
-    return (grouped * region).flatten(0, 1)
+    return (grouped * weight).flatten(0, 1)

@@ -38,6 +38,11 @@ class Query:
     embeds: Tensor
     words: tuple[Word, ...] = ()
 
+    @property
+    def word_embeds(self) -> Tensor:
+        """[W, D], the rows of embeds that belong to words."""
+        return self.embeds[0, [row for word in self.words for row in range(word.first, word.stop)]]
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -113,6 +118,7 @@ def encode_subjects(
                 source_size=(picture.height, picture.width),
                 fit=fit,
                 strength=strength,
+                word_embeds=_keep(query.word_embeds),
             )
         )
     return tuple(subjects)

@@ -137,6 +137,11 @@ def frames_for(region: Tensor, pictures: int, indices: Sequence[int] | None) -> 
     return region[wanted.clamp(max=region.shape[0] - 1)]
 
 
+def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[int] | None) -> Tensor:
+    """Strength per picture of a pass, from one per picture of the whole batch: [1, pictures, 1, 1]. As frames_for chooses them."""
+    return frames_for(torch.tensor(strengths), pictures, indices).view(1, -1, 1, 1)
+
+
 def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:
     """Shrinking averages over what a cell covers, so that an edge on a cell's border does not bleed across it."""
     if tuple(weights.shape[-2:]) == tuple(size):

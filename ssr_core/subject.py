@@ -23,9 +23,10 @@ from .vision import FITS, Fit
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"
 
-Combine = Literal["joint", "separate"]
+Combine = Literal["joint", "separate", "by word"]
 COMBINES: tuple[Combine, ...] = get_args(Combine)
-"""joint: one softmax over all subjects' tokens (the paper's); separate: one branch each, summed."""
+"""joint: one softmax over all subjects' tokens (the paper's); separate: one branch each, summed; by word: one branch each, every
+position shared out among them by how strongly it attends to each subject's words (attention.word_shares)."""
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
@@ -64,6 +65,7 @@ class Subject:
     words: the query's words and their token positions
     encoder: fingerprint of the encoder that made it
     strength: the subject's own weight among several
+    word_embeds: [W, D], the words' text embeddings in the query; None in files of earlier versions
     """
 
     tokens: Tensor
@@ -76,6 +78,7 @@ class Subject:
     source_size: tuple[int, int]
     fit: Fit = "center crop"
     strength: float = 1.0
+    word_embeds: Tensor | None = None
 
     def scaled(self, factor: float) -> Subject:
         return replace(self, strength=self.strength * factor)
@@ -102,12 +105,19 @@ SubjectSet = tuple[Subject, ...]
 class BranchInput(NamedTuple):
     """What one branch's K and V are projected from. Row 0 serves the unconditional side, row 1 the conditional one.
 
-    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1].
+    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1]; word_embeds: [W, D] of the words its share of a position goes by, or None
+    where it has every position whole.
     """
 
     tokens: Tensor
     key_scale: Tensor
     value_scale: Tensor
+    word_embeds: Tensor | None = None
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What has a row for each side: tokens, key_scale, value_scale."""
+        return self.tokens, self.key_scale, self.value_scale
 
 
 def active(subjects: SubjectSet) -> SubjectSet:
@@ -116,7 +126,7 @@ def active(subjects: SubjectSet) -> SubjectSet:
 
 
 def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> tuple[BranchInput, ...]:
-    """The branches that a set of subjects makes: one for "joint", one per subject for "separate".
+    """The branches that a set of subjects makes: one for "joint", one per subject for "separate" and "by word".
 
     The official code scales embeddings with per-subject strengths but applies the first one to all of them; here each acts on
     its own subject's tokens.
@@ -125,10 +135,23 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
     if not rows:
         return ()
-    if combine == "separate":
-        return tuple(BranchInput(row, key, value) for row, (key, value) in zip(rows, scales, strict=True))
+    if combine != "joint":
+        words = [_word_embeds(subject) if combine == "by word" else None for subject in active(subjects)]
+        return tuple(BranchInput(row, *scale, word) for row, scale, word in zip(rows, scales, words, strict=True))
     keys, values = zip(*scales, strict=True)
     return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
+
+
+def _word_embeds(subject: Subject) -> Tensor:
+    """[W, D]; W = 0 for a subject that a mask alone selected."""
+    if not subject.words:
+        return subject.tokens.new_zeros(0, subject.tokens.shape[1])
+    if subject.word_embeds is None:
+        raise ValueError(
+            f'The subject "{subject.query}" comes from a file of an earlier version, which did not keep what combining by word needs. '
+            "Encode it again, or combine joint or separate."
+        )
+    return subject.word_embeds
 
 
 def _scale_rows(subject: Subject, scaling: Scaling) -> tuple[Tensor, Tensor]:
@@ -169,6 +192,11 @@ def save(subjects: SubjectSet, path: Path) -> None:
         f"{index}.{name}": getattr(subject, name).cpu().contiguous().clone()
         for index, subject in enumerate(subjects)
         for name in _TENSORS
+    }
+    tensors |= {
+        f"{index}.word_embeds": subject.word_embeds.cpu().contiguous().clone()
+        for index, subject in enumerate(subjects)
+        if subject.word_embeds is not None
     }
     described = [
         {
@@ -237,6 +265,9 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         raise ValueError(f"source size {height} x {width}, strength {strength}")
     if not all(0 <= word.first < word.stop <= len(own["attention"]) for word in words):
         raise ValueError(f"words {words} outside the map of {len(own['attention'])} tokens")
+    word_embeds = tensors.get(f"{index}.word_embeds")
+    if word_embeds is not None and tuple(word_embeds.shape) != (_width(words), own["tokens"].shape[1]):
+        raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
     return Subject(
         **own,
         query=str(fields["query"]),
@@ -245,7 +276,13 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         source_size=(height, width),
         fit=fields["fit"],
         strength=strength,
+        word_embeds=word_embeds,
     )
+
+
+def _width(words: Sequence[Word]) -> int:
+    """Token positions that the words occupy together."""
+    return sum(word.stop - word.first for word in words)
 
 
 def _check_shapes(own: dict[str, Tensor]) -> None:

@@ -78,13 +78,24 @@ def _run(options: argparse.Namespace) -> int:
             name, equals, path = given.partition("=")
             if not equals:
                 raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
-            others[name] = checkpoints.load([Path(path)], dtype=torch.float32)
+            other = checkpoints.load([Path(path)], dtype=torch.float32)
+            others[name] = drawn.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
         found = drawn.report(base, encoder, others, options.count, options.out)
         for name, row in found["rows"].items():
             print(f"{name}: look {row['look']:.1%}, prompt {row['prompt']:.1%}, map {row['map_mass']:.1%}")
         print(options.out / "selectivity.html")
         return 0
     return _photographs(options, base, encoder)
+
+
+def _trained_without_query(path: Path) -> bool:
+    """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
+    import yaml
+
+    from .. import checkpoints
+
+    training = checkpoints.read_tensors(path)[1].get("training", "{}")
+    return bool(yaml.safe_load(training).get("whole_picture", False))
 
 
 def _photographs(options: argparse.Namespace, base: Any, encoder: Any) -> int:

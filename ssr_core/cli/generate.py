@@ -41,7 +41,12 @@ def add(commands: Commands) -> None:
     picture.add_argument("--prompt", required=True)
     picture.add_argument("--negative", default="")
     picture.add_argument("--strength", type=float, help="of all subjects together (default: 0.65, Mini 1)")
-    picture.add_argument("--combine", choices=COMBINES, default=COMBINES[0], help="one softmax over all subjects, or one each")
+    picture.add_argument(
+        "--combine",
+        choices=COMBINES,
+        default=COMBINES[0],
+        help="one softmax over all subjects, one each, or places shared out by word",
+    )
     picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="what --scale multiplies")
     picture.add_argument("--seed", type=int, default=0, help="of the first picture; the others follow")
     picture.add_argument("--count", type=int, default=1, help="how many pictures")

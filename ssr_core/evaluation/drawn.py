@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from ..encoder import SSREncoder
 from ..hosts.diffusers.base import Base
 from ..sheet import heat_picture
+from ..subject import COMBINES
 from .report import figure, page, plot, table
 from .selectivity import Case, Outcome, QueryBy, Setting, cases, run, scores
 
@@ -33,6 +34,13 @@ WEAKER = 0.5
 """Subjects' own strength where official scaling is held against value only."""
 
 
+class Ablation(NamedTuple):
+    """An encoder that was trained otherwise, and how it is to be queried."""
+
+    encoder: SSREncoder
+    query_by: QueryBy
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: which encoder, on which cases, how."""
@@ -42,10 +50,9 @@ class Row:
     setting: Setting
 
 
-def report(base: Base, encoder: SSREncoder, ablations: Mapping[str, SSREncoder], count: int, out: Path) -> dict[str, Any]:
+def report(base: Base, encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int, out: Path) -> dict[str, Any]:
     """Run everything on `count` held-out cases each; writes selectivity.json, .html and strength.svg, returns the JSON's content.
 
-    ablations: name -> encoder trained otherwise. One named "whole picture" is queried with nothing, as it was trained.
     Rows that the folder already has for the same encoder, cases and setting are kept, so an interrupted run goes on.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -73,25 +80,25 @@ def report(base: Base, encoder: SSREncoder, ablations: Mapping[str, SSREncoder],
     return found
 
 
-def _rows(encoder: SSREncoder, ablations: Mapping[str, SSREncoder], count: int) -> dict[str, Row]:
+def _rows(encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) -> dict[str, Row]:
     plain = Setting()
     of = {objects: list(cases(count, objects)) for objects in (2, 3, 4)}
-    pairs = list(cases(count, 2, subjects=2))
+    several = {subjects: list(cases(count, 2, subjects=subjects)) for subjects in (2, 3)}
     rows: dict[str, Row] = {}
     for objects, wanted in of.items():
         rows[f"text query, {objects} objects"] = Row(encoder, wanted, plain)
         rows[f"mask query, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="mask"))
         rows[f"text and mask, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="both"))
-    rows["two subjects, joint"] = Row(encoder, pairs, plain)
-    rows["two subjects, separate"] = Row(encoder, pairs, replace(plain, combine="separate"))
+    for subjects, wanted in several.items():
+        for combine in COMBINES:
+            rows[f"{subjects} subjects, {combine}"] = Row(encoder, wanted, replace(plain, combine=combine))
     rows["no query (the whole picture), 2 objects"] = Row(encoder, of[2], replace(plain, query_by="nothing"))
     for scaling in ("official", "value only"):
         setting = replace(plain, scaling=scaling, own_strength=WEAKER)
         rows[f"subject strength {WEAKER}, {scaling} scaling, 2 objects"] = Row(encoder, of[2], setting)
     for name, other in ablations.items():
-        query_by: QueryBy = "nothing" if name == "whole picture" else "text"
         for objects in (2, 4):
-            rows[f"{name}, {objects} objects"] = Row(other, of[objects], replace(plain, query_by=query_by))
+            rows[f"{name}, {objects} objects"] = Row(other.encoder, of[objects], replace(plain, query_by=other.query_by))
     return rows
 
 

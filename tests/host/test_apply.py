@@ -45,6 +45,42 @@ def test_apply_nodes_in_a_row_add_up(apply, model, encoder, subject, other):
     assert torch.equal(tiny.sample(row), tiny.sample(at_once))
 
 
+def test_by_word_a_single_subject_is_itself(apply, model, encoder, subject):
+    joint = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
+    assert torch.equal(tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65, combine="by word")), joint)
+
+
+def test_by_word_two_copies_of_a_subject_are_one(apply, model, encoder, subject):
+    """Their shares of every position sum to one."""
+    one = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
+    twice = tiny.sample(apply.apply_subjects(model, encoder, subject + subject, 0.65, combine="by word"))
+    assert relative_error(twice, one) <= 1e-5
+
+
+def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, subject, other):
+    """A LoRA on the text keys of a layer moves the shares: they are read when the MODEL samples, not when the node runs."""
+    patched = apply.apply_subjects(model, encoder, subject + other, 1.0, combine="by word")
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    seen, original = [], sampling.word_shares
+
+    def spy(query, keys, heads):
+        seen.append(torch.stack(keys))
+        return original(query, keys, heads)
+
+    sampling.word_shares = spy
+    try:
+        tiny.sample(patched, steps=1)
+        clone = patched.clone()
+        name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+        clone.add_patches({name: ("diff", (torch.ones(32, 768),))}, 1.0)
+        tiny.sample(clone, steps=1)
+    finally:
+        sampling.word_shares = original
+    assert len(seen) == 32
+    moved = [not torch.equal(one, two) for one, two in zip(seen[:16], seen[16:], strict=True)]
+    assert moved == [True] + [False] * 15
+
+
 def test_order_of_two_apply_nodes_does_not_matter(apply, model, encoder, subject, other):
     one = apply.apply_subjects(apply.apply_subjects(model, encoder, subject, 0.5), encoder, other, 0.8)
     two = apply.apply_subjects(apply.apply_subjects(model, encoder, other, 0.8), encoder, subject, 0.5)

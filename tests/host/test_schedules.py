@@ -141,3 +141,35 @@ def test_context_windows_take_their_own_frames(apply, encoder, subject, monkeypa
         fifth, sixth = delta.unflatten(0, (2, 2)).unbind(1)
         assert fifth.max() == 0
         assert sixth.min() > 0
+
+
+def test_every_picture_of_a_batch_has_its_own_strength(apply, model, encoder, subject, monkeypatch):
+    even = layer_deltas(apply, model, encoder, subject, monkeypatch, batch=4)
+    monkeypatch.undo()
+    frames = apply.apply_subjects(model, encoder, subject, [1.0, 0.0, 0.5])
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    deltas, original = {}, sampling.Call.add
+
+    def add(self, layer, text, query, extra):
+        out = original(self, layer, text, query, extra)
+        deltas.setdefault(layer.block, (out - text).abs().amax(-1))
+        return out
+
+    monkeypatch.setattr(sampling.Call, "add", add)
+    tiny.sample(frames, steps=1, batch=4)
+    block = ("input", 1, 0)  # the first layer: nothing upstream of it differs yet
+    expected = even[block].flatten(1).unflatten(0, (2, 4)) * torch.tensor([1.0, 0.0, 0.5, 0.5])[:, None]
+    torch.testing.assert_close(deltas[block].unflatten(0, (2, 4)), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_strengths_of_a_context_window_are_its_own_frames(apply, encoder, subject):
+    model = tiny.model()
+    frames = [0.0, 0.1, 0.2, 0.3, 0.7, 0.4, 0.0, 0.0]
+    model.model_options["transformer_options"]["ad_params"] = {"sub_idxs": [4, 5], "full_length": 8, "context_length": 2}
+    window = tiny.sample(apply.apply_subjects(model, encoder, subject, frames), batch=2)
+    del model.model_options["transformer_options"]["ad_params"]
+    assert torch.equal(window, tiny.sample(apply.apply_subjects(model, encoder, subject, [0.7, 0.4]), batch=2))
+
+
+def test_no_frame_of_any_strength_is_no_subject(apply, model, encoder, subject):
+    assert apply.apply_subjects(model, encoder, subject, [0.0, 0.0]) is model

@@ -105,6 +105,7 @@ def subject(fingerprint: str, seed: int = 2, strength: float = 1.0, query: str =
         encoder=fingerprint,
         source_size=(224, 224),
         strength=strength,
+        word_embeds=torch.randn(1, 768, generator=generator),
     )
 
 

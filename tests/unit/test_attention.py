@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.attention import Branch, add_branches, attend_shared, plan_runs, scaled_dot_product
+from ssr_core.attention import Branch, add_branches, attend_shared, plan_runs, scaled_dot_product, word_shares
 
 HEADS, WIDTH, LENGTH = 2, 8, 6
 
@@ -32,16 +32,16 @@ def naive(text, query, branches, rows, strength=1.0):
         for branch in branches:
             key, value = branch.key[row : row + 1], branch.value[row : row + 1]
             delta = scaled_dot_product(query[index : index + 1], key, value, HEADS)[0] * branch.strength
-            if branch.region is not None:
-                region = branch.region[chunk]
-                delta = delta * region[picture if len(region) > 1 else 0]
+            if branch.weight is not None:
+                weight = branch.weight[chunk]
+                delta = delta * weight[picture if len(weight) > 1 else 0]
             out[index] += delta
     return out
 
 
-def random_branch(generator, tokens=5, rows=4, strength=1.0, region=None):
+def random_branch(generator, tokens=5, rows=4, strength=1.0, weight=None):
     draw = lambda: torch.randn(rows, tokens, WIDTH, generator=generator)
-    return Branch(draw(), draw(), strength, region)
+    return Branch(draw(), draw(), strength, weight)
 
 
 def random_batch(generator, chunks, pictures):
@@ -86,7 +86,7 @@ def test_any_batch_equals_one_attention_per_picture_and_branch(rows, pictures, b
             generator,
             tokens,
             strength=strength,
-            region=None if kind == "everywhere" else torch.rand(len(rows), frames[kind], LENGTH, 1, generator=generator),
+            weight=None if kind == "everywhere" else torch.rand(len(rows), frames[kind], LENGTH, 1, generator=generator),
         )
         for tokens, strength, kind in branches
     ]
@@ -107,11 +107,11 @@ def test_no_branch_and_no_run_give_back_the_very_same_tensor():
     assert add_branches(text, query, [random_branch(generator)], plan_runs([None, None]), 2, HEADS) is text
 
 
-@pytest.mark.parametrize("region", [None, torch.zeros(2, 1, LENGTH, 1)], ids=["strength 0", "region 0"])
-def test_zero_strength_and_zero_region_change_no_bit(region):
+@pytest.mark.parametrize("weight", [None, torch.zeros(2, 1, LENGTH, 1)], ids=["strength 0", "weight 0"])
+def test_zero_strength_and_zero_weight_change_no_bit(weight):
     generator = torch.Generator().manual_seed(0)
     text, query = random_batch(generator, 2, 2)
-    branch = random_branch(generator, strength=0.0 if region is None else 1.0, region=region)
+    branch = random_branch(generator, strength=0.0 if weight is None else 1.0, weight=weight)
     assert torch.equal(add_branches(text, query, [branch], plan_runs([0, 1]), 2, HEADS), text)
 
 
@@ -168,3 +168,45 @@ def test_half_precision_stays_half_precision(dtype):
     branches = [Branch(full.key.to(dtype), full.value.to(dtype), full.strength)] * 2
     assert add_branches(text, query, branches, plan_runs([0, 1]), 2, HEADS).dtype == dtype
     assert add_branches(text, query, branches, plan_runs([None, 1]), 2, HEADS).dtype == dtype
+
+
+def naive_shares(query, word_keys):
+    """Position by position, head by head and word by word, in float64."""
+    size = WIDTH // HEADS
+    relevance = torch.zeros(len(word_keys), *query.shape[:2], dtype=torch.float64)
+    for number, key in enumerate(word_keys):
+        for picture in range(query.shape[0]):
+            maps = [
+                (query[picture, :, part].double() @ word[part].double() / size**0.5).softmax(dim=0)
+                for word in key
+                for part in (slice(head * size, (head + 1) * size) for head in range(HEADS))
+            ]
+            relevance[number, picture] = torch.stack(maps).mean(dim=0)
+    return (relevance / relevance.sum(dim=0))[..., None]
+
+
+def test_positions_are_shared_out_as_the_formula_says():
+    generator = torch.Generator().manual_seed(0)
+    _, query = random_batch(generator, 2, 2)
+    keys = [torch.randn(words, WIDTH, generator=generator) for words in (1, 3, 2)]
+    shares = word_shares(query, keys, HEADS)
+    assert shares.shape == (3, 4, LENGTH, 1)
+    torch.testing.assert_close(shares.double(), naive_shares(query, keys), atol=1e-6, rtol=1e-5)
+    assert torch.equal(word_shares(query, keys[:1], HEADS), torch.ones(1, 4, LENGTH, 1))
+
+
+def test_a_subject_without_words_is_as_relevant_everywhere_as_an_even_map():
+    generator = torch.Generator().manual_seed(0)
+    _, query = random_batch(generator, 1, 1)
+    word = torch.randn(1, WIDTH, generator=generator)
+    silent = torch.zeros(1, WIDTH)  # its softmax over the positions is even
+    expected = word_shares(query, [word, silent], HEADS)
+    assert torch.equal(word_shares(query, [word, word[:0]], HEADS), expected)
+
+
+def test_words_that_are_irrelevant_at_a_position_share_it_equally_and_never_divide_by_zero():
+    query = torch.zeros(1, 2, WIDTH)
+    query[0, 0] = 1e4
+    key = torch.full((1, WIDTH), 1e4)
+    shares = word_shares(query, [key, key.clone()], HEADS)
+    assert torch.equal(shares, torch.full_like(shares, 0.5))

@@ -14,8 +14,10 @@ from ssr_core import subject
 from ssr_core.subject import Subject, Word, branch_inputs, words_of
 from ssr_core.vision import FITS
 
+WORDS = (Word("red", 1, 2), Word("dog", 2, 4))
 
-def make(seed=0, tokens=6, dtype=torch.float32, **changes):
+
+def make(seed=0, tokens=6, dtype=torch.float32, words=WORDS, **changes):
     generator = torch.Generator().manual_seed(seed)
     made = Subject(
         tokens=torch.randn(tokens, 4, generator=generator).to(dtype),
@@ -23,9 +25,10 @@ def make(seed=0, tokens=6, dtype=torch.float32, **changes):
         attention=torch.rand(5, 17, generator=generator).softmax(-1),
         picture=torch.randint(256, (8, 8, 3), generator=generator, dtype=torch.uint8),
         query="red dog",
-        words=(Word("red", 1, 2), Word("dog", 2, 4)),
+        words=words,
         encoder="0123456789abcdef0123456789abcdef",
         source_size=(480, 640),
+        word_embeds=torch.randn(sum(word.stop - word.first for word in words), 4, generator=generator),
     )
     return replace(made, **changes)
 
@@ -246,8 +249,33 @@ def test_separate_subjects_have_a_branch_each():
     assert len(branches) == 2
     for one, branch in zip(pair, branches, strict=True):
         (alone,) = branch_inputs((one,), "joint", "value only")
-        for part, expected in zip(branch, alone, strict=True):
+        for part, expected in zip(branch.rows, alone.rows, strict=True):
             assert torch.equal(part, expected)
+
+
+def test_by_word_is_separate_with_every_subjects_words():
+    named, masked = make(1), make(2, words=())
+    branches = branch_inputs((named, masked), "by word", "official")
+    for branch, apart in zip(branches, branch_inputs((named, masked), "separate", "official"), strict=True):
+        assert all(torch.equal(part, other) for part, other in zip(branch.rows, apart.rows, strict=True))
+        assert apart.word_embeds is None
+    assert torch.equal(branches[0].word_embeds, named.word_embeds)
+    assert branches[1].word_embeds.shape == (0, 4)
+
+
+def test_a_file_of_an_earlier_version_opens_but_cannot_be_combined_by_word(saved):
+    tensors, metadata, load = saved
+    (old,) = load({name: tensor for name, tensor in tensors.items() if name != "0.word_embeds"}, metadata)
+    assert old.word_embeds is None
+    assert len(branch_inputs((old,), "joint", "official")) == 1
+    with pytest.raises(ValueError, match=r'"red dog" comes from a file of an earlier version.*Encode it again'):
+        branch_inputs((old,), "by word", "official")
+
+
+def test_words_and_their_embeddings_must_fit(saved):
+    tensors, metadata, load = saved
+    with pytest.raises(ValueError, match=r"damaged.*word_embeds \(2, 4\)"):
+        load({**tensors, "0.word_embeds": torch.zeros(2, 4)}, metadata)
 
 
 @pytest.mark.parametrize("combine", subject.COMBINES)
@@ -274,7 +302,7 @@ def test_a_subject_of_strength_zero_is_as_if_it_were_not_there(combine, scaling)
     assert branch_inputs((off, off), combine, scaling) == ()
     with_it, without = branch_inputs((off, on), combine, scaling), branch_inputs((on,), combine, scaling)
     assert len(with_it) == len(without) == 1
-    for part, expected in zip(with_it[0], without[0], strict=True):
+    for part, expected in zip(with_it[0].rows, without[0].rows, strict=True):
         assert torch.equal(part, expected)
 
 

@@ -6,6 +6,7 @@ MODEL samples (sampling.py). Nothing is patched here, so the order of nodes does
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def apply_subjects(
     model: Any,
     encoder: HostEncoder,
     subjects: SubjectSet,
-    strength: float,
+    strength: float | Sequence[float],
     schedule: StepSchedule | None = None,
     layers: tuple[float, ...] = (),
     combine: Combine = "joint",
@@ -32,18 +33,23 @@ def apply_subjects(
 ) -> Any:
     """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
 
+    strength: one number, or one per picture of the batch (frame of an animation); a longer batch holds the last one.
     layers: a multiplier per layer in checkpoint order, () for 1 everywhere; region: [frames, H, W] over the output picture.
     K and V of all layers are projected here, once, in the type the MODEL computes in.
     """
     check_model(model, encoder.config)
     check_encoder(subjects, encoder.fingerprint)
-    if strength == 0.0 or not active(subjects) or (layers and not any(layers)):
+    frames = () if isinstance(strength, int | float) else tuple(float(one) for one in strength)
+    if not any(frames or (strength,)) or not active(subjects) or (layers and not any(layers)):
         return model
     dtype = _compute_dtype(model)
+    inputs = branch_inputs(subjects, combine, scaling)
     applied = Applied(
         layout=encoder.config.layout,
-        branches=tuple(encoder.keys_values(branch, dtype) for branch in branch_inputs(subjects, combine, scaling)),
-        strength=strength,
+        branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
+        strength=strength if isinstance(strength, int | float) else 1.0,
+        frame_strengths=frames,
+        word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
         layer_strengths=layers or (1.0,) * len(encoder.config.layout.layers),
         schedule=schedule or StepSchedule(),
         region=_checked(region),

@@ -11,16 +11,18 @@ import logging
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from comfy.ldm.modules import attention as host_attention
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_runs
-from ...layout import CrossAttention, UNetLayout
-from ...schedule import Area, StepSchedule, frames_for, region_weights
+from ...attention import Branch, add_branches, plan_runs, word_shares
+from ...layout import Block, CrossAttention, UNetLayout
+from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
 from .conditions import Conditions, read_conditions, row_of_label
+from .layout import cross_attentions
 
 log = logging.getLogger("ssr_encoder")
 
@@ -39,6 +41,8 @@ class Applied:
     branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional
     layer_strengths: one multiplier per layer in the same order
     region: [frames, H, W] in 0..1 over the output picture, or None for everywhere
+    frame_strengths: a multiplier per picture of the batch, () for 1 everywhere; a longer batch holds the last one
+    word_embeds: per branch [W, D] if positions are shared out by word, else ()
     """
 
     layout: UNetLayout
@@ -47,6 +51,8 @@ class Applied:
     layer_strengths: tuple[float, ...]
     schedule: StepSchedule
     region: Tensor | None = None
+    frame_strengths: tuple[float, ...] = ()
+    word_embeds: tuple[Tensor, ...] = ()
 
 
 class Run:
@@ -96,10 +102,12 @@ class Run:
             strength = multiplier * applied.layer_strengths[layer.index]
             if strength == 0.0:
                 continue
-            region = None if applied.region is None else self._region(number, call, query, options)
+            everywhere = self._weight(number, call, query, options)
+            shares = self._shares(number, call, layer, query, options)
             for branch in range(len(applied.branches)):
                 key, value = self._keys_values(number, branch, layer.index, query)
-                branches.append(Branch(key, value, strength, region))
+                weight = _product(everywhere, None if shares is None else shares[branch])
+                branches.append(Branch(key, value, strength, weight))
         return branches
 
     def _keys_values(self, number: int, branch: int, layer: int, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,6 +116,38 @@ class Run:
             return key.to(query.device, query.dtype), value.to(query.device, query.dtype)
 
         return self._kept(("kv", number, branch, layer, query.device, query.dtype), place)
+
+    def _shares(
+        self, number: int, call: Call, layer: CrossAttention, query: Tensor, options: dict[str, Any]
+    ) -> list[Tensor] | None:
+        """What part of every position each branch of a set merged by word has: [chunks, pictures, L, 1] each."""
+        embeds = self.subjects[number].word_embeds
+        if len(embeds) < 2:
+            return None  # a single subject has every position whole
+
+        def project() -> list[Tensor]:
+            to_k = call.attentions[layer.block].to_k
+            return [to_k(words[None].to(query.device, query.dtype))[0] for words in embeds]  # [W, C] each
+
+        keys = self._kept(("words", number, layer.index, query.device, query.dtype), project)
+        shares = word_shares(query, keys, options["n_heads"]).to(query.dtype)  # [subjects, chunks * pictures, L, 1]
+        return list(shares.unflatten(1, (len(options["cond_or_uncond"]), -1)))
+
+    def _weight(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
+        """Of an applied part at every picture and position: its region and its strengths per picture."""
+        applied = self.subjects[number]
+        region = None if applied.region is None else self._region(number, call, query, options)
+        if not applied.frame_strengths:
+            return region
+        labels = options["cond_or_uncond"]
+        pictures, frames = query.shape[0] // len(labels), _frame_indices(options)
+
+        def make() -> Tensor:
+            weights = frame_weights(applied.frame_strengths, pictures, frames)  # [1, pictures, 1, 1]
+            return weights.to(query.device, query.dtype).expand(len(labels), -1, 1, 1)
+
+        key = ("frames", number, len(labels), pictures, frames, query.device, query.dtype)
+        return _product(region, self._kept(key, make))
 
     def _region(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
         """Weights of a region for all chunks of the batch: [chunks, 1 or pictures, L, 1], or None where none can be made."""
@@ -159,8 +199,11 @@ class Run:
 class Call:
     """One call of the UNet: who acts how strongly, and what the chunks of the batch are."""
 
-    def __init__(self, run: Run, multipliers: tuple[float, ...], conditions: Conditions | None, latent: Tensor) -> None:
+    def __init__(
+        self, run: Run, multipliers: tuple[float, ...], conditions: Conditions | None, latent: Tensor, diffusion_model: Any
+    ) -> None:
         self.run = run
+        self.diffusion_model = diffusion_model
         self.multipliers = multipliers
         self.conditions = conditions
         self.canvas = conditions.canvas if conditions else _size(latent)
@@ -174,6 +217,11 @@ class Call:
         rows = [self.conditions.row(label) if self.conditions else row_of_label(label) for label in labels]
         branches = self.run.branches(self, layer, query, options)
         return add_branches(text, query, branches, plan_runs(rows), len(labels), options["n_heads"], _attention_of(options))
+
+    @cached_property
+    def attentions(self) -> dict[Block, Any]:
+        """The UNet's own cross-attention modules."""
+        return dict(cross_attentions(self.diffusion_model))
 
     def areas(self, labels: Sequence[int], uuids: Sequence[Any]) -> list[Area | None]:
         if self.conditions is None or len(uuids) != len(labels):
@@ -238,7 +286,7 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
         if not any(multipliers):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        call = Call(run, multipliers, options.get(CONDITIONS), latent)
+        call = Call(run, multipliers, options.get(CONDITIONS), latent, executor.class_obj.diffusion_model)
         options = {**options, CALL: call, "patches_replace": _with_hooks(options.get("patches_replace", {}), run, multipliers)}
         options.setdefault("cond_or_uncond", [0])
         result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
@@ -289,6 +337,10 @@ def _attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, 
         )
 
     return attention
+
+
+def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return one if other is None else other if one is None else one * other
 
 
 def _size(latent: Tensor) -> tuple[int, int]:

@@ -10,12 +10,13 @@ import re
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_runs, scaled_dot_product
+from ...attention import Branch, add_branches, plan_runs, scaled_dot_product, word_shares
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, UNetLayout
@@ -26,29 +27,34 @@ KeysValues = Sequence[tuple[Tensor, Tensor]]
 _SPATIAL = re.compile(r"(down_blocks|up_blocks|mid_block)\.(\d+\.)?attentions\.\d+\.transformer_blocks\.\d+\.attn2")
 
 
-def check_unet(unet: Any, layout: UNetLayout) -> None:
-    """Refuse a UNet whose spatial cross-attentions are not the layout's. Motion modules are none of them."""
-    found = [(name, module.to_q.out_features) for name, module in _cross_attentions(unet).items()]
-    difference = layout.mismatch(found)
+def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
+    """The UNet's spatial cross-attentions by name, motion modules not among them. Refuses those that are not the layout's."""
+    found = {name: module for name, module in unet.named_modules() if _SPATIAL.fullmatch(name)}
+    difference = layout.mismatch([(name, module.to_q.out_features) for name, module in found.items()])
     if difference is not None:
         raise ValueError(
             f"This {type(unet).__name__} does not fit the encoder: {difference}. "
             "The released SSR-Encoder works with Stable Diffusion 1.x UNets."
         )
-
-
-def _cross_attentions(unet: Any) -> dict[str, Any]:
-    return {name: module for name, module in unet.named_modules() if _SPATIAL.fullmatch(name)}
+    return found
 
 
 class SubjectProcessor:
     """Attention processor of one cross-attention: text attention plus branches, before the output projection.
 
-    rows: which branch row each chunk of the batch attends to.
+    rows: which branch row each chunk of the batch attends to; words: per chunk the branches' word embeddings, [W, D] each, if
+    positions are shared out by word, else ().
     """
 
-    def __init__(self, layer: CrossAttention, branches: Sequence[Branch], rows: Sequence[int | None]) -> None:
+    def __init__(
+        self,
+        layer: CrossAttention,
+        branches: Sequence[Branch],
+        rows: Sequence[int | None],
+        words: Sequence[Sequence[Tensor]] = (),
+    ) -> None:
         self.layer = layer
+        self.words = words
         self.branches = tuple(branches)
         self.chunks = len(rows)
         self.runs = plan_runs(rows)
@@ -75,8 +81,20 @@ class SubjectProcessor:
             )
         query = attn.to_q(hidden_states)  # [B, L, C]
         text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
-        out = add_branches(text, query, self.branches, self.runs, self.chunks, attn.heads)
+        branches = self._shared_out(attn, query) if self.words else self.branches
+        out = add_branches(text, query, branches, self.runs, self.chunks, attn.heads)
         return attn.to_out[1](attn.to_out[0](out))
+
+    def _shared_out(self, attn: Any, query: Tensor) -> list[Branch]:
+        """The branches, each with its share of every position."""
+        shares = torch.stack(
+            [
+                word_shares(part, [attn.to_k(embeds.to(query.device, query.dtype)) for embeds in words], attn.heads)
+                for part, words in zip(query.chunk(self.chunks), self.words, strict=True)
+            ],
+            dim=1,
+        )  # [branches, chunks, pictures, L, 1]
+        return [replace(branch, weight=share) for branch, share in zip(self.branches, shares.to(query.dtype), strict=True)]
 
 
 @contextmanager
@@ -87,13 +105,14 @@ def branches_attached(
     rows: Sequence[int | None],
     strength: float = 1.0,
     layer_strengths: Sequence[float] | None = None,
+    words: Sequence[Sequence[Tensor]] = (),
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block.
 
-    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1.
+    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1; words:
+    as SubjectProcessor takes them.
     """
-    check_unet(unet, layout)
-    modules = _cross_attentions(unet)
+    modules = check_unet(unet, layout)
     before = {name: module.processor for name, module in modules.items()}
     try:
         for layer in layout.layers:
@@ -101,7 +120,7 @@ def branches_attached(
             if weight == 0.0:
                 continue
             attended = [Branch(*layers[layer.index], strength=weight) for layers in branches]
-            modules[layer.diffusers_name].processor = SubjectProcessor(layer, attended, rows)
+            modules[layer.diffusers_name].processor = SubjectProcessor(layer, attended, rows, words)
         yield
     finally:
         for name, module in modules.items():
@@ -137,7 +156,8 @@ def subjects_attached(
     for parts in zip(*inputs, strict=True):  # one branch, every picture's
         # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
         tokens, key_scale, value_scale = (
-            torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype) for part in zip(*parts, strict=True)
+            torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
+            for part in zip(*(one.rows for one in parts), strict=True)
         )
         attached.append(
             tuple(
@@ -148,9 +168,14 @@ def subjects_attached(
                 for key, value in encoder.project(tokens)
             )
         )
+    words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
+    if all(len(of_picture) < 2 for of_picture in words):
+        words = []  # a single subject has every position whole
     null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
     rows = [*null, *chosen] if guidance else list(chosen)
-    with branches_attached(unet, encoder.config.layout, attached, rows, strength, layer_strengths):
+    with branches_attached(
+        unet, encoder.config.layout, attached, rows, strength, layer_strengths, words * (2 if guidance else 1)
+    ):
         yield
 
 
