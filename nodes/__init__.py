@@ -7,9 +7,12 @@ from comfy_api.latest import ComfyExtension, io
 from ..ssr_core.hosts.comfyui import folders
 from .apply import ApplySubject, ApplySubjectAdvanced
 from .encode import CombineSubjects, EncodeSubject
+from .footprint import RecordFootprint, SubjectFootprint
+from .inspect import InspectModel
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
+from .select import SelectByPoints
 from .subject_files import LoadSubject, SaveSubject
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,6 +22,10 @@ NODES: list[type[io.ComfyNode]] = [
     ApplySubject,
     ApplySubjectAdvanced,
     SubjectAttentionMap,
+    SelectByPoints,
+    RecordFootprint,
+    SubjectFootprint,
+    InspectModel,
     SaveSubject,
     LoadSubject,
     LoadMini,

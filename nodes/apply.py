@@ -93,7 +93,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     options=list(COMBINES),
                     default=COMBINES[0],
                     tooltip="Several subjects: joint lets them compete for every place (the paper's way), separate adds each one's effect, "
-                    "by word gives every place to the subject whose word it belongs to in the prompt.",
+                    "by word shares every place out by how strongly it attends to each subject's words.",
                 ),
                 io.Combo.Input(
                     "subject_scaling",

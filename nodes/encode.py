@@ -8,10 +8,12 @@ from comfy_api.latest import io
 
 from ..ssr_core.encode import encode_subjects
 from ..ssr_core.hosts.comfyui.encoders import HostEncoder, encode_query, vision_model
+from ..ssr_core.select import parse_points
 from ..ssr_core.subject import SubjectSet
 from ..ssr_core.vision import FITS, as_pictures
 from . import types
 from .compat import Schema
+from .view import view
 
 
 class EncodeSubject(io.ComfyNode):
@@ -23,6 +25,7 @@ class EncodeSubject(io.ComfyNode):
             category=types.CATEGORY,
             description="Takes out of a reference picture only what a query selects: words, a mask, or both.",
             search_aliases=["ssr", "subject", "reference"],
+            is_output_node=True,  # so that it can run alone and show what the query selects, before anything is sampled
             inputs=[
                 types.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
                 io.Clip.Input(
@@ -78,6 +81,13 @@ class EncodeSubject(io.ComfyNode):
                     optional=True,
                     tooltip="This subject's weight among several. Leave it at 1 for a single subject and use Apply Subject's strength.",
                 ),
+                io.String.Input(
+                    "points",
+                    default="",
+                    optional=True,
+                    tooltip="Places in the reference that were clicked; what belongs to them joins the mask. Click on the picture "
+                    'below, or write pixels: "120, 80; 140, 95".',
+                ),
             ],
             outputs=[
                 types.Subject.Output(
@@ -99,25 +109,30 @@ class EncodeSubject(io.ComfyNode):
         null_query: str = "",
         fit: Any = FITS[0],
         strength: float = 1.0,
+        points: str = "",
     ) -> io.NodeOutput:
         types.choice(fit, FITS, "fit")
-        if not query.strip() and mask is None:
+        clicked = parse_points(points)
+        if not query.strip() and mask is None and not clicked:
             raise ValueError(
-                'The query is empty and there is no mask, so nothing says what to take. Write a word such as "dog", or connect a mask.'
+                'The query is empty and there is no mask, so nothing says what to take. Write a word such as "dog", connect a mask, or '
+                "click on the picture."
             )
         width = ssr_encoder.config.text_width
+        pictures = as_pictures(image)
         subjects = encode_subjects(
             ssr_encoder.for_encoding(),
             vision_model(clip_vision),
-            as_pictures(image),
+            pictures,
             encode_query(clip, query, width),
             encode_query(clip, null_query, width),
             masks=mask,
             mask_weight=mask_weight,
             fit=fit,
             strength=strength,
+            points=clicked,
         )
-        return io.NodeOutput(subjects)
+        return io.NodeOutput(subjects, ui=view(subjects, pictures))
 
 
 class CombineSubjects(io.ComfyNode):

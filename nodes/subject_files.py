@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +12,7 @@ from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.subject import SubjectSet
 from . import types
 from .compat import Schema
+from .view import view
 
 
 class SaveSubject(io.ComfyNode):
@@ -35,7 +37,8 @@ class SaveSubject(io.ComfyNode):
     @classmethod
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
         path, shown = folders.new_subject_file(filename_prefix)
-        subjects.save(subject, path)
+        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        subjects.save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made})
         return io.NodeOutput(subject, ui={"text": [f"Saved {shown}"]})
 
 
@@ -46,6 +49,7 @@ class LoadSubject(io.ComfyNode):
             node_id="SSR_LoadSubject",
             display_name="Load Subject",
             category=types.CATEGORY,
+            is_output_node=True,  # so that it can run alone and show what is in the file
             description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
             inputs=[
                 io.Combo.Input(
@@ -59,7 +63,8 @@ class LoadSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject_file: str) -> io.NodeOutput:
-        return io.NodeOutput(subjects.load(folders.subject_path(subject_file)))
+        loaded = subjects.load(folders.subject_path(subject_file))
+        return io.NodeOutput(loaded, ui=view(loaded))
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "") -> Any:

@@ -13,6 +13,9 @@ Encoder = io.Custom("SSR_ENCODER")
 Subject = io.Custom("SSR_SUBJECT")
 """subject.SubjectSet: a tuple of one or several subjects"""
 
+Footprint = io.Custom("SSR_FOOTPRINT")
+"""hosts.comfyui.recording.Recorder: filled when the sampling ends"""
+
 CATEGORY = "SSR-Encoder"
 
 

@@ -21,7 +21,7 @@ OBJECTS = 3
 PROMPTS = 2
 STEPS = 20
 GUIDANCE = 4.0
-STRENGTH = 1.5
+STRENGTH = 1.0
 
 
 def scene(seed: int) -> Scene:

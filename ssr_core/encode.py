@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import vision
+from . import select, vision
 from .aligner import Aligned
 from .encoder import EncoderConfig
+from .select import Point
 from .subject import Subject, SubjectSet, Word
 from .vision import Fit, HiddenStates
 
@@ -55,12 +56,13 @@ class Encoder:
 
 @dataclass
 class VisionModel:
-    """A vision model and what it has already seen. size: input side in pixels; width and tokens: of its features."""
+    """A vision model and what it has already seen. size: input side in pixels; width and tokens: of its features; layers: how many."""
 
     hidden_states: HiddenStates
     size: int
     width: int
     tokens: int
+    layers: int
     features: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
     null_tokens: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
 
@@ -87,10 +89,12 @@ def encode_subjects(
     mask_weight: float = 1.0,
     fit: Fit = "center crop",
     strength: float = 1.0,
+    points: Sequence[Point] = (),
 ) -> SubjectSet:
     """One subject per picture.
 
-    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None. The unconditional tokens come from a picture that is
+    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; points: places in pixels that were pointed at, whose
+    surroundings join the mask (select.select_patches). The unconditional tokens come from a picture that is
     zero after normalisation and from the null query, with the same mask and weight, as the official code does.
     """
     layers = encoder.config.vision_layers
@@ -101,6 +105,11 @@ def encode_subjects(
     # The zero picture rides along: on a first encode it shares the picture's pass, later it is already known.
     features = vision_model.encode(torch.cat([pixels, torch.zeros_like(pixels[:1])]), layers)  # [B+1, S, P, V]
     seen, null_features = features[:-1], features[-1:]
+    if points:
+        # The scale next to the layer that tells things apart best; the pass for it has been made already.
+        scale = min(range(len(layers)), key=lambda one: abs(layers[one] - select.layer_of(vision_model.layers)))
+        pointed = [_around(points, picture, own[scale], vision_model, fit) for picture, own in zip(pictures, seen, strict=True)]
+        patches = torch.stack(pointed) if patches is None else torch.maximum(patches, torch.stack(pointed))  # [B, P-1]
 
     subjects = []
     for index, picture in enumerate(pictures):
@@ -119,9 +128,24 @@ def encode_subjects(
                 fit=fit,
                 strength=strength,
                 word_embeds=_keep(query.word_embeds),
+                marked=None if mask is None else _keep(mask[0]),
             )
         )
     return tuple(subjects)
+
+
+def select_around(vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit) -> Tensor:
+    """The patches that belong together with those under the points, as a mask: [P-1] of 0 and 1."""
+    pixels = vision.normalise([vision.frame(picture, vision_model.size, fit)])
+    features = vision_model.encode(pixels, (select.layer_of(vision_model.layers),))  # [1, 1, P, V]
+    return _around(points, picture, features[0, 0], vision_model, fit)
+
+
+def _around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
+    """features: [P, V] of one layer -> [P-1]."""
+    box = vision.seen_box(*picture.size, vision_model.size, fit)
+    marked = select.points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
+    return select.select_patches(features[1:], marked).float()
 
 
 def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit) -> Tensor | None:

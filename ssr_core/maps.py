@@ -1,19 +1,25 @@
-"""Pictures of what a query selected: the aligner's map over the reference, for people to look at and for masks."""
+"""Maps as pictures, for people to look at and for masks: where a query looks in the reference, where a subject acted in the new
+picture."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .subject import Subject
-from .vision import seen_box
 
 PREVIEW_SIDE = 512
 """Side of the overlay when only the encoder's own crop is at hand, in pixels."""
 
 _GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
 """Colours of cold to hot, dark blue to red."""
+
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in a picture's pixels."""
 
 
 def attention_map(
@@ -38,17 +44,38 @@ def attention_map(
                 f"This picture is {picture.shape[1]} x {picture.shape[0]} pixels; the subject was encoded from one of {width} x "
                 f"{height}. Connect the reference that went into Encode Subject, or leave the input empty."
             )
-        placed = _place(heat, subject)
-    colour = _colour(placed)
-    blend = (opacity * placed)[..., None]
-    overlay = picture * (1 - blend) + colour * blend
-    return overlay.clamp(0, 1)[None], placed[None]
+        placed = _place(heat, subject.source_size, subject.box)
+    return overlay(picture, placed, opacity)[None], placed[None]
 
 
-def _place(heat: Tensor, subject: Subject) -> Tensor:
+def footprint_map(maps: Tensor, pictures: Tensor, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Overlay and mask of where a subject acted. maps: [B, h, w] in 0..1; pictures: [B, H, W, 3] -> [B, H, W, 3] and [B, H, W]."""
+    if maps.shape[0] != pictures.shape[0]:
+        raise ValueError(
+            f"The recorded sampling made {maps.shape[0]} pictures, this batch holds {pictures.shape[0]}. Connect the decoded pictures "
+            "of the sampler that used the recording MODEL."
+        )
+    grown = torch.stack([_enlarge(heat, *pictures.shape[1:3]) for heat in maps])
+    shown = [overlay(picture[..., :3].float(), heat, opacity) for picture, heat in zip(pictures, grown, strict=True)]
+    return torch.stack(shown), grown
+
+
+def selection_mask(patches: Tensor, size: tuple[int, int], box: Box) -> Tensor:
+    """Selected patches [P-1] as a mask over the whole picture, [H, W] in 0..1. size: (height, width); box: vision.seen_box."""
+    grid = math.isqrt(patches.numel())
+    return _place(patches.view(grid, grid), size, box)
+
+
+def overlay(picture: Tensor, heat: Tensor, opacity: float) -> Tensor:
+    """A picture [H, W, 3] under the colours of a map [H, W], both in 0..1; where the map is 0 the picture stays as it is."""
+    blend = (opacity * heat)[..., None].to(picture.device)
+    return (picture * (1 - blend) + _colour(heat).to(picture.device) * blend).clamp(0, 1)
+
+
+def _place(heat: Tensor, size: tuple[int, int], box: Box) -> Tensor:
     """[grid, grid] -> [H, W] of the whole reference, inside the box that the encoder saw."""
-    height, width = subject.source_size
-    left, top, right, bottom = (round(edge) for edge in seen_box(width, height, subject.picture.shape[0], subject.fit))
+    height, width = size
+    left, top, right, bottom = (round(edge) for edge in box)
     left, top = min(left, width - 1), min(top, height - 1)
     right, bottom = max(right, left + 1), max(bottom, top + 1)  # a picture one pixel thin still has a box
     grown = _enlarge(heat, bottom - top, right - left)

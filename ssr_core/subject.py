@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .vision import FITS, Fit
+from .vision import FITS, Fit, seen_box
 
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"
@@ -66,6 +66,7 @@ class Subject:
     encoder: fingerprint of the encoder that made it
     strength: the subject's own weight among several
     word_embeds: [W, D], the words' text embeddings in the query; None in files of earlier versions
+    marked: [P-1] in 0..1, the patches that a mask query marked; None where words alone selected
     """
 
     tokens: Tensor
@@ -79,6 +80,13 @@ class Subject:
     fit: Fit = "center crop"
     strength: float = 1.0
     word_embeds: Tensor | None = None
+    marked: Tensor | None = None
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of what the encoder saw of the reference, in its pixels (vision.seen_box)."""
+        height, width = self.source_size
+        return seen_box(width, height, self.picture.shape[0], self.fit)
 
     def scaled(self, factor: float) -> Subject:
         return replace(self, strength=self.strength * factor)
@@ -182,10 +190,14 @@ def check_encoder(subjects: SubjectSet, encoder: str) -> None:
 
 
 _TENSORS = ("tokens", "null_tokens", "attention", "picture")
+_OPTIONAL_TENSORS = ("word_embeds", "marked")
 
 
-def save(subjects: SubjectSet, path: Path) -> None:
-    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata."""
+def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None) -> None:
+    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
+
+    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
+    """
     if not subjects:
         raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
     tensors = {
@@ -194,9 +206,10 @@ def save(subjects: SubjectSet, path: Path) -> None:
         for name in _TENSORS
     }
     tensors |= {
-        f"{index}.word_embeds": subject.word_embeds.cpu().contiguous().clone()
+        f"{index}.{name}": tensor.cpu().contiguous().clone()
         for index, subject in enumerate(subjects)
-        if subject.word_embeds is not None
+        for name in _OPTIONAL_TENSORS
+        if (tensor := getattr(subject, name)) is not None
     }
     described = [
         {
@@ -209,7 +222,12 @@ def save(subjects: SubjectSet, path: Path) -> None:
         }
         for subject in subjects
     ]
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "subjects": json.dumps(described)}
+    metadata = {
+        **(provenance or {}),
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "subjects": json.dumps(described),
+    }
     save_file(tensors, path, metadata=metadata)
 
 
@@ -265,9 +283,12 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         raise ValueError(f"source size {height} x {width}, strength {strength}")
     if not all(0 <= word.first < word.stop <= len(own["attention"]) for word in words):
         raise ValueError(f"words {words} outside the map of {len(own['attention'])} tokens")
-    word_embeds = tensors.get(f"{index}.word_embeds")
+    more = {name: tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS}
+    word_embeds, marked = more.values()
     if word_embeds is not None and tuple(word_embeds.shape) != (_width(words), own["tokens"].shape[1]):
         raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
+    if marked is not None and tuple(marked.shape) != (own["attention"].shape[1] - 1,):
+        raise ValueError(f"marked {tuple(marked.shape)} for {own['attention'].shape[1] - 1} patches")
     return Subject(
         **own,
         query=str(fields["query"]),
@@ -276,7 +297,7 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         source_size=(height, width),
         fit=fields["fit"],
         strength=strength,
-        word_embeds=word_embeds,
+        **more,
     )
 
 

@@ -34,7 +34,7 @@ class Setting:
     """How to query and draw. Strength and guidance as in generate.sample."""
 
     query_by: QueryBy = "text"
-    strength: float = 1.5
+    strength: float = 1.0
     guidance: float = 4.0
     steps: int = 20
     combine: Combine = "joint"

@@ -157,20 +157,21 @@ def test_text_attention_goes_through_the_hosts_function_and_its_override(apply, 
 
 def test_attention_precision_reaches_text_and_subject_attention(apply, encoder, subject, monkeypatch):
     """The host's --force-upcast-attention arrives as attn_precision and must arrive in every call."""
-    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    from comfy.ldm.modules import attention
+
     model = tiny.model()
     patched = apply.apply_subjects(model, encoder, subject, 0.65)
     for module in model.model.diffusion_model.modules():
         if type(module).__name__ == "BasicTransformerBlock":
             module.attn_precision = torch.float32
     seen = []
-    original = sampling.host_attention.optimized_attention
+    original = attention.optimized_attention
 
     def spy(*args, **kwargs):
         seen.append(kwargs.get("attn_precision"))
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(sampling.host_attention, "optimized_attention", spy)
+    monkeypatch.setattr(attention, "optimized_attention", spy)
     tiny.sample(patched, steps=1)
     assert seen.count(torch.float32) >= 32
 

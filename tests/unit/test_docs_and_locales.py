@@ -21,6 +21,10 @@ NODES = (
     "SSR_ApplySubject",
     "SSR_ApplySubjectAdvanced",
     "SSR_SubjectAttentionMap",
+    "SSR_SelectByPoints",
+    "SSR_RecordFootprint",
+    "SSR_SubjectFootprint",
+    "SSR_InspectModel",
     "SSR_SaveSubject",
     "SSR_LoadSubject",
     "SSR_LoadMini",
@@ -29,10 +33,28 @@ NODES = (
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Tips", "Errors"),
     "zh": ("输入", "输出", "提示", "常见错误"),
+    "ja": ("入力", "出力", "ヒント", "よくあるエラー"),
+    "ko": ("입력", "출력", "팁", "자주 나는 오류"),
+    "fr": ("Entrées", "Sorties", "Conseils", "Erreurs"),
+    "es": ("Entradas", "Salidas", "Consejos", "Errores"),
+    "de": ("Eingänge", "Ausgänge", "Tipps", "Fehler"),
+    "ru": ("Входы", "Выходы", "Советы", "Ошибки"),
 }
 """Languages and the sections of their help pages."""
-DEFAULT = {"en": r" Default: `([^`]+)`\.$", "zh": r"默认 `([^`]+)`。$"}
+DEFAULT = {
+    "en": r" Default: `([^`]+)`\.$",
+    "zh": r"默认 `([^`]+)`。$",
+    "ja": r"既定値は `([^`]+)`。$",
+    "ko": r" 기본값: `([^`]+)`\.$",
+    "fr": r" Par défaut : `([^`]+)`\.$",
+    "es": r" Por defecto: `([^`]+)`\.$",
+    "de": r" Standard: `([^`]+)`\.$",
+    "ru": r" По умолчанию: `([^`]+)`\.$",
+}
 """How the description of an input ends that has a default other than an empty text."""
+
+SCRIPTS = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7af]", "ru": r"[\u0400-\u04ff]"}
+"""Letters that every text of a language has."""
 
 each_node = pytest.mark.parametrize("node", NODES)
 each_language = pytest.mark.parametrize("language", HEADINGS)
@@ -120,10 +142,14 @@ def test_locale_has_a_text_for_every_part_and_no_other(language):
     assert set(locale(language, "main.json")["nodeCategories"]) == categories
 
 
-def test_chinese_descriptions_and_tooltips_are_chinese():
-    for path, text in texts(locale("zh", "nodeDefs.json")).items():
+@pytest.mark.parametrize("language", [language for language in HEADINGS if language != "en"])
+def test_descriptions_and_tooltips_are_translated(language):
+    english = texts(locale("en", "nodeDefs.json"))
+    for path, text in texts(locale(language, "nodeDefs.json")).items():
         if path.endswith((".tooltip", ".description")):
-            assert re.search(r"[\u4e00-\u9fff]", text), path
+            assert text != english[path], path
+            script = SCRIPTS.get(language)
+            assert script is None or re.search(script, text), path
 
 
 @each_language

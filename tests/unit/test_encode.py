@@ -12,7 +12,7 @@ from ssr_core.encoder import EncoderConfig, SSREncoder
 from ssr_core.layout import UNetLayout
 from ssr_core.subject import Word
 
-SIZE, GRID, WIDTH, TOKENS = 32, 4, 10, 3
+SIZE, GRID, WIDTH, TOKENS, LAYERS = 32, 4, 10, 3, 3
 CONFIG = EncoderConfig(
     UNetLayout((8,), (1,), 1, 2), text_width=6, vision_width=WIDTH, inner_width=8, heads=2, vision_layers=(1, 3)
 )
@@ -54,7 +54,7 @@ def eyes():
 
 @pytest.fixture
 def model(eyes):
-    return VisionModel(eyes, SIZE, WIDTH, GRID * GRID + 1)
+    return VisionModel(eyes, SIZE, WIDTH, GRID * GRID + 1, LAYERS)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_another_fit_is_another_picture_to_the_vision_model(encoder, model, eyes
 def test_a_batch_of_references_gives_the_subjects_of_each_alone(encoder, model):
     together = encode_subjects(encoder, model, pictures(3), DOG, NULL)
     for picture, subject in zip(pictures(3), together, strict=True):
-        fresh = VisionModel(FakeVision(), SIZE, WIDTH, GRID * GRID + 1)
+        fresh = VisionModel(FakeVision(), SIZE, WIDTH, GRID * GRID + 1, LAYERS)
         (alone,) = encode_subjects(encoder, fresh, [picture], DOG, NULL)
         for name in ("tokens", "null_tokens", "attention", "picture"):
             torch.testing.assert_close(getattr(subject, name), getattr(alone, name))
@@ -190,7 +190,7 @@ def test_an_encoder_that_reads_other_layers_gets_its_own_features(encoder, model
     (before,) = encode_subjects(encoder, model, pictures(1), DOG, NULL)
     deeper = Encoder(replace(CONFIG, vision_layers=(2, 3)), "deeper encoder", align)
     (after,) = encode_subjects(deeper, model, pictures(1), DOG, NULL)
-    fresh = VisionModel(FakeVision(), SIZE, WIDTH, GRID * GRID + 1)
+    fresh = VisionModel(FakeVision(), SIZE, WIDTH, GRID * GRID + 1, LAYERS)
     (expected,) = encode_subjects(deeper, fresh, pictures(1), DOG, NULL)
     torch.testing.assert_close(after.tokens, expected.tokens)
     assert not torch.allclose(after.tokens, before.tokens)
@@ -245,12 +245,12 @@ def test_an_empty_mask_is_refused_before_anything_runs(encoder, model, eyes):
 
 def test_a_vision_model_of_another_width_is_refused_before_it_runs(encoder, eyes):
     with pytest.raises(ValueError, match="width 1280"):
-        encode_subjects(encoder, VisionModel(eyes, SIZE, 1280, 17), pictures(1), DOG, NULL)
+        encode_subjects(encoder, VisionModel(eyes, SIZE, 1280, 17, LAYERS), pictures(1), DOG, NULL)
     assert eyes.batches == []
 
 
 def test_half_precision_features_and_masks_become_float32_subjects(encoder, eyes):
-    half = VisionModel(lambda pixels: [layer.half() for layer in eyes(pixels)], SIZE, WIDTH, GRID * GRID + 1)
+    half = VisionModel(lambda pixels: [layer.half() for layer in eyes(pixels)], SIZE, WIDTH, GRID * GRID + 1, LAYERS)
     (subject,) = encode_subjects(encoder, half, pictures(1), DOG, NULL, torch.ones(1, 20, 20, dtype=torch.float16))
     assert subject.tokens.dtype == subject.null_tokens.dtype == subject.attention.dtype == torch.float32
 

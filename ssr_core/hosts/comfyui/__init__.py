@@ -3,7 +3,10 @@
 folders.py   where weights are looked for
 encoders.py  SSR-Encoder, CLIP and CLIP_VISION under the host's memory management
 layout.py    the cross-attention layers of a MODEL
+options.py   what the host tells an attention layer
 conditions.py which chunk of a batch is positive, and which crop of the picture it works on
 apply.py     what Apply hangs on a MODEL
 sampling.py  what happens while that MODEL samples
+inspection.py a MODEL in words
+recording.py  where each subject acted, for those who ask
 """

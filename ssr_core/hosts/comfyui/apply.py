@@ -17,7 +17,7 @@ from ...schedule import StepSchedule
 from ...subject import Combine, Scaling, SubjectSet, active, branch_inputs, check_encoder
 from .encoders import HostEncoder
 from .layout import check_model
-from .sampling import KEY, Applied, bind, note_conditions, open_run
+from .sampling import KEY, Applied, Part, bind, note_conditions, open_run
 
 
 def apply_subjects(
@@ -49,12 +49,25 @@ def apply_subjects(
         branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
         strength=strength if isinstance(strength, int | float) else 1.0,
         frame_strengths=frames,
+        parts=_parts(active(subjects), combine),
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
         layer_strengths=layers or (1.0,) * len(encoder.config.layout.layers),
         schedule=schedule or StepSchedule(),
         region=_checked(region),
     )
     return hang(model, applied)
+
+
+def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
+    parts, first = [], 0
+    for number, subject in enumerate(subjects):
+        count = subject.tokens.shape[0]
+        if combine == "joint":
+            parts.append(Part(subject.query, 0, first, first + count))
+            first += count
+        else:
+            parts.append(Part(subject.query, number, 0, count))
+    return tuple(parts)
 
 
 def _compute_dtype(model: Any) -> torch.dtype:

@@ -8,21 +8,24 @@ there and adds the subjects' attention. Other packs' objects are never touched a
 from __future__ import annotations
 
 import logging
+import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from comfy.ldm.modules import attention as host_attention
 from torch import Tensor
 
 from ...attention import Branch, add_branches, plan_runs, word_shares
+from ...footprint import Footprint
 from ...layout import Block, CrossAttention, UNetLayout
 from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
 from .conditions import Conditions, read_conditions, row_of_label
 from .layout import cross_attentions
+from .options import attention_of, frame_indices
+from .recording import RECORDER, Recorder, record
 
 log = logging.getLogger("ssr_encoder")
 
@@ -34,6 +37,15 @@ KeysValues = tuple[tuple[Tensor, Tensor], ...]
 Replacement = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
 
 
+class Part(NamedTuple):
+    """A subject's share of an applied part: tokens [first, stop) of one of its branches."""
+
+    query: str
+    branch: int
+    first: int
+    stop: int
+
+
 @dataclass(frozen=True, eq=False)
 class Applied:
     """One Apply node's part.
@@ -43,6 +55,7 @@ class Applied:
     region: [frames, H, W] in 0..1 over the output picture, or None for everywhere
     frame_strengths: a multiplier per picture of the batch, () for 1 everywhere; a longer batch holds the last one
     word_embeds: per branch [W, D] if positions are shared out by word, else ()
+    parts: which tokens of which branch are whose
     """
 
     layout: UNetLayout
@@ -53,14 +66,22 @@ class Applied:
     region: Tensor | None = None
     frame_strengths: tuple[float, ...] = ()
     word_embeds: tuple[Tensor, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+
+ROLES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
+"""Which sides the chunks of the last sampling's batches were on (NULL, SUBJECT), for Inspect."""
 
 
 class Run:
     """One sampling: what does not change from step to step, dropped when the sampling ends."""
 
-    def __init__(self, subjects: tuple[Applied, ...], guider: Any = None) -> None:
+    def __init__(self, subjects: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
         self.subjects = subjects
         self.guider = guider
+        self.recording = recording
+        self.roles: set[tuple[int, ...]] = set()
+        self.footprint: Footprint | None = None
         self.warned = False
         self._tensors: dict[tuple[Any, ...], Any] = {}
         self._hooks: dict[tuple[Any, ...], Replacement] = {}
@@ -95,13 +116,17 @@ class Run:
         low, high = table[right - 1], table[right]
         return (right + (0.0 if high == low else (-sigma - low) / (high - low))) / points
 
+    def acting(self, call: Call, layer: CrossAttention) -> Iterator[tuple[int, Applied, float]]:
+        """Applied parts that act in this layer now, with their numbers and strengths."""
+        for number, (applied, multiplier) in enumerate(zip(self.subjects, call.multipliers, strict=True)):
+            strength = multiplier * applied.layer_strengths[layer.index]
+            if strength != 0.0:
+                yield number, applied, strength
+
     def branches(self, call: Call, layer: CrossAttention, query: Tensor, options: dict[str, Any]) -> list[Branch]:
         """What this layer attends to now, on the query's device and in its type."""
         branches = []
-        for number, (applied, multiplier) in enumerate(zip(self.subjects, call.multipliers, strict=True)):
-            strength = multiplier * applied.layer_strengths[layer.index]
-            if strength == 0.0:
-                continue
+        for number, applied, strength in self.acting(call, layer):
             everywhere = self._weight(number, call, query, options)
             shares = self._shares(number, call, layer, query, options)
             for branch in range(len(applied.branches)):
@@ -140,7 +165,7 @@ class Run:
         if not applied.frame_strengths:
             return region
         labels = options["cond_or_uncond"]
-        pictures, frames = query.shape[0] // len(labels), _frame_indices(options)
+        pictures, frames = query.shape[0] // len(labels), frame_indices(options)
 
         def make() -> Tensor:
             weights = frame_weights(applied.frame_strengths, pictures, frames)  # [1, pictures, 1, 1]
@@ -152,18 +177,29 @@ class Run:
     def _region(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
         """Weights of a region for all chunks of the batch: [chunks, 1 or pictures, L, 1], or None where none can be made."""
         labels = options["cond_or_uncond"]
-        pictures, tokens = query.shape[0] // len(labels), query.shape[1]
-        canvas = call.canvas
-        grid = tuple(options.get("activations_shape", canvas)[-2:])
-        if grid[0] * grid[1] != tokens:
-            if not self.warned:
-                log.warning("SSR-Encoder: a layer has %d tokens for a %s grid; its region mask is ignored.", tokens, grid)
-                self.warned = True
+        pictures, canvas = query.shape[0] // len(labels), call.canvas
+        grid = self.grid(call, query, options)
+        if grid is None:
             return None
         areas = tuple(call.areas(labels, options.get("uuids", ())))
-        frames = _frame_indices(options)
+        frames = frame_indices(options)
         key = ("region", number, areas, canvas, grid, pictures, frames, query.device, query.dtype)
         return self._kept(key, lambda: self._make_region(number, areas, canvas, grid, pictures, frames, query))
+
+    def grid(self, call: Call, query: Tensor, options: dict[str, Any]) -> tuple[int, int] | None:
+        """Height and width of the layer's tokens, or None, with a warning, where they are no grid."""
+        height, width = options.get("activations_shape", call.canvas)[-2:]
+        if height * width == query.shape[1]:
+            return height, width
+        if not self.warned:
+            log.warning(
+                "SSR-Encoder: a layer has %d tokens for a %d x %d grid; its region mask is ignored.",
+                query.shape[1],
+                height,
+                width,
+            )
+            self.warned = True
+        return None
 
     def _make_region(
         self,
@@ -216,7 +252,9 @@ class Call:
         labels = options["cond_or_uncond"]
         rows = [self.conditions.row(label) if self.conditions else row_of_label(label) for label in labels]
         branches = self.run.branches(self, layer, query, options)
-        return add_branches(text, query, branches, plan_runs(rows), len(labels), options["n_heads"], _attention_of(options))
+        if self.run.recording:
+            record(self, layer, text, query, branches, rows, options)
+        return add_branches(text, query, branches, plan_runs(rows), len(labels), options["n_heads"], attention_of(options))
 
     @cached_property
     def attentions(self) -> dict[Block, Any]:
@@ -237,9 +275,14 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         # The guider's model_options are its own copy for this one sampling.
         options = guider.model_options.setdefault("transformer_options", {})
         outer = options.get(KEY)
-        options[KEY] = Run(subjects, guider)
+        recorder: Recorder | None = guider.model_patcher.get_attachment(RECORDER)
+        options[KEY] = run = Run(subjects, guider, recording=recorder is not None)
         try:
-            return executor(*args, **kwargs)
+            result = executor(*args, **kwargs)
+            if recorder is not None:
+                recorder.footprint = run.footprint
+            ROLES.update(dict.fromkeys(subjects, tuple(sorted(run.roles))))
+            return result
         finally:
             if outer is None:
                 del options[KEY]
@@ -286,7 +329,10 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
         if not any(multipliers):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        call = Call(run, multipliers, options.get(CONDITIONS), latent, executor.class_obj.diffusion_model)
+        labels = options.get("cond_or_uncond", [0])
+        conditions: Conditions | None = options.get(CONDITIONS)
+        run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
+        call = Call(run, multipliers, conditions, latent, executor.class_obj.diffusion_model)
         options = {**options, CALL: call, "patches_replace": _with_hooks(options.get("patches_replace", {}), run, multipliers)}
         options.setdefault("cond_or_uncond", [0])
         result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
@@ -319,24 +365,13 @@ def _with_hooks(patches_replace: dict[str, Any], run: Run, multipliers: tuple[fl
 def _attend_through(layer: CrossAttention, previous: Replacement | None) -> Replacement:
     def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
         if previous is None:
-            text = _attention_of(extra_options)(query, key, value, extra_options["n_heads"])
+            text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
         else:
             text = previous(query, key, value, extra_options)
         call: Call = extra_options[CALL]
         return call.add(layer, text, query, extra_options)
 
     return attend
-
-
-def _attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-    """The host's attention with what the host itself would pass, so that precision and attention overrides hold."""
-
-    def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-        return host_attention.optimized_attention(
-            query, key, value, heads, attn_precision=options.get("attn_precision"), transformer_options=options
-        )
-
-    return attention
 
 
 def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -346,12 +381,3 @@ def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 def _size(latent: Tensor) -> tuple[int, int]:
     height, width = latent.shape[-2:]
     return height, width
-
-
-def _frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
-    """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
-    window = options.get("context_window")
-    if window is not None and getattr(window, "dim", 0) == 0:
-        return tuple(window.index_list)
-    indices = (options.get("ad_params") or {}).get("sub_idxs")
-    return None if indices is None else tuple(int(index) for index in indices)

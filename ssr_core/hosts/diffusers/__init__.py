@@ -209,7 +209,9 @@ def vision_model(model: Any) -> VisionModel:
 
         config = model.config
         patches = (config.image_size // config.patch_size) ** 2
-        _VISION_MODELS[model] = VisionModel(hidden_states, size=config.image_size, width=config.hidden_size, tokens=patches + 1)
+        _VISION_MODELS[model] = VisionModel(
+            hidden_states, config.image_size, config.hidden_size, tokens=patches + 1, layers=config.num_hidden_layers
+        )
     return _VISION_MODELS[model]
 
 

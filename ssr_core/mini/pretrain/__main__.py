@@ -11,7 +11,7 @@ from pathlib import Path
 from . import autoencoder, dataset, text, unet, vision
 
 FAMILIES, SEED = 6000, 0
-STEPS = {"autoencoder": 3000, "text": 500, "vision": 3500, "unet": 8500}
+STEPS = {"autoencoder": 3000, "text": 500, "vision": 3500, "unet": 12500}
 TRAINED_ON = 18_000
 """How many of the new scenes the UNet and the encoder are trained on."""
 

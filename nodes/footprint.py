@@ -1,0 +1,86 @@
+"""Record Footprint and Subject Footprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..ssr_core.hosts.comfyui.recording import Recorder, recording
+from ..ssr_core.maps import footprint_map
+from . import types
+from .compat import Schema
+
+
+class RecordFootprint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_RecordFootprint",
+            display_name="Record Footprint",
+            category=types.CATEGORY,
+            description="Notes, while this model samples, where each subject acts. Works with any sampler; its place among other model "
+            "nodes does not matter.",
+            search_aliases=["ssr", "heat map", "where"],
+            inputs=[io.Model.Input("model", tooltip="A model with subjects, before or after Apply Subject.")],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For the sampler. It draws the same picture, a little slower."),
+                types.Footprint.Output(display_name="footprint", tooltip="For Subject Footprint."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        return io.NodeOutput(*recording(model))
+
+
+class SubjectFootprint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return Schema(
+            node_id="SSR_SubjectFootprint",
+            display_name="Subject Footprint",
+            category=types.CATEGORY,
+            description="Shows where in the new picture a subject acted.",
+            search_aliases=["ssr", "heat map", "where"],
+            inputs=[
+                types.Footprint.Input("footprint", tooltip="From Record Footprint."),
+                io.Image.Input("image", tooltip="The picture that the recorded sampling made, from VAE Decode."),
+                io.Int.Input(
+                    "index",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    tooltip="Which subject, counted from 1 in the order they were applied.",
+                ),
+                io.Float.Input(
+                    "opacity",
+                    default=0.6,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How strongly the map covers the picture.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="overlay", tooltip="The map over the picture."),
+                io.Mask.Output(
+                    display_name="map", tooltip="The map itself, 0 to 1; the subjects of a picture share one scale."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, footprint: Recorder, image: Any, index: int = 1, opacity: float = 0.6) -> io.NodeOutput:
+        if footprint.footprint is None:
+            raise ValueError(
+                "Nothing was recorded. Connect the MODEL of Record Footprint to the sampler, and Apply Subject before or after it; if it "
+                "is connected, change the seed so that the sampler runs again."
+            )
+        maps = footprint.footprint.maps()  # [subjects, pictures, h, w]
+        if index > len(maps):
+            queries = ", ".join(f'{number} "{query}"' for number, query in enumerate(footprint.footprint.queries, start=1))
+            raise ValueError(f"There is no subject {index}; the recorded sampling had: {queries}.")
+        return io.NodeOutput(*footprint_map(maps[index - 1], image, opacity))

@@ -1,0 +1,111 @@
+"""A MODEL described in words that a user can paste into an issue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from ...attention import SUBJECT
+from ...schedule import StepSchedule
+from .layout import cross_attentions
+from .recording import RECORDER
+from .sampling import KEY, ROLES, Applied
+
+
+def describe(model: Any) -> str:
+    """MODEL, its subjects, what else sits on its cross-attentions, and what the last sampling with these subjects met."""
+    applied: tuple[Applied, ...] = model.get_attachment(KEY) or ()
+    lines = [*_model(model), f"{sum(len(one.parts) for one in applied)} subjects in {len(applied)} Apply nodes"]
+    for number, one in enumerate(applied, start=1):
+        lines += _applied(number, one)
+    lines += _neighbours(model)
+    if model.get_attachment(RECORDER) is not None:
+        lines.append("The footprint is recorded.")
+    if applied:
+        lines.append(_roles(applied[-1]))
+    return "\n".join(lines)
+
+
+def _model(model: Any) -> Iterator[str]:
+    base = model.model
+    layers = cross_attentions(base.diffusion_model)
+    sampling = model.get_model_object("model_sampling")
+    cast = f", computes in {base.manual_cast_dtype}" if base.manual_cast_dtype else ""
+    yield f"MODEL: {type(base).__name__} around {type(base.diffusion_model).__name__}, {len(layers)} cross-attentions"
+    yield f"weights {model.model_dtype()}{cast}, on {model.load_device}, offloaded to {model.offload_device}"
+    yield f"model sampling: {', '.join(kind.__name__ for kind in type(sampling).__mro__[1:3])}"
+
+
+def _applied(number: int, applied: Applied) -> Iterator[str]:
+    key = applied.branches[0][0][0]
+    size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
+    combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    acting = sum(strength != 0.0 for strength in applied.layer_strengths)
+    yield (
+        f"{number}. "
+        + ", ".join(f'"{part.query}"' for part in applied.parts)
+        + (f", {combined}" if len(applied.parts) > 1 else "")
+    )
+    frames = f", per frame {_few(applied.frame_strengths)}" if applied.frame_strengths else ""
+    yield f"   strength {applied.strength:g}{frames}, in {acting} of {len(applied.layer_strengths)} layers{_layers(applied)}"
+    yield f"   steps {_steps(applied.schedule)}, region {_region(applied)}"
+    yield f"   K and V: {key.shape[1]} tokens, {key.dtype}, {size / 1e6:.1f} MB on {key.device}"
+
+
+def _layers(applied: Applied) -> str:
+    different = len(set(applied.layer_strengths)) > 1
+    order = applied.layout.execution_order
+    return f" ({_few([applied.layer_strengths[layer.index] for layer in order], 16)})" if different else ""
+
+
+def _steps(schedule: StepSchedule) -> str:
+    curve = "" if schedule.curve == (1.0,) else f", curve {_few(schedule.curve)}"
+    return f"{schedule.start:g} to {schedule.end:g}{curve}"
+
+
+def _region(applied: Applied) -> str:
+    if applied.region is None:
+        return "everywhere"
+    frames, height, width = applied.region.shape
+    return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "")
+
+
+def _neighbours(model: Any) -> Iterator[str]:
+    """Other packs' replacements, patches and wrappers."""
+    options = model.model_options.get("transformer_options", {})
+    replaced = options.get("patches_replace", {}).get("attn2", {})
+    for kind, count in Counter(_name(entry) for entry in replaced.values()).items():
+        yield f"also at {count} cross-attentions: {kind} (called first, then ours is added)"
+    for name, patches in options.get("patches", {}).items():
+        yield f"patches {name}: {_counted(patches)}"
+    wrappers = {**model.wrappers}
+    for kind, keyed in wrappers.items():
+        others = {key: found for key, found in keyed.items() if key != KEY and found}
+        for key, found in others.items():
+            yield f"wrapper {kind}: {key or 'unnamed'}, {_counted(found)}"
+    for name in ("sampler_cfg_function", "model_function_wrapper"):
+        if (found := model.model_options.get(name)) is not None:
+            yield f"{name}: {_name(found)}"
+
+
+def _roles(applied: Applied) -> str:
+    batches = ROLES.get(applied)
+    if batches is None:
+        return "not sampled yet with these subjects"
+    named = ["[" + ", ".join("subject" if row == SUBJECT else "null" for row in rows) + "]" for rows in batches]
+    return f"batches of the last sampling: {' and '.join(named) or 'none in which a subject acted'}"
+
+
+def _counted(found: Any) -> str:
+    return ", ".join(f"{name} x {count}" if count > 1 else name for name, count in Counter(_name(one) for one in found).items())
+
+
+def _name(thing: Any) -> str:
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
+
+
+def _few(numbers: Any, limit: int = 8) -> str:
+    shown = ", ".join(f"{number:g}" for number in numbers[:limit])
+    return shown + (f", ... {len(numbers)} in all" if len(numbers) > limit else "")

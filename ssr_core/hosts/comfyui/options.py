@@ -1,0 +1,29 @@
+"""What the host's transformer_options tell an attention layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from comfy.ldm.modules import attention as host_attention
+from torch import Tensor
+
+
+def attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The host's attention with what the host itself would pass, so that precision and attention overrides hold."""
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        return host_attention.optimized_attention(
+            query, key, value, heads, attn_precision=options.get("attn_precision"), transformer_options=options
+        )
+
+    return attention
+
+
+def frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
+    """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
+    window = options.get("context_window")
+    if window is not None and getattr(window, "dim", 0) == 0:
+        return tuple(window.index_list)
+    indices = (options.get("ad_params") or {}).get("sub_idxs")
+    return None if indices is None else tuple(int(index) for index in indices)

@@ -1,0 +1,102 @@
+"""Click to select: which patches of a picture belong together with those that were pointed at.
+
+Similarity of the vision model's own patch features and no other model: patches as like the marked ones as Otsu's threshold asks, and
+connected to them; then one refinement by the difference of the means inside and outside.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Point = tuple[float, float]
+"""x from the left and y from the top, in pixels of the whole picture."""
+
+DEPTH = 5 / 6
+"""Which layer of the vision model is looked at: deep enough to know things, shallow enough to know where they are."""
+
+
+def layer_of(layers: int) -> int:
+    """Of a vision model with this many layers, counted from 1: 20 of ViT-L/14's 24."""
+    return round(DEPTH * layers)
+
+
+def parse_points(text: str) -> tuple[Point, ...]:
+    """Points in pixels: "x, y" pairs separated by semicolons or line breaks, or JSON as point editors write it."""
+    if not text.strip():
+        return ()
+    try:
+        if text.strip()[0] in "[{":
+            content = json.loads(text)
+            pairs = [(item["x"], item["y"]) if isinstance(item, dict) else tuple(item) for item in content]
+        else:
+            pairs = [tuple(part.replace(",", " ").split()) for part in re.split(r"[;\n]", text) if part.strip()]
+        points = tuple((float(x), float(y)) for x, y in pairs)
+    except (KeyError, TypeError, ValueError):
+        points = ((math.nan, math.nan),)
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+        raise ValueError(
+            f'points is "{text[:60]}"; expected pixels such as "120, 80; 140, 95", or JSON: [{{"x": 120, "y": 80}}].'
+        )
+    return points
+
+
+def select_patches(features: Tensor, marked: Tensor) -> Tensor:
+    """features: [P-1, C] of one scale without CLS; marked: [P-1] bool, patches pointed at -> [P-1] bool."""
+    patches = F.normalize(features.float() - features.float().mean(dim=0), dim=-1)
+    likeness = (patches @ patches[marked].T).amax(dim=-1)  # [P-1]
+    selected = _connected(likeness >= otsu(likeness), marked)
+    if bool(selected.all()):
+        return selected
+    inside, outside = patches[selected].mean(dim=0), patches[~selected].mean(dim=0)
+    direction = inside - outside
+    return _connected(patches @ direction >= (inside + outside) / 2 @ direction, marked)
+
+
+def otsu(values: Tensor) -> Tensor:
+    """The threshold that parts numbers into two groups of the largest variance between them (Otsu 1979). values: [N]"""
+    ordered = values.sort().values
+    below = torch.arange(1, len(ordered), device=values.device)
+    sums = ordered.cumsum(0)
+    low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / (len(ordered) - below)
+    between = below * (len(ordered) - below) * (low - high) ** 2
+    cut = int(between.argmax())
+    return (ordered[cut] + ordered[cut + 1]) / 2
+
+
+def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
+    """Those candidates that hang together with the seeds, over corners too; the seeds themselves always do. [P-1] bool each."""
+    grid = math.isqrt(seeds.numel())
+    allowed = (candidates | seeds).float().view(1, 1, grid, grid)
+    reached = seeds.float().view(1, 1, grid, grid)
+    while True:
+        grown = F.max_pool2d(reached, 3, stride=1, padding=1) * allowed
+        if torch.equal(grown, reached):
+            return reached.flatten().bool()
+        reached = grown
+
+
+def points_to_patches(points: Sequence[Point], box: tuple[float, float, float, float], grid: int) -> Tensor:
+    """Points in a picture's pixels -> [grid*grid] bool of the patches under them. box: what the vision model sees (vision.seen_box).
+
+    Raises ValueError where none lies in the box.
+    """
+    left, top, right, bottom = box
+    marked = torch.zeros(grid, grid, dtype=torch.bool)
+    for x, y in points:
+        column = math.floor((x - left) / (right - left) * grid)
+        row = math.floor((y - top) / (bottom - top) * grid)
+        if 0 <= column < grid and 0 <= row < grid:
+            marked[row, column] = True
+    if not bool(marked.any()):
+        raise ValueError(
+            f"None of the {len(points)} points lies in the part of the picture that the encoder sees, x {left:.0f} to {right:.0f} and y "
+            f"{top:.0f} to {bottom:.0f} in pixels. Point at that part, or choose another fit."
+        )
+    return marked.flatten()

@@ -1,0 +1,108 @@
+"""Footprints and the report, in a real sampler."""
+
+import pytest
+import torch
+from support import comfy_host, tiny
+from support.golden import relative_error
+
+
+@pytest.fixture(scope="session")
+def recording():
+    return comfy_host.part("ssr_core.hosts.comfyui.recording").recording
+
+
+@pytest.fixture
+def other(encoder):
+    return (tiny.subject(encoder.fingerprint, seed=9, query="hat"),)
+
+
+def test_recording_changes_no_bit_and_its_place_does_not_matter(apply, recording, model, encoder, subject):
+    expected = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
+    before, first = recording(model)
+    after, second = recording(apply.apply_subjects(model, encoder, subject, 0.65))
+    assert torch.equal(tiny.sample(apply.apply_subjects(before, encoder, subject, 0.65)), expected)
+    assert torch.equal(tiny.sample(after), expected)
+    assert torch.equal(first.footprint.maps(), second.footprint.maps())
+    assert first.footprint.maps().shape == (1, 1, 16, 16)
+
+
+def test_nothing_is_noted_where_nobody_asked(apply, model, encoder, subject, monkeypatch):
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    monkeypatch.setattr(sampling, "record", pytest.fail)
+    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1)
+
+
+def test_a_subject_in_a_region_leaves_its_footprint_there(apply, recording, model, encoder, subject, other):
+    left, right = torch.zeros(2, 1, 16, 16)
+    left[..., :8], right[..., 8:] = 1.0, 1.0
+    patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65, region=left))
+    tiny.sample(apply.apply_subjects(patched, encoder, other, 0.65, region=right), steps=1)
+    first, second = recorder.footprint.maps()[:, 0]
+    assert recorder.footprint.queries == ("dog", "hat")
+    assert first[:, :8].mean() > 10 * first[:, 9:].mean()
+    assert second[:, 9:].mean() > 10 * second[:, :7].mean()
+
+
+@pytest.mark.parametrize("combine", ["joint", "separate", "by word"])
+def test_contributions_of_all_subjects_sum_to_what_is_added(
+    apply, recording, model, encoder, subject, other, monkeypatch, combine
+):
+    """A shared softmax is taken apart by whose values they are: nothing is lost and nothing counted twice."""
+    module = comfy_host.part("ssr_core.hosts.comfyui.recording")
+    alone, original = [], module.magnitude
+
+    def spy(delta, text):
+        alone.append(delta)
+        return original(delta, text)
+
+    monkeypatch.setattr(module, "magnitude", spy)
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    added, add = [], sampling.Call.add
+
+    def whole(self, layer, text, query, options):
+        out = add(self, layer, text, query, options)
+        added.append((out - text).chunk(2)[1])  # the conditional chunk
+        return out
+
+    monkeypatch.setattr(sampling.Call, "add", whole)
+    patched, _ = recording(apply.apply_subjects(model, encoder, subject + other, 0.65, combine=combine))
+    tiny.sample(patched, steps=1)
+    assert len(alone) == 2 * len(added) == 32
+    for number, both in enumerate(added):
+        assert relative_error(alone[2 * number] + alone[2 * number + 1], both) <= 1e-4
+
+
+def test_the_recorder_keeps_the_last_sampling_and_all_its_pictures(apply, recording, model, encoder, subject):
+    patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65))
+    assert recorder.footprint is None
+    tiny.sample(patched, steps=1)
+    tiny.sample(patched, steps=1, size=(8, 24), batch=3)
+    assert recorder.footprint.maps().shape == (1, 3, 8, 24)
+
+
+def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model, encoder, subject, other):
+    describe = comfy_host.part("ssr_core.hosts.comfyui.inspection").describe
+    assert "0 subjects in 0 Apply nodes" in describe(model)
+    schedule = comfy_host.part("ssr_core.schedule")
+    layers = schedule.layer_strengths(encoder.config.layout, "decoder only")
+    patched = apply.apply_subjects(
+        model, encoder, subject + other, 0.65, schedule=schedule.StepSchedule(0.0, 0.8), layers=layers, combine="by word"
+    )
+    patched.set_model_attn2_replace(lambda query, key, value, options: query, "input", 1)
+    patched.set_model_sampler_cfg_function(lambda args: args["cond"])
+    report = describe(patched)
+    for line in (
+        "16 cross-attentions",
+        '1. "dog", "hat", by word',
+        "strength 0.65, in 9 of 16 layers",
+        "steps 0 to 0.8, region everywhere",
+        "K and V: 462 tokens, torch.float32",
+        "also at 1 cross-attentions: test_footprint.",
+        "sampler_cfg_function: test_footprint.",
+        "not sampled yet with these subjects",
+    ):
+        assert line in report, line
+    tiny.sample(patched, steps=1)
+    assert "batches of the last sampling: [null, subject]" in describe(patched)
+    tiny.sample(recording(patched)[0], steps=1, cfg=1.0)
+    assert "batches of the last sampling: [subject]" in describe(patched)

@@ -1,0 +1,65 @@
+"""Where a subject acted: averages over passes, crops and frames, and one scale for the subjects of a picture."""
+
+import pytest
+import torch
+
+from ssr_core import footprint, maps
+from ssr_core.footprint import Footprint
+
+
+def test_layers_of_any_size_are_averaged_on_the_canvas():
+    noted = Footprint(["dog"], (4, 4))
+    noted.add(torch.full((1, 1, 2, 2), 1.0))
+    noted.add(torch.full((1, 1, 1, 1), 3.0))
+    half = torch.zeros(1, 1, 4, 4)
+    half[..., :2] = 4.0
+    noted.add(half)
+    expected = torch.tensor([8 / 3, 8 / 3, 4 / 3, 4 / 3]) / (8 / 3)
+    torch.testing.assert_close(noted.maps(), expected.expand(1, 1, 4, 4))
+
+
+def test_a_crop_counts_only_where_it_lies():
+    noted = Footprint(["dog"], (4, 4))
+    noted.add(torch.full((1, 1, 2, 2), 1.0))
+    noted.add(torch.full((1, 1, 2, 2), 3.0), area=(2, 2, 0, 2))  # the upper right quarter
+    found = noted.maps()[0, 0]
+    assert found[:2, 2:].unique().tolist() == [1.0]
+    assert found[2:].unique().tolist() == [0.5]
+
+
+def test_frames_of_a_window_are_their_own_pictures():
+    noted = Footprint(["dog"], (2, 2))
+    noted.add(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), pictures=(3, 0))
+    noted.add(torch.tensor([2.0]).view(1, 1, 1, 1), pictures=(3,))
+    assert noted.maps().shape == (1, 2, 2, 2)
+    assert noted._sums[0].max() == 2.0
+    assert noted._sums[3].max() == 3.0
+
+
+def test_subjects_of_a_picture_share_a_scale():
+    noted = Footprint(["dog", "cat"], (1, 1))
+    noted.add(torch.tensor([[4.0, 1.0], [2.0, 2.0]]).view(2, 2, 1, 1))
+    assert noted.maps().flatten(1).tolist() == [[1.0, 0.5], [0.5, 1.0]]
+
+
+def test_a_sampling_in_which_nobody_acted_says_so():
+    with pytest.raises(ValueError, match="No subject acted"):
+        Footprint(["dog"], (2, 2)).maps()
+
+
+def test_magnitude_is_one_where_a_contribution_is_as_large_as_the_text():
+    text = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    assert footprint.magnitude(text, text).mean(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    torch.testing.assert_close(footprint.magnitude(0.5 * text, text), 0.5 * footprint.magnitude(text, text))
+
+
+def test_the_map_lies_over_its_pictures():
+    heat = torch.zeros(2, 2, 2)
+    heat[1, 0] = 1.0
+    overlay, mask = maps.footprint_map(heat, torch.full((2, 8, 8, 3), 0.5))
+    assert torch.equal(overlay[0], torch.full((8, 8, 3), 0.5))
+    assert mask[1, 0, 0] == 1.0
+    assert mask[1, -1, -1] == 0.0
+    assert not torch.equal(overlay[1], overlay[0])
+    with pytest.raises(ValueError, match="made 2 pictures, this batch holds 1"):
+        maps.footprint_map(heat, torch.zeros(1, 8, 8, 3))

@@ -1,0 +1,84 @@
+"""Click to select: what belongs to the patches pointed at, and how points are written."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssr_core import select
+
+GRID = 8
+
+
+def two_things(generator, noise=0.1):
+    """Features of a grid with a thing in the middle and its twin, apart from it, in a corner: [P, C], and the thing's mask."""
+    ground, thing = torch.randn(2, 16, generator=generator)
+    middle, corner = torch.zeros(2, GRID, GRID, dtype=torch.bool)
+    middle[2:5, 2:6] = True
+    corner[7, 7] = corner[6, 7] = True
+    features = torch.where((middle | corner).flatten()[:, None], thing, ground)
+    return features + noise * torch.randn(GRID * GRID, 16, generator=generator), middle.flatten(), corner.flatten()
+
+
+def at(row, column):
+    marked = torch.zeros(GRID, GRID, dtype=torch.bool)
+    marked[row, column] = True
+    return marked.flatten()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_click_selects_its_thing_and_not_a_twin_elsewhere(seed):
+    features, middle, corner = two_things(torch.Generator().manual_seed(seed))
+    assert torch.equal(select.select_patches(features, at(3, 3)), middle)
+    assert torch.equal(select.select_patches(features, at(7, 7)), corner)
+    assert torch.equal(select.select_patches(features, at(3, 3) | at(7, 7)), middle | corner)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**16), marks=st.sets(st.integers(0, GRID * GRID - 1), min_size=1, max_size=6))
+def test_what_was_pointed_at_is_always_selected(seed, marks):
+    features = torch.randn(GRID * GRID, 16, generator=torch.Generator().manual_seed(seed))
+    marked = torch.zeros(GRID * GRID, dtype=torch.bool)
+    marked[list(marks)] = True
+    assert bool(select.select_patches(features, marked)[marked].all())
+
+
+def test_an_even_picture_is_selected_without_a_fault():
+    assert select.select_patches(torch.ones(GRID * GRID, 16), at(0, 0)).any()
+
+
+def test_otsus_threshold_parts_two_groups():
+    values = torch.tensor([0.1, 0.2, 0.15, 0.8, 0.9, 0.05])
+    assert 0.2 < select.otsu(values) < 0.8
+
+
+def test_points_lie_in_the_patches_under_them():
+    marked = select.points_to_patches([(150, 50), (249.9, 99.9)], (50, 0, 250, 100), 4).view(4, 4)
+    assert marked.nonzero().tolist() == [[2, 2], [3, 3]]
+
+
+def test_points_beside_what_the_encoder_sees_are_refused():
+    with pytest.raises(ValueError, match=r"None of the 1 points .* x 50 to 250 and y 0 to 100"):
+        select.points_to_patches([(20, 50)], (50, 0, 250, 100), 4)
+    assert select.points_to_patches([(20, 50), (60, 10)], (50, 0, 250, 100), 4).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["120, 80; 140.5, 95", "120 80\n140.5 95", "120,80;140.5,95;", json.dumps([{"x": 120, "y": 80}, {"x": 140.5, "y": 95}]),
+             json.dumps([[120, 80], [140.5, 95]])],
+)  # fmt: skip
+def test_points_are_read_as_people_and_point_editors_write_them(text):
+    assert select.parse_points(text) == ((120.0, 80.0), (140.5, 95.0))
+    assert select.parse_points("  ") == ()
+
+
+@pytest.mark.parametrize("text", ["dog", "1, 2, 3", "1", "1, nan", '[{"x": 1}]', "[1, 2]", "{", "inf, 1", "<b>1</b>, 2"])
+def test_anything_else_is_no_point(text):
+    with pytest.raises(ValueError, match="expected pixels such as"):
+        select.parse_points(text)
+
+
+def test_the_layer_looked_at_is_five_sixths_deep():
+    assert (select.layer_of(24), select.layer_of(6), select.layer_of(1)) == (20, 5, 1)

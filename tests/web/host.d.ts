@@ -1,0 +1,20 @@
+// The frontend serves these beside every pack's folder; their types come from its published package.
+declare module "*/scripts/app.js" {
+  export const app: import("@comfyorg/comfyui-frontend-types").ComfyApp;
+}
+declare module "*/scripts/api.js" {
+  export const api: import("@comfyorg/comfyui-frontend-types").ComfyApi;
+}
+
+type ComfyExtension = import("@comfyorg/comfyui-frontend-types").ComfyExtension;
+
+/** LiteGraph's node with what the frontend adds to it and its published types leave out. */
+type FrontendNode = Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0] & {
+  onExecuted?: (this: FrontendNode, output: unknown) => void;
+  addDOMWidget<T extends HTMLElement>(
+    name: string,
+    type: string,
+    element: T,
+    options: import("@comfyorg/comfyui-frontend-types").DOMWidgetOptions<string>,
+  ): { serialize?: boolean };
+};

@@ -1,0 +1,21 @@
+// @ts-check
+// The view's own words. Nodes' names and tooltips are in locales/.
+
+const TEXTS = {
+  en: { look: "Look", lookTip: "Run this node alone: shows what the query selects, samples nothing", whole: "whole query", opacity: "How strongly the map covers the picture", clear: "Clear points", empty: "Press Look to see what the query selects", click: "Click or draw on what is meant; click a point to remove it", gone: "The picture is gone; press Look" },
+  zh: { look: "查看", lookTip: "只运行此节点：显示查询选中了什么，不采样", whole: "整个查询", opacity: "注意力图覆盖图像的强度", clear: "清除点", empty: "点击“查看”，看查询选中了什么", click: "点击或涂抹要选的部分；点击已有的点可删除", gone: "图像已不存在；请点击“查看”" },
+  ja: { look: "確認", lookTip: "このノードだけを実行：クエリが選ぶ部分を表示し、サンプリングはしません", whole: "クエリ全体", opacity: "マップを画像に重ねる濃さ", clear: "点を消去", empty: "「確認」を押すと、クエリが選ぶ部分が見えます", click: "選びたい部分をクリックまたはなぞってください。点をクリックすると消えます", gone: "画像がもうありません。「確認」を押してください" },
+  ko: { look: "보기", lookTip: "이 노드만 실행: 쿼리가 무엇을 고르는지 보여 주고 샘플링은 하지 않습니다", whole: "쿼리 전체", opacity: "맵이 이미지를 덮는 정도", clear: "점 지우기", empty: "‘보기’를 누르면 쿼리가 고르는 부분이 보입니다", click: "원하는 부분을 클릭하거나 그으세요. 점을 클릭하면 지워집니다", gone: "이미지가 없습니다. ‘보기’를 누르세요" },
+  fr: { look: "Voir", lookTip: "Exécute ce nœud seul : montre ce que la requête choisit, sans échantillonner", whole: "requête entière", opacity: "Intensité de la carte sur l’image", clear: "Effacer les points", empty: "Appuyez sur Voir pour montrer ce que la requête choisit", click: "Cliquez ou dessinez sur ce que vous visez ; cliquez sur un point pour l’enlever", gone: "L’image n’existe plus ; appuyez sur Voir" },
+  es: { look: "Ver", lookTip: "Ejecuta solo este nodo: muestra lo que la consulta elige, sin muestrear", whole: "consulta entera", opacity: "Intensidad del mapa sobre la imagen", clear: "Borrar puntos", empty: "Pulsa Ver para mostrar lo que la consulta elige", click: "Haz clic o dibuja sobre lo que quieres; haz clic en un punto para quitarlo", gone: "La imagen ya no existe; pulsa Ver" },
+  de: { look: "Ansehen", lookTip: "Nur diesen Node ausführen: zeigt, was die Abfrage auswählt, ohne zu sampeln", whole: "ganze Abfrage", opacity: "Wie stark die Karte das Bild überdeckt", clear: "Punkte löschen", empty: "Mit „Ansehen“ zeigt sich, was die Abfrage auswählt", click: "Anklicken oder übermalen, was gemeint ist; ein Klick auf einen Punkt entfernt ihn", gone: "Das Bild ist nicht mehr da; „Ansehen“ drücken" },
+  ru: { look: "Показать", lookTip: "Выполнить только этот узел: показывает, что выбирает запрос, без сэмплирования", whole: "весь запрос", opacity: "Насколько карта перекрывает изображение", clear: "Убрать точки", empty: "Нажмите «Показать», чтобы увидеть, что выбирает запрос", click: "Щёлкните или обведите нужное; щелчок по точке удаляет её", gone: "Изображения больше нет; нажмите «Показать»" },
+};
+
+/** @typedef {typeof TEXTS.en} Texts */
+
+/** @param {unknown} locale such as "zh" or "zh-TW" @returns {Texts} */
+export function textsFor(locale) {
+  const language = String(locale ?? "en").split("-")[0];
+  return TEXTS[/** @type {keyof typeof TEXTS} */ (language)] ?? TEXTS.en;
+}
