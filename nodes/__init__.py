@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..ssr_core.hosts.comfyui import folders
+from . import migration
 from .apply import ApplySubject, ApplySubjectAdvanced
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
@@ -34,6 +35,9 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class Extension(ComfyExtension):
+    async def on_load(self) -> None:
+        await migration.register()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         folders.register()
         return NODES

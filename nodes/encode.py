@@ -88,6 +88,9 @@ class EncodeSubject(io.ComfyNode):
                     tooltip="Places in the reference that were clicked; what belongs to them joins the mask. Click on the picture "
                     'below, or write pixels: "120, 80; 140, 95".',
                 ),
+                types.Subject.Input(
+                    "previous", optional=True, tooltip="Subjects from another Encode Subject; this one is added after them."
+                ),
             ],
             outputs=[
                 types.Subject.Output(
@@ -110,6 +113,7 @@ class EncodeSubject(io.ComfyNode):
         fit: Any = FITS[0],
         strength: float = 1.0,
         points: str = "",
+        previous: SubjectSet = (),
     ) -> io.NodeOutput:
         types.choice(fit, FITS, "fit")
         clicked = parse_points(points)
@@ -132,7 +136,7 @@ class EncodeSubject(io.ComfyNode):
             strength=strength,
             points=clicked,
         )
-        return io.NodeOutput(subjects, ui=view(subjects, pictures))
+        return io.NodeOutput((*previous, *subjects), ui=view(subjects, pictures))
 
 
 class CombineSubjects(io.ComfyNode):

@@ -36,7 +36,8 @@ class LoadEncoder(io.ComfyNode):
                     options=[SAME_FILE, *files],
                     default=SAME_FILE,
                     optional=True,
-                    tooltip="The second file of a pair (pytorch_model_1.bin, ssr_layers.safetensors). A converted file needs none.",
+                    tooltip="The second file of a pair (pytorch_model_1.bin, ssr_layers.safetensors). A converted file needs none, and a "
+                    "published pair finds it by itself.",
                 ),
             ],
             outputs=[types.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject.")],
@@ -44,9 +45,14 @@ class LoadEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, encoder_file: str, layers_file: str = SAME_FILE) -> io.NodeOutput:
-        names = [encoder_file] if layers_file == SAME_FILE else [encoder_file, layers_file]
-        return io.NodeOutput(load_encoder([folders.path_of(name) for name in names]))
+        return io.NodeOutput(load_encoder([folders.path_of(name) for name in _files(encoder_file, layers_file)]))
 
     @classmethod
     def fingerprint_inputs(cls, encoder_file: str = "", layers_file: str = SAME_FILE) -> Any:
-        return [folders.stamp(folders.FOLDER, name) for name in (encoder_file, layers_file) if name != SAME_FILE]
+        return [folders.stamp(folders.FOLDER, name) for name in _files(encoder_file, layers_file)]
+
+
+def _files(encoder_file: str, layers_file: str) -> list[str]:
+    """The files to read. A half of a published pair brings the other half that lies beside it."""
+    second = folders.partner_of(encoder_file) if layers_file == SAME_FILE else layers_file
+    return [encoder_file] if second is None else [encoder_file, second]

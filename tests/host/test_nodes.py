@@ -78,7 +78,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_LoadEncoder": ["encoder_file", "layers_file"],
         "SSR_EncodeSubject": [
             "ssr_encoder", "clip", "clip_vision", "image", "query", "mask", "mask_weight", "null_query", "fit", "strength",
-            "points",
+            "points", "previous",
         ],
         "SSR_CombineSubjects": [f"subject_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
         "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],

@@ -31,6 +31,8 @@ QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"
 def server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     sd15.write(base / "models")
+    encoders = base / "models" / "ssr_encoder"
+    (encoders / "half.bin").hardlink_to(encoders / sd15.ALIGNER)  # under a name that no pair is published under
     (base / "input").mkdir()
     Image.fromarray(golden.golden_inputs.image(640, 480, 0)).save(base / "input" / "reference.png")
     with running(base, "--fp32-text-enc") as server:
@@ -163,6 +165,22 @@ def test_a_graph_whose_apply_node_was_removed_draws_as_if_it_never_was_there(ser
     assert torch.equal(latent("removed", with_subject=False), never)
 
 
+def test_either_half_of_a_pair_finds_the_other(server):
+    def latent(name, **files):
+        graph = prompt()
+        for unused in ("decode", "save", "map", "save_map", "save_subject"):
+            del graph[unused]
+        graph["encoder"]["inputs"] = files
+        graph["sampler"]["inputs"].update(steps=1)
+        graph["save_latent"]["inputs"]["filename_prefix"] = name
+        server.run(graph)
+        return load_file(next((server.base / "output").glob(f"{name}*.latent")))["latent_tensor"]
+
+    both = latent("pair", encoder_file=sd15.ALIGNER, layers_file=sd15.LAYERS)
+    assert torch.equal(latent("first", encoder_file=sd15.ALIGNER), both)
+    assert torch.equal(latent("second", encoder_file=sd15.LAYERS, layers_file="(in the same file)"), both)
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_an_example_workflow_runs(server, path):
     """As shipped, but with generated weights, one step and a small picture."""
@@ -179,7 +197,7 @@ def test_an_example_workflow_runs(server, path):
         ({"subject": {"query": "  "}}, "query is empty and there is no mask"),
         ({"subject": {"mask": ["reference", 1]}}, "mask query marks nothing"),
         ({"subject": {"fit": "zzz"}}, "fit"),
-        ({"encoder": {"layers_file": "(in the same file)"}}, "Give its partner too"),
+        ({"encoder": {"encoder_file": "half.bin", "layers_file": "(in the same file)"}}, "Give its partner too"),
         ({"map": {"word": "cat"}}, 'has no word "cat"'),
         ({"map": {"index": 3}}, "There is no subject 3; this set holds 1"),
     ],

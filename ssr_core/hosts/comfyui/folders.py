@@ -13,6 +13,10 @@ OLDER_PORT_FOLDER = "ssr"
 SUBJECTS = "ssr_subjects"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
+PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1"}
+PAIRS |= {second: first for first, second in PAIRS.items()}
+"""File names, without their suffix, of the two halves of a published encoder."""
+
 
 def register() -> None:
     """Tell the host about the folders. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
@@ -42,6 +46,15 @@ def path_of(name: str) -> str:
             "the files there by hand and press R to refresh (weights_manifest.json lists them)."
         )
     return path
+
+
+def partner_of(name: str) -> str | None:
+    """The listed file that holds the other half of a pair, by the names that pairs are published under."""
+    folder, _, file = name.replace("\\", "/").rpartition("/")
+    stem, dot, suffix = file.rpartition(".")
+    other = PAIRS.get(stem)
+    wanted = f"{folder}/{other}{dot}{suffix}".lstrip("/")
+    return next((listed for listed in files() if other and listed.replace("\\", "/") == wanted), None)
 
 
 def subject_files() -> list[str]:

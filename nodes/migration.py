@@ -1,0 +1,60 @@
+"""Graphs made with the older port (node ids ApplySSR, EncodeSSRQuery, LoadSSRAligner, LoadSSRAttention) open with our nodes.
+
+Hosts that know node replacement offer it, in the frontend's list of errors, where the older port is not installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import ComfyAPI, io
+
+REPLACEMENTS: list[dict[str, Any]] = [
+    {
+        # Each loader read its half of the pair; ours finds the other half beside it.
+        "old_node_id": old,
+        "new_node_id": "SSR_LoadEncoder",
+        "old_widget_ids": ["checkpoint"],
+        "input_mapping": [{"new_id": "encoder_file", "old_id": "checkpoint"}],
+        "output_mapping": [{"new_idx": 0, "old_idx": 0}],
+    }
+    for old in ("LoadSSRAligner", "LoadSSRAttention")
+]
+REPLACEMENTS += [
+    {
+        "old_node_id": "EncodeSSRQuery",
+        "new_node_id": "SSR_EncodeSubject",
+        "old_widget_ids": ["positive_scale", "positive", "negative_scale", "negative"],
+        "input_mapping": [
+            {"new_id": "ssr_encoder", "old_id": "ssr_aligner"},
+            {"new_id": "clip", "old_id": "clip"},
+            {"new_id": "clip_vision", "old_id": "clip_vision"},
+            {"new_id": "image", "old_id": "image"},
+            {"new_id": "query", "old_id": "positive"},
+            {"new_id": "null_query", "old_id": "negative"},
+            {"new_id": "strength", "old_id": "positive_scale"},
+            {"new_id": "previous", "old_id": "prev_ssr_embeds"},
+        ],
+        "output_mapping": [{"new_idx": 0, "old_idx": 0}],
+    },
+    {
+        "old_node_id": "ApplySSR",
+        "new_node_id": "SSR_ApplySubject",
+        "input_mapping": [
+            {"new_id": "model", "old_id": "model"},
+            {"new_id": "ssr_encoder", "old_id": "ssr_attentions"},
+            {"new_id": "subject", "old_id": "ssr_embeds"},
+            {"new_id": "strength", "set_value": 1.0},  # there, the query's own scale was all the strength there was
+        ],
+        "output_mapping": [{"new_idx": 0, "old_idx": 0}],
+    },
+]
+
+
+async def register() -> None:
+    """Does nothing on hosts without node replacement."""
+    replacement = getattr(ComfyAPI(), "node_replacement", None)
+    if replacement is None:
+        return
+    for fields in REPLACEMENTS:
+        await replacement.register(io.NodeReplace(**fields))
