@@ -25,9 +25,13 @@ STRENGTH = 1.0
 
 
 def scene(seed: int) -> Scene:
-    """A scene of instances that training never saw."""
+    """A scene of instances that training never saw. They share no colour, so that anybody sees whose look went where."""
     rng = random.Random(f"demo/{seed}")
-    return random_scene(rng, random_cast(rng, OBJECTS, held_out=True))
+    while True:
+        cast = random_cast(rng, OBJECTS, held_out=True)
+        colours = {colour for instance in cast for colour in (instance.look.first, instance.look.second)}
+        if len(colours) == 2 * OBJECTS:
+            return random_scene(rng, cast)
 
 
 def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Image:

@@ -283,8 +283,7 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         raise ValueError(f"source size {height} x {width}, strength {strength}")
     if not all(0 <= word.first < word.stop <= len(own["attention"]) for word in words):
         raise ValueError(f"words {words} outside the map of {len(own['attention'])} tokens")
-    more = {name: tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS}
-    word_embeds, marked = more.values()
+    word_embeds, marked = (tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS)
     if word_embeds is not None and tuple(word_embeds.shape) != (_width(words), own["tokens"].shape[1]):
         raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
     if marked is not None and tuple(marked.shape) != (own["attention"].shape[1] - 1,):
@@ -297,7 +296,8 @@ def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
         source_size=(height, width),
         fit=fields["fit"],
         strength=strength,
-        **more,
+        word_embeds=word_embeds,
+        marked=marked,
     )
 
 

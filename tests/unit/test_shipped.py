@@ -32,8 +32,16 @@ def test_the_zip_holds_what_users_need():
         "__init__.py", "nodes/__init__.py", "ssr_core/__init__.py", "ssr_core/hosts/comfyui/apply.py", "install.py",
         "weights_manifest.json", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
         "example_workflows/ssr_text_query.json", "locales/zh/nodeDefs.json", "web/docs/SSR_EncodeSubject.md",
+        "web/ssr_subject.js", "web/lib/subject_view.js", "ssr_core/mini/weights/unet.safetensors",
     }  # fmt: skip
     assert needed <= files
+
+
+def test_every_template_has_a_thumbnail():
+    templates = [Path(path) for path in shipped() if path.startswith("example_workflows/")]
+    assert {path.stem for path in templates if path.suffix == ".jpg"} == {
+        path.stem for path in templates if path.suffix == ".json"
+    }
 
 
 def test_comfyignore_leaves_out_what_is_not_shipped():

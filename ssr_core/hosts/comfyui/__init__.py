@@ -5,7 +5,8 @@ encoders.py  SSR-Encoder, CLIP and CLIP_VISION under the host's memory managemen
 layout.py    the cross-attention layers of a MODEL
 options.py   what the host tells an attention layer
 conditions.py which chunk of a batch is positive, and which crop of the picture it works on
-apply.py     what Apply hangs on a MODEL
+applied.py   what hangs on a MODEL that has subjects
+apply.py     how it gets there
 sampling.py  what happens while that MODEL samples
 inspection.py a MODEL in words
 recording.py  where each subject acted, for those who ask

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ...schedule import StepSchedule
 from ...subject import Combine, Scaling, SubjectSet, active, branch_inputs, check_encoder
+from .applied import Applied, Part
 from .encoders import HostEncoder
 from .layout import check_model
-from .sampling import KEY, Applied, Part, bind, note_conditions, open_run
+from .sampling import KEY, bind, note_conditions, open_run
 
 
 def apply_subjects(

@@ -122,7 +122,11 @@ def vision_model(clip_vision: Any) -> VisionModel:
             )
         tokens, width = embeddings.position_embedding.weight.shape
         _VISION_MODELS[clip_vision] = VisionModel(
-            _HiddenStates(clip_vision), int(clip_vision.image_size), int(width), int(tokens), layers=len(tower.encoder.layers)
+            _HiddenStates(clip_vision),
+            int(clip_vision.image_size),
+            int(width),
+            int(tokens),
+            layers=len(clip_vision.model.vision_model.encoder.layers),
         )
     return _VISION_MODELS[clip_vision]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from ...attention import SUBJECT
 from ...schedule import StepSchedule
+from .applied import Applied
 from .layout import cross_attentions
 from .recording import RECORDER
-from .sampling import KEY, ROLES, Applied
+from .sampling import KEY, ROLES
 
 
 def describe(model: Any) -> str:

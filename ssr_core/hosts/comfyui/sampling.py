@@ -11,17 +11,17 @@ import logging
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...attention import Branch, add_branches, plan_runs, word_shares
 from ...footprint import Footprint
-from ...layout import Block, CrossAttention, UNetLayout
+from ...layout import Block, CrossAttention
 from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
+from .applied import Applied
 from .conditions import Conditions, read_conditions, row_of_label
 from .layout import cross_attentions
 from .options import attention_of, frame_indices
@@ -33,40 +33,7 @@ KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options: the run."""
 CONDITIONS, CALL = f"{KEY}_conditions", f"{KEY}_call"
 
-KeysValues = tuple[tuple[Tensor, Tensor], ...]
 Replacement = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
-
-
-class Part(NamedTuple):
-    """A subject's share of an applied part: tokens [first, stop) of one of its branches."""
-
-    query: str
-    branch: int
-    first: int
-    stop: int
-
-
-@dataclass(frozen=True, eq=False)
-class Applied:
-    """One Apply node's part.
-
-    branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional
-    layer_strengths: one multiplier per layer in the same order
-    region: [frames, H, W] in 0..1 over the output picture, or None for everywhere
-    frame_strengths: a multiplier per picture of the batch, () for 1 everywhere; a longer batch holds the last one
-    word_embeds: per branch [W, D] if positions are shared out by word, else ()
-    parts: which tokens of which branch are whose
-    """
-
-    layout: UNetLayout
-    branches: tuple[KeysValues, ...]
-    strength: float
-    layer_strengths: tuple[float, ...]
-    schedule: StepSchedule
-    region: Tensor | None = None
-    frame_strengths: tuple[float, ...] = ()
-    word_embeds: tuple[Tensor, ...] = ()
-    parts: tuple[Part, ...] = ()
 
 
 ROLES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
