@@ -127,7 +127,7 @@ def test_sixteen_frames_need_no_more_keys_and_values_than_one(sampling, apply, m
         def outer_sample(executor, *args, **kwargs):
             options = executor.class_obj.model_options["transformer_options"]
             run_type, runs = sampling.Run, []
-            monkeypatch.setattr(sampling, "Run", lambda *a: runs.append(run_type(*a)) or runs[-1])
+            monkeypatch.setattr(sampling, "Run", lambda *a, **kw: runs.append(run_type(*a, **kw)) or runs[-1])
             result = wrapped(executor, *args, **kwargs)
             monkeypatch.setattr(sampling, "Run", run_type)
             assert sampling.KEY not in options
