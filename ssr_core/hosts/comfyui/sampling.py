@@ -51,7 +51,6 @@ class Run:
         self.footprint: Footprint | None = None
         self.warned = False
         self._tensors: dict[tuple[Any, ...], Any] = {}
-        self._hooks: dict[tuple[Any, ...], Replacement] = {}
 
     def multipliers(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
         """Strength of every applied subject at this step. Reads the step from the device only if somebody needs it."""
@@ -186,13 +185,6 @@ class Run:
             return weights.to(query.dtype).expand(len(areas), *weights.shape)
         return torch.stack([region_weights(chosen, canvas, area, grid) for area in areas]).to(query.dtype)
 
-    def hook(self, layer: CrossAttention, previous: Replacement | None) -> Replacement:
-        """The function at one block: kept for the run, so that a compiled model sees the same one at every step."""
-        known = self._hooks.get((layer.index, id(previous)))
-        if known is None:
-            known = self._hooks[layer.index, id(previous)] = _attend_through(layer, previous)
-        return known
-
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         if key not in self._tensors:
             self._tensors[key] = make()
@@ -211,6 +203,7 @@ class Call:
         self.conditions = conditions
         self.canvas = conditions.canvas if conditions else _size(latent)
         self.reached = False
+        self.layers: dict[Block, tuple[CrossAttention, Replacement | None]] = {}
 
     def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
         """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""
@@ -300,7 +293,7 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         conditions: Conditions | None = options.get(CONDITIONS)
         run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
         call = Call(run, multipliers, conditions, latent, executor.class_obj.diffusion_model)
-        options = {**options, CALL: call, "patches_replace": _with_hooks(options.get("patches_replace", {}), run, multipliers)}
+        options = {**options, CALL: call, "patches_replace": _bound(options.get("patches_replace", {}), call)}
         options.setdefault("cond_or_uncond", [0])
         result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         if not call.reached and not run.warned:
@@ -315,30 +308,29 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
     return apply_model
 
 
-def _with_hooks(patches_replace: dict[str, Any], run: Run, multipliers: tuple[float, ...]) -> dict[str, Any]:
-    """patches_replace with our hook at every layer where somebody acts, each calling what stood there."""
+def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
+    """patches_replace with `attend` at every layer where somebody acts; the call remembers what stood there."""
     standing = patches_replace.get("attn2", {})
     attn2 = dict(standing)
-    for layer in run.subjects[0].layout.layers:
-        acting = any(
-            multiplier * applied.layer_strengths[layer.index] != 0.0
-            for applied, multiplier in zip(run.subjects, multipliers, strict=True)
-        )
-        if acting:
-            attn2[layer.block] = run.hook(layer, standing.get(layer.block, standing.get(layer.block[:2])))
+    for layer in call.run.subjects[0].layout.layers:
+        if next(call.run.acting(call, layer), None) is not None:
+            call.layers[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
+            attn2[layer.block] = attend
     return {**patches_replace, "attn2": attn2}
 
 
-def _attend_through(layer: CrossAttention, previous: Replacement | None) -> Replacement:
-    def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
-        if previous is None:
-            text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
-        else:
-            text = previous(query, key, value, extra_options)
-        call: Call = extra_options[CALL]
-        return call.add(layer, text, query, extra_options)
-
-    return attend
+# One function for all layers, runs and models, outside of what torch.compile sees: nothing in it is guarded or specialised, so
+# neither another step nor another subject compiles anything anew.
+@torch.compiler.disable
+def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
+    """The replacement at every layer: whatever stood there, or the host's own text attention, plus the subjects'."""
+    call: Call = extra_options[CALL]
+    layer, previous = call.layers[(*extra_options["block"][:2], extra_options.get("block_index", 0))]
+    if previous is None:
+        text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
+    else:
+        text = previous(query, key, value, extra_options)
+    return call.add(layer, text, query, extra_options)
 
 
 def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:
