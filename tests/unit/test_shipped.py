@@ -2,13 +2,13 @@
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOT_SHIPPED = ("tests/", "benchmarks/", "docs/", ".")
-"""Left out by .comfyignore; the test below holds the two against each other."""
+NOT_SHIPPED = ("tests/", "benchmarks/", "docs/", ".", "constraints.txt")
 
 FLAGGED = {
     "network": r"\burllib\b|\brequests\b|http\.client|\bsocket\b|aiohttp|httpx",
@@ -21,9 +21,17 @@ FLAGGED = {
 MAY_PRINT = ("install.py", "ssr_core/cli/")
 
 
+def listed(*options: str) -> list[str]:
+    return subprocess.run(
+        ["git", "ls-files", *options], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+@cache
 def shipped() -> list[str]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [path for path in listed if not path.startswith(NOT_SHIPPED)]
+    """What comfy-cli packs: tracked files but those that .comfyignore matches, read by git's own rules."""
+    left_out = set(listed("--cached", "--ignored", "--exclude-from=.comfyignore"))
+    return [path for path in listed() if path not in left_out]
 
 
 def test_the_zip_holds_what_users_need():
@@ -44,9 +52,8 @@ def test_every_template_has_a_thumbnail():
     }
 
 
-def test_comfyignore_leaves_out_what_is_not_shipped():
-    patterns = set((ROOT / ".comfyignore").read_text().split())
-    assert {"tests/", "benchmarks/", "docs/", ".*"} <= patterns
+def test_everything_is_shipped_but_what_only_developers_need():
+    assert [path for path in listed() if path not in shipped()] == [path for path in listed() if path.startswith(NOT_SHIPPED)]
 
 
 @pytest.mark.parametrize("reason", FLAGGED)
