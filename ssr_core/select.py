@@ -1,7 +1,7 @@
 """Click to select: which patches of a picture belong together with those that were pointed at.
 
-Similarity of the vision model's own patch features and no other model: patches as like the marked ones as Otsu's threshold asks, and
-connected to them; then one refinement by the difference of the means inside and outside.
+Similarity of the vision model's own patch features and no other model: patches as like the marked ones, on average, as Otsu's threshold
+asks, and connected to them; then one refinement by the difference of the means inside and outside.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def parse_points(text: str) -> tuple[Point, ...]:
 def select_patches(features: Tensor, marked: Tensor) -> Tensor:
     """features: [P-1, C] of one scale without CLS; marked: [P-1] bool, patches pointed at -> [P-1] bool."""
     patches = F.normalize(features.float() - features.float().mean(dim=0), dim=-1)
-    likeness = (patches @ patches[marked].T).amax(dim=-1)  # [P-1]
+    likeness = (patches @ patches[marked].T).mean(dim=-1)  # [P-1]
     selected = _connected(likeness >= otsu(likeness), marked)
     if bool(selected.all()):
         return selected
