@@ -1,7 +1,10 @@
 """Tests against a real ComfyUI in this process. Without one they skip and say so once."""
 
+import asyncio
+import json
+
 import pytest
-from support import comfy_host, tiny
+from support import comfy_host, golden, tiny
 
 
 def pytest_collection_modifyitems(items):
@@ -41,3 +44,52 @@ def subject(encoder):
 def plain(model):
     """What the unpatched MODEL draws."""
     return tiny.sample(model)
+
+
+@pytest.fixture(scope="session")
+def nodes():
+    extension = asyncio.run(comfy_host.pack().comfy_entrypoint())
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+
+
+@pytest.fixture
+def clip_vision(tmp_path):
+    """A CLIP_VISION of 24 narrow layers."""
+    import comfy.clip_vision
+
+    case = golden.cases()["h_clip"]
+    extra = {"model_type": "clip_vision_model", "num_channels": 3, "projection_dim": 32, "attention_dropout": 0.0}
+    config = tmp_path / "vision.json"
+    config.write_text(json.dumps({**case["clip_config"], **extra}))
+    model = comfy.clip_vision.ClipVisionModel(str(config))
+    model.load_sd(golden.weights(case["seed"], case["clip_shapes"]))
+    return model
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """SD1.5's CLIP with two narrow layers and CLIP's own tokenizer."""
+    import comfy.sd
+    import comfy.sd1_clip
+    import comfy.supported_models_base
+
+    config = {
+        "hidden_size": 768, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12,
+        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "vocab_size": 49408, "eos_token_id": 49407,
+        "model_type": "clip_text_model",
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("clip") / "config.json"
+    path.write_text(json.dumps(config))
+
+    class Target(comfy.supported_models_base.ClipTarget):
+        pass
+
+    def model(device="cpu", dtype=None, model_options=None):
+        return comfy.sd1_clip.SD1ClipModel(
+            device=device, dtype=dtype, model_options={**(model_options or {}), "clip_l_model_config": config}
+        )
+
+    target = Target(comfy.sd1_clip.SD1Tokenizer, model)
+    clip = comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
+    tiny.fill(clip.cond_stage_model, 5)
+    return clip

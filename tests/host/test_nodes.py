@@ -1,7 +1,5 @@
 """The nodes as the host sees them: schemas, files, encoding, and what they refuse at the door."""
 
-import asyncio
-import json
 import subprocess
 import sys
 
@@ -14,61 +12,6 @@ IDS = {
     "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMini", "SSR_MiniScene",
     "SSR_SelectByPoints", "SSR_RecordFootprint", "SSR_SubjectFootprint", "SSR_InspectModel",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def nodes():
-    extension = asyncio.run(comfy_host.pack().comfy_entrypoint())
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
-
-
-@pytest.fixture
-def clip_vision(tmp_path):
-    """A CLIP_VISION of 24 narrow layers."""
-    import comfy.clip_vision
-
-    case = golden.cases()["h_clip"]
-    extra = {"model_type": "clip_vision_model", "num_channels": 3, "projection_dim": 32, "attention_dropout": 0.0}
-    config = tmp_path / "vision.json"
-    config.write_text(json.dumps({**case["clip_config"], **extra}))
-    model = comfy.clip_vision.ClipVisionModel(str(config))
-    model.load_sd(golden.weights(case["seed"], case["clip_shapes"]))
-    return model
-
-
-@pytest.fixture(scope="session")
-def clip(tmp_path_factory):
-    """SD1.5's CLIP with two narrow layers and CLIP's own tokenizer."""
-    import comfy.sd
-    import comfy.sd1_clip
-    import comfy.supported_models_base
-
-    config = {
-        "hidden_size": 768, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12,
-        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "vocab_size": 49408, "eos_token_id": 49407,
-        "model_type": "clip_text_model",
-    }  # fmt: skip
-    path = tmp_path_factory.mktemp("clip") / "config.json"
-    path.write_text(json.dumps(config))
-
-    class Target(comfy.supported_models_base.ClipTarget):
-        pass
-
-    def model(device="cpu", dtype=None, model_options=None):
-        return comfy.sd1_clip.SD1ClipModel(
-            device=device, dtype=dtype, model_options={**(model_options or {}), "clip_l_model_config": config}
-        )
-
-    target = Target(comfy.sd1_clip.SD1Tokenizer, model)
-    clip = comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
-    tiny.fill(clip.cond_stage_model, 5)
-    return clip
-
-
-def encode(nodes, encoder, clip, clip_vision, image=None, query="a red dog", **extra):
-    image = golden.picture(64, 48, 0) if image is None else image
-    with torch.inference_mode():
-        return nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, query, **extra).args[0]
 
 
 def test_ids_and_order_of_widgets_never_change(nodes):
@@ -159,18 +102,18 @@ def test_one_vision_pass_for_a_new_picture_and_none_for_a_known_one(nodes, encod
 
     monkeypatch.setattr(clip_vision.model, "forward", counted)
     one, two = golden.picture(64, 48, 0), golden.picture(64, 48, 1)
-    encode(nodes, encoder, clip, clip_vision, one)
+    tiny.encode(nodes, encoder, clip, clip_vision, one)
     assert batches == [2]  # the picture, and the zero picture of the unconditional side, once
-    encode(nodes, encoder, clip, clip_vision, one, query="another word")
+    tiny.encode(nodes, encoder, clip, clip_vision, one, query="another word")
     assert batches == [2]
-    encode(nodes, encoder, clip, clip_vision, two)
+    tiny.encode(nodes, encoder, clip, clip_vision, two)
     assert batches == [2, 1]
 
 
 def test_a_batch_of_references_gives_a_subject_each(nodes, encoder, clip, clip_vision):
     batch = torch.cat([golden.picture(64, 48, variant) for variant in range(3)])
-    subjects = encode(nodes, encoder, clip, clip_vision, batch)
-    alone = encode(nodes, encoder, clip, clip_vision, batch[1:2])[0]
+    subjects = tiny.encode(nodes, encoder, clip, clip_vision, batch)
+    alone = tiny.encode(nodes, encoder, clip, clip_vision, batch[1:2])[0]
     assert len(subjects) == 3
     assert golden.relative_error(subjects[1].tokens, alone.tokens) <= 1e-5
 
@@ -181,31 +124,31 @@ def test_a_batch_of_references_gives_a_subject_each(nodes, encoder, clip, clip_v
     ids=["RGBA", "1 pixel", "8000 pixels wide", "half precision"],
 )
 def test_unusual_pictures_are_encoded(nodes, encoder, clip, clip_vision, image):
-    (subject,) = encode(nodes, encoder, clip, clip_vision, image)
+    (subject,) = tiny.encode(nodes, encoder, clip, clip_vision, image)
     assert torch.isfinite(subject.tokens).all()
     assert subject.source_size == tuple(image.shape[1:3])
 
 
 def test_an_empty_batch_is_refused(nodes, encoder, clip, clip_vision):
     with pytest.raises(ValueError, match="batch of at least one picture"):
-        encode(nodes, encoder, clip, clip_vision, torch.zeros(0, 8, 8, 3))
+        tiny.encode(nodes, encoder, clip, clip_vision, torch.zeros(0, 8, 8, 3))
 
 
 def test_an_empty_query_needs_a_mask(nodes, encoder, clip, clip_vision):
     with pytest.raises(ValueError, match="query is empty and there is no mask"):
-        encode(nodes, encoder, clip, clip_vision, query=" ")
-    assert len(encode(nodes, encoder, clip, clip_vision, query="", mask=torch.ones(1, 48, 64))) == 1
+        tiny.encode(nodes, encoder, clip, clip_vision, query=" ")
+    assert len(tiny.encode(nodes, encoder, clip, clip_vision, query="", mask=torch.ones(1, 48, 64))) == 1
 
 
 def test_a_mask_of_zero_area_is_refused(nodes, encoder, clip, clip_vision):
     with pytest.raises(ValueError, match="mask query marks nothing"):
-        encode(nodes, encoder, clip, clip_vision, mask=torch.zeros(1, 64, 64))
+        tiny.encode(nodes, encoder, clip, clip_vision, mask=torch.zeros(1, 64, 64))
 
 
 def test_clip_vision_of_another_width_is_refused(nodes, clip, clip_vision, encoders, tmp_path):
     wide = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "wide.safetensors", vision_width=128))])
     with pytest.raises(ValueError, match=r"CLIP Vision model has width 64 .* needs width 128"):
-        encode(nodes, wide, clip, clip_vision)
+        tiny.encode(nodes, wide, clip, clip_vision)
 
 
 def test_clip_of_another_family_is_refused(encoders):
@@ -290,96 +233,3 @@ def test_importing_all_nodes_loads_no_extension_beyond_the_hosts(nodes):
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip().splitlines()[-1] == "['ssr_encoder_pack']"
-
-
-def test_clicks_select_what_a_mask_of_the_same_patches_selects(nodes, encoder, clip, clip_vision):
-    (clicked,) = encode(nodes, encoder, clip, clip_vision, query="", points="20, 20; 40, 30")
-    side = round(clicked.marked.numel() ** 0.5)
-    assert 0 < clicked.marked.sum() < side * side
-    select = comfy_host.part("ssr_core.encode").select_around
-    picture = comfy_host.part("ssr_core.vision").as_pictures(golden.picture(64, 48, 0))[0]
-    vision_model = comfy_host.part("ssr_core.hosts.comfyui.encoders").vision_model(clip_vision)
-    with torch.inference_mode():
-        assert torch.equal(select(vision_model, picture, [(20.0, 20.0), (40.0, 30.0)], "center crop"), clicked.marked)
-        mask = nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), "20, 20; 40, 30").args[0]
-    assert mask.shape == (1, *golden.picture(64, 48, 0).shape[1:3])
-    assert mask[0, 20, 20] > 0.5
-    (words,) = encode(nodes, encoder, clip, clip_vision, query="a red dog")
-    assert words.marked is None
-
-
-def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, clip_vision):
-    import base64
-
-    import folder_paths
-    from PIL import Image
-
-    image = torch.cat([golden.picture(64, 48, 0), golden.picture(64, 48, 1)])
-    with torch.inference_mode():
-        answer = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, "a red dog", fit="pad", points="5, 5")
-    entries = json.loads(json.dumps(answer.ui["ssr_subject"]))
-    assert len(entries) == 2
-    for entry, subject in zip(entries, answer.args[0], strict=True):
-        heat = subject.heat().flatten()
-        shown = torch.tensor(list(base64.b64decode(entry["map"])))
-        assert torch.equal(shown, (heat * 255).round().long())
-        assert [word["text"] for word in entry["words"]] == ["a", "red", "dog"]
-        assert torch.tensor(list(base64.b64decode(entry["marked"]))).gt(0).sum() == subject.marked.gt(0).sum()
-        width, height = entry["width"], entry["height"]
-        assert (height, width) == subject.source_size
-        left, top, right, bottom = entry["box"]
-        assert (right - left) * width == pytest.approx((bottom - top) * height)
-        file = Image.open(f"{folder_paths.get_temp_directory()}/{entry['picture']['filename']}")
-        assert file.size == (width, height)
-        assert not file.info, "no workflow in the file"
-
-
-def test_a_loaded_subject_shows_what_is_in_its_file(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
-    import folder_paths
-
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    monkeypatch.setitem(
-        folder_paths.folder_names_and_paths, "ssr_subjects", ([str(tmp_path / "ssr_subjects")], {".safetensors"})
-    )
-    subject = encode(nodes, encoder, clip, clip_vision)
-    nodes["SSR_SaveSubject"].execute(subject, "dog")
-    (file,) = (tmp_path / "ssr_subjects").glob("*.safetensors")
-    answer = nodes["SSR_LoadSubject"].execute(file.name)
-    (entry,) = answer.ui["ssr_subject"]
-    assert entry["box"] == [0, 0, 1, 1]
-    assert (entry["width"], entry["height"]) == (subject[0].picture.shape[1],) * 2
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as content:
-        assert content.metadata()["made_by"] == "ComfyUI-SSR-Encoder"
-        assert content.metadata()["made_at"].startswith("20")
-
-
-def test_footprint_nodes_say_what_is_missing(nodes, model):
-    image = torch.zeros(1, 8, 8, 3)
-    recorder = nodes["SSR_RecordFootprint"].execute(model).args[1]
-    with pytest.raises(ValueError, match="Nothing was recorded"):
-        nodes["SSR_SubjectFootprint"].execute(recorder, image)
-    recorder.footprint = comfy_host.part("ssr_core.footprint").Footprint(["dog"], (2, 2))
-    recorder.footprint.add(torch.ones(1, 1, 2, 2))
-    with pytest.raises(ValueError, match='no subject 2; the recorded sampling had: 1 "dog"'):
-        nodes["SSR_SubjectFootprint"].execute(recorder, image, index=2)
-    overlay, mask = nodes["SSR_SubjectFootprint"].execute(recorder, image).args
-    assert overlay.shape == (1, 8, 8, 3)
-    assert mask.shape == (1, 8, 8)
-
-
-@pytest.mark.parametrize("linked", ["dog", [], [1.0, float("nan")], None, [[1.0]]])
-def test_a_linked_strength_must_be_numbers(nodes, model, encoder, linked):
-    with pytest.raises(ValueError, match="expected a number, or a list of numbers"):
-        nodes["SSR_ApplySubject"].execute(model, encoder, (), linked)
-
-
-def test_two_lists_of_frame_strengths_are_one_too_many(nodes, model, encoder, subject):
-    values = {"start": 0.0, "end": 1.0, "curve": "constant", "layers": "all", "combine": "joint", "subject_scaling": "official"}
-    advanced = nodes["SSR_ApplySubjectAdvanced"]
-    made = advanced.execute(model, encoder, subject, 0.5, frame_strengths="1, 0.5", **values).args[0]
-    apply = comfy_host.part("ssr_core.hosts.comfyui.apply")
-    assert apply.applied_to(made)[0].frame_strengths == (0.5, 0.25)
-    with pytest.raises(ValueError, match="already has a number for each frame"):
-        advanced.execute(model, encoder, subject, [0.5, 1.0], frame_strengths="1, 0.5", **values)

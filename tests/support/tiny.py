@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from support import comfy_host
+from support import comfy_host, golden
 from torch import Tensor
 
 UNET_CONFIG: dict[str, Any] = {
@@ -107,6 +107,15 @@ def subject(fingerprint: str, seed: int = 2, strength: float = 1.0, query: str =
         strength=strength,
         word_embeds=torch.randn(1, 768, generator=generator),
     )
+
+
+def encode(
+    nodes: Any, encoder: Any, clip: Any, clip_vision: Any, image: Any = None, query: str = "a red dog", **extra: Any
+) -> Any:
+    """What the node Encode Subject makes of a picture."""
+    image = golden.picture(64, 48, 0) if image is None else image
+    with torch.inference_mode():
+        return nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, query, **extra).args[0]
 
 
 def cond(seed: int, **extra: Any) -> list[Any]:

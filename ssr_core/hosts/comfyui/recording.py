@@ -50,12 +50,13 @@ def record(
     if grid is None:
         return
     areas = call.areas(labels, options.get("uuids", ()))
+    alone = _alone(call, layer, branches)
     chunks = zip(rows, query.chunk(len(labels)), text.chunk(len(labels)), areas, strict=True)
     for chunk, (row, own_query, own_text, area) in enumerate(chunks):
         if row != SUBJECT:
             continue
         found = own_text.new_zeros(len(run.footprint.queries), *own_query.shape[:2], dtype=torch.float32)  # [subjects, n, L]
-        for subject, branch in _alone(call, layer, branches):
+        for subject, branch in alone:
             weight = None if branch.weight is None else branch.weight[chunk : chunk + 1]
             delta = add_branches(
                 torch.zeros_like(own_query),

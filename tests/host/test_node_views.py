@@ -1,0 +1,100 @@
+"""What the nodes around a subject show and select: clicks, the picture in the node, footprints, strengths per frame."""
+
+import json
+
+import pytest
+import torch
+from support import comfy_host, golden, tiny
+
+
+def test_clicks_select_what_a_mask_of_the_same_patches_selects(nodes, encoder, clip, clip_vision):
+    (clicked,) = tiny.encode(nodes, encoder, clip, clip_vision, query="", points="20, 20; 40, 30")
+    side = round(clicked.marked.numel() ** 0.5)
+    assert 0 < clicked.marked.sum() < side * side
+    select = comfy_host.part("ssr_core.encode").select_around
+    picture = comfy_host.part("ssr_core.vision").as_pictures(golden.picture(64, 48, 0))[0]
+    vision_model = comfy_host.part("ssr_core.hosts.comfyui.encoders").vision_model(clip_vision)
+    with torch.inference_mode():
+        assert torch.equal(select(vision_model, picture, [(20.0, 20.0), (40.0, 30.0)], "center crop"), clicked.marked)
+        mask = nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), "20, 20; 40, 30").args[0]
+    assert mask.shape == (1, *golden.picture(64, 48, 0).shape[1:3])
+    assert mask[0, 20, 20] > 0.5
+    (words,) = tiny.encode(nodes, encoder, clip, clip_vision, query="a red dog")
+    assert words.marked is None
+
+
+def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, clip_vision):
+    import base64
+
+    import folder_paths
+    from PIL import Image
+
+    image = torch.cat([golden.picture(64, 48, 0), golden.picture(64, 48, 1)])
+    with torch.inference_mode():
+        answer = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, "a red dog", fit="pad", points="5, 5")
+    entries = json.loads(json.dumps(answer.ui["ssr_subject"]))
+    assert len(entries) == 2
+    for entry, subject in zip(entries, answer.args[0], strict=True):
+        heat = subject.heat().flatten()
+        shown = torch.tensor(list(base64.b64decode(entry["map"])))
+        assert torch.equal(shown, (heat * 255).round().long())
+        assert [word["text"] for word in entry["words"]] == ["a", "red", "dog"]
+        assert torch.tensor(list(base64.b64decode(entry["marked"]))).gt(0).sum() == subject.marked.gt(0).sum()
+        width, height = entry["width"], entry["height"]
+        assert (height, width) == subject.source_size
+        left, top, right, bottom = entry["box"]
+        assert (right - left) * width == pytest.approx((bottom - top) * height)
+        file = Image.open(f"{folder_paths.get_temp_directory()}/{entry['picture']['filename']}")
+        assert file.size == (width, height)
+        assert not file.info, "no workflow in the file"
+
+
+def test_a_loaded_subject_shows_what_is_in_its_file(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "ssr_subjects", ([str(tmp_path / "ssr_subjects")], {".safetensors"})
+    )
+    subject = tiny.encode(nodes, encoder, clip, clip_vision)
+    nodes["SSR_SaveSubject"].execute(subject, "dog")
+    (file,) = (tmp_path / "ssr_subjects").glob("*.safetensors")
+    answer = nodes["SSR_LoadSubject"].execute(file.name)
+    (entry,) = answer.ui["ssr_subject"]
+    assert entry["box"] == [0, 0, 1, 1]
+    assert (entry["width"], entry["height"]) == (subject[0].picture.shape[1],) * 2
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as content:
+        assert content.metadata()["made_by"] == "ComfyUI-SSR-Encoder"
+        assert content.metadata()["made_at"].startswith("20")
+
+
+def test_footprint_nodes_say_what_is_missing(nodes, model):
+    image = torch.zeros(1, 8, 8, 3)
+    recorder = nodes["SSR_RecordFootprint"].execute(model).args[1]
+    with pytest.raises(ValueError, match="Nothing was recorded"):
+        nodes["SSR_SubjectFootprint"].execute(recorder, image)
+    recorder.footprint = comfy_host.part("ssr_core.footprint").Footprint(["dog"], (2, 2))
+    recorder.footprint.add(torch.ones(1, 1, 2, 2))
+    with pytest.raises(ValueError, match='no subject 2; the recorded sampling had: 1 "dog"'):
+        nodes["SSR_SubjectFootprint"].execute(recorder, image, index=2)
+    overlay, mask = nodes["SSR_SubjectFootprint"].execute(recorder, image).args
+    assert overlay.shape == (1, 8, 8, 3)
+    assert mask.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("linked", ["dog", [], [1.0, float("nan")], None, [[1.0]]])
+def test_a_linked_strength_must_be_numbers(nodes, model, encoder, linked):
+    with pytest.raises(ValueError, match="expected a number, or a list of numbers"):
+        nodes["SSR_ApplySubject"].execute(model, encoder, (), linked)
+
+
+def test_two_lists_of_frame_strengths_are_one_too_many(nodes, model, encoder, subject):
+    values = {"start": 0.0, "end": 1.0, "curve": "constant", "layers": "all", "combine": "joint", "subject_scaling": "official"}
+    advanced = nodes["SSR_ApplySubjectAdvanced"]
+    made = advanced.execute(model, encoder, subject, 0.5, frame_strengths="1, 0.5", **values).args[0]
+    apply = comfy_host.part("ssr_core.hosts.comfyui.apply")
+    assert apply.applied_to(made)[0].frame_strengths == (0.5, 0.25)
+    with pytest.raises(ValueError, match="already has a number for each frame"):
+        advanced.execute(model, encoder, subject, [0.5, 1.0], frame_strengths="1, 0.5", **values)
