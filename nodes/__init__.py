@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..ssr_core.hosts.comfyui import folders
 from . import migration
 from .apply import ApplySubject, ApplySubjectAdvanced
+from .controlnet import ShowToControlNet
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
@@ -22,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     CombineSubjects,
     ApplySubject,
     ApplySubjectAdvanced,
+    ShowToControlNet,
     SubjectAttentionMap,
     SelectByPoints,
     RecordFootprint,

@@ -150,6 +150,13 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
 
 
+def joint_tokens(subjects: SubjectSet) -> Tensor:
+    """What the official code lays behind the prompt: the tokens of all active subjects, each scaled by its strength on the
+    conditional side: [2, N, D], unconditional and conditional."""
+    (branch,) = branch_inputs(subjects, "joint", "official")
+    return branch.tokens * branch.key_scale
+
+
 def _word_embeds(subject: Subject) -> Tensor:
     """[W, D]; W = 0 for a subject that a mask alone selected."""
     if not subject.words:

@@ -22,6 +22,9 @@ def add(commands: Commands) -> None:
     models.add_argument("--vision-encoder", help="folder of openai/clip-vit-large-patch14; Mini brings its own")
     models.add_argument("--controlnet", help="diffusers folder of a ControlNet; needs --control-image")
     models.add_argument("--control-image", type=Path, help="what the ControlNet follows, already processed (depth, edges, ...)")
+    models.add_argument(
+        "--controlnet-sees-subject", action="store_true", help="show it the subject's tokens too, as the official code does"
+    )
     models.add_argument("--motion-adapter", help="diffusers folder of an AnimateDiff motion adapter; writes an animation")
     models.add_argument("--device", default="auto", help="cuda, mps, cpu")
     models.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32", help="precision of the models")

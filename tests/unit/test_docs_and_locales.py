@@ -20,6 +20,7 @@ NODES = (
     "SSR_CombineSubjects",
     "SSR_ApplySubject",
     "SSR_ApplySubjectAdvanced",
+    "SSR_ShowToControlNet",
     "SSR_SubjectAttentionMap",
     "SSR_SelectByPoints",
     "SSR_RecordFootprint",

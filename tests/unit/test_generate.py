@@ -126,7 +126,7 @@ def test_several_references_with_a_scale_each(scene, tmp_path):
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_a_controlnet_steers_and_sees_the_prompt_only(base, scene, tmp_path, monkeypatch):
+def test_a_controlnet_steers_and_sees_the_prompt_only_unless_asked(base, scene, tmp_path, monkeypatch):
     from diffusers import ControlNetModel
 
     torch.manual_seed(0)
@@ -147,6 +147,10 @@ def test_a_controlnet_steers_and_sees_the_prompt_only(base, scene, tmp_path, mon
     assert run(scene, tmp_path / "controlled", *control) == 0
     assert set(seen) == {torch.Size([2, 77, 128])}
     assert not np.array_equal(*(pixels(tmp_path / name / "picture_00000.png") for name in ("plain", "controlled")))
+    seen.clear()
+    assert run(scene, tmp_path / "shown", *control, "--controlnet-sees-subject") == 0
+    assert set(seen) == {torch.Size([2, 77 + 6 * 77, 128])}
+    assert not np.array_equal(*(pixels(tmp_path / name / "picture_00000.png") for name in ("shown", "controlled")))
 
 
 def test_a_motion_adapter_makes_an_animation_of_the_subject(base, scene, tmp_path):
@@ -193,6 +197,7 @@ def test_one_set_for_all_pictures_and_one_for_each_are_the_same_where_they_are_a
         (["--query", ""], "needs a query: words (--query), a mask (--mask), or both"),
         (["--query", "dog"], "does not know 'dog'"),
         (["--query", "star", "--controlnet", "x"], "--controlnet and --control-image go together"),
+        (["--query", "star", "--controlnet-sees-subject"], "--controlnet-sees-subject needs a --controlnet"),
         (["--query", "star", "--model", "nowhere", "--encoder", "x"], "There is no folder nowhere"),
     ],
 )

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ...attention import NULL, SUBJECT
 from ...schedule import Area
 
@@ -18,11 +21,17 @@ Conds = Sequence[Mapping[str, Any]] | None
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent size of the picture."""
+    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of."""
 
     rows: tuple[int, ...]
     areas: Mapping[tuple[int, Any], Area]
-    canvas: tuple[int, int]
+    latent: Tensor
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the whole picture in latent cells."""
+        height, width = self.latent.shape[-2:]
+        return height, width
 
     def row(self, label: int) -> int:
         return self.rows[label] if label < len(self.rows) else row_of_label(label)
@@ -35,7 +44,7 @@ def row_of_label(label: int) -> int:
     return SUBJECT if label == 0 else NULL
 
 
-def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], canvas: tuple[int, int]) -> Conditions:
+def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], latent: Tensor) -> Conditions:
     """guider_conds: the guider's cond lists by name ("positive", "negative", ...); lists: those of this batch, by label."""
     rows = tuple(_row(guider_conds, conds, label) for label, conds in enumerate(lists))
     areas = {
@@ -44,7 +53,7 @@ def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], c
         for cond in conds or ()
         if len(cond.get("area") or ()) == 4 and isinstance(cond["area"][0], int)
     }
-    return Conditions(rows, areas, canvas)
+    return Conditions(rows, areas, latent)
 
 
 def _row(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
@@ -62,3 +71,18 @@ def _row(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
 
 def _row_of_name(name: str) -> int:
     return NULL if name == "negative" else SUBJECT
+
+
+def window_of(tile: Tensor, whole: Tensor) -> Area | None:
+    """Where a tile was cut out of a picture, found by its values, since nobody tells; None where it was not. [n, C, h | H, w | W].
+
+    Latents are noise to the last bit: two places with the same values do not occur.
+    """
+    height, width = tile.shape[-2:]
+    if tile.shape[:2] != whole.shape[:2] or height > whole.shape[-2] or width > whole.shape[-1]:
+        return None
+    corners = whole[0, 0, : whole.shape[-2] - height + 1, : whole.shape[-1] - width + 1]
+    for top, left in (corners == tile[0, 0, 0, 0]).nonzero().tolist():
+        if torch.equal(whole[..., top : top + height, left : left + width], tile):
+            return height, width, top, left
+    return None

@@ -46,10 +46,9 @@ def record(
     run, labels = call.run, options["cond_or_uncond"]
     if run.footprint is None:
         run.footprint = Footprint([part.query for applied in run.subjects for part in applied.parts], call.canvas)
-    grid = run.grid(call, query, options)
-    if grid is None:
+    grid, areas = run.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
+    if grid is None or areas is None:
         return
-    areas = call.areas(labels, options.get("uuids", ()))
     alone = _alone(call, layer, branches)
     chunks = zip(rows, query.chunk(len(labels)), text.chunk(len(labels)), areas, strict=True)
     for chunk, (row, own_query, own_text, area) in enumerate(chunks):

@@ -22,7 +22,7 @@ from ...footprint import Footprint
 from ...layout import Block, CrossAttention
 from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
 from .applied import Applied
-from .conditions import Conditions, read_conditions, row_of_label
+from .conditions import Conditions, read_conditions, row_of_label, window_of
 from .layout import cross_attentions
 from .options import attention_of, frame_indices
 from .recording import RECORDER, Recorder, record
@@ -144,10 +144,9 @@ class Run:
         """Weights of a region for all chunks of the batch: [chunks, 1 or pictures, L, 1], or None where none can be made."""
         labels = options["cond_or_uncond"]
         pictures, canvas = query.shape[0] // len(labels), call.canvas
-        grid = self.grid(call, query, options)
-        if grid is None:
+        grid, areas = self.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
+        if grid is None or areas is None:
             return None
-        areas = tuple(call.areas(labels, options.get("uuids", ())))
         frames = frame_indices(options)
         key = ("region", number, areas, canvas, grid, pictures, frames, query.device, query.dtype)
         return self._kept(key, lambda: self._make_region(number, areas, canvas, grid, pictures, frames, query))
@@ -157,15 +156,14 @@ class Run:
         height, width = options.get("activations_shape", call.canvas)[-2:]
         if height * width == query.shape[1]:
             return height, width
-        if not self.warned:
-            log.warning(
-                "SSR-Encoder: a layer has %d tokens for a %d x %d grid; its region mask is ignored.",
-                query.shape[1],
-                height,
-                width,
-            )
-            self.warned = True
+        self.warn(f"a layer has {query.shape[1]} tokens for a {height} x {width} grid; its region mask is ignored.")
         return None
+
+    def warn(self, message: str) -> None:
+        """Say it once in a sampling."""
+        if not self.warned:
+            log.warning("SSR-Encoder: %s", message)
+            self.warned = True
 
     def _make_region(
         self,
@@ -195,12 +193,20 @@ class Call:
     """One call of the UNet: who acts how strongly, and what the chunks of the batch are."""
 
     def __init__(
-        self, run: Run, multipliers: tuple[float, ...], conditions: Conditions | None, latent: Tensor, diffusion_model: Any
+        self,
+        run: Run,
+        multipliers: tuple[float, ...],
+        conditions: Conditions | None,
+        latent: Tensor,
+        tiles: int,
+        diffusion_model: Any,
     ) -> None:
         self.run = run
+        self.tiles = tiles
         self.diffusion_model = diffusion_model
         self.multipliers = multipliers
         self.conditions = conditions
+        self.latent = latent
         self.canvas = conditions.canvas if conditions else _size(latent)
         self.reached = False
         self.layers: dict[Block, tuple[CrossAttention, Replacement | None]] = {}
@@ -221,10 +227,29 @@ class Call:
         """The UNet's own cross-attention modules."""
         return dict(cross_attentions(self.diffusion_model))
 
-    def areas(self, labels: Sequence[int], uuids: Sequence[Any]) -> list[Area | None]:
-        if self.conditions is None or len(uuids) != len(labels):
-            return [None] * len(labels)
-        return [self.conditions.area(label, uuid) for label, uuid in zip(labels, uuids, strict=True)]
+    def areas(self, labels: Sequence[int], uuids: Sequence[Any]) -> tuple[Area | None, ...] | None:
+        """Which crop of the picture each chunk works on, None for all of it. No areas at all where that is not to be found."""
+        if self.conditions is None:
+            return (None,) * len(labels)
+        told = [self.conditions.area(*pair) for pair in zip(labels, uuids, strict=True)] if len(uuids) == len(labels) else []
+        size = _size(self.latent)
+        if all((area or (*self.canvas, 0, 0))[:2] == size for area in told or [None]):
+            return tuple(told) or (None,) * len(labels)
+        # A pack that draws in tiles calls the UNet on parts of the latent and says nothing about where they lie.
+        windows = self._windows
+        if any(window is None for window in windows):
+            self.run.warn(
+                "the UNet works on a part of the picture that is not to be found in it; region masks are ignored there."
+            )
+            return None
+        return tuple(windows[chunk * len(windows) // len(labels)] for chunk in range(len(labels)))
+
+    @cached_property
+    def _windows(self) -> list[Area | None]:
+        """Where each tile of this call lies."""
+        assert self.conditions is not None
+        whole = self.conditions.latent
+        return [window_of(part[: whole.shape[0]], whole) for part in self.latent.chunk(self.tiles)]
 
 
 def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
@@ -266,7 +291,7 @@ def note_conditions(
     options = dict(model_options.get("transformer_options", {}))
     run = options.get(KEY)
     guider_conds = getattr(run.guider, "conds", None) if run is not None else None
-    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, _size(latent))
+    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, latent)
     return executor(model, conds, latent, timestep, {**model_options, "transformer_options": options}, *args, **kwargs)
 
 
@@ -289,19 +314,25 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
         if not any(multipliers):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        labels = options.get("cond_or_uncond", [0])
         conditions: Conditions | None = options.get(CONDITIONS)
+        labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
+        tiles = _tiles(latent, len(labels), conditions)
+        labels, uuids = labels * tiles, uuids * tiles
         run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
-        call = Call(run, multipliers, conditions, latent, executor.class_obj.diffusion_model)
-        options = {**options, CALL: call, "patches_replace": _bound(options.get("patches_replace", {}), call)}
-        options.setdefault("cond_or_uncond", [0])
+        call = Call(run, multipliers, conditions, latent, tiles, executor.class_obj.diffusion_model)
+        options = {
+            **options,
+            CALL: call,
+            "patches_replace": _bound(options.get("patches_replace", {}), call),
+            "cond_or_uncond": labels,
+            "uuids": uuids,
+        }
         result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        if not call.reached and not run.warned:
-            run.warned = True
-            log.warning(
-                "SSR-Encoder: no cross-attention of %s called its replacement, so the subject had no effect. Another node has "
-                "probably exchanged the model's attention.",
-                type(executor.class_obj.diffusion_model).__name__,
+        if not call.reached:
+            name = type(executor.class_obj.diffusion_model).__name__
+            run.warn(
+                f"no cross-attention of {name} called its replacement, so the subject had no effect. Another node has probably "
+                "exchanged the model's attention."
             )
         return result
 
@@ -331,6 +362,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, A
     else:
         text = previous(query, key, value, extra_options)
     return call.add(layer, text, query, extra_options)
+
+
+def _tiles(latent: Tensor, chunks: int, conditions: Conditions | None) -> int:
+    """How many times the batch holds all its chunks. Packs that draw in tiles lay the chunks of one tile after those of another,
+    and leave the list of chunks as it was."""
+    pictures = chunks * conditions.latent.shape[0] if conditions else latent.shape[0]
+    return latent.shape[0] // pictures if latent.shape[0] % pictures == 0 else 1
 
 
 def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:

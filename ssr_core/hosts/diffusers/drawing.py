@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from ...mini import files
 from ...mini.scene import SIDE
 from ...mini.vocabulary import check_words
 from ...sheet import heat_picture
-from ...subject import Subject
-from . import check_unet, generate
+from ...subject import Subject, active
+from . import check_unet, generate, shown_to_controlnet
 from .base import MINI, Base, load_base
 
 FRAME_MILLISECONDS = 125
@@ -49,7 +50,10 @@ def run(options: argparse.Namespace) -> list[Path]:
     strength = options.strength if options.strength is not None else (1.0 if mini else 0.65)
     options.out.mkdir(parents=True, exist_ok=True)
     written = []
-    with tqdm(total=options.count * options.steps, desc="drawing") as bar:
+    shown: AbstractContextManager[None] = nullcontext()
+    if options.controlnet_sees_subject and (together := active(tuple(subjects))):
+        shown = shown_to_controlnet(controlnet, together, guidance=options.guidance > 1)
+    with shown, tqdm(total=options.count * options.steps, desc="drawing") as bar:
         for seed in range(options.seed, options.seed + options.count):
             noise = generate.noise(base, [seed], width, height)
             if adapter is not None:
@@ -91,6 +95,8 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
     """ControlNet, motion adapter, and what the pipeline's call needs for them."""
     if (options.controlnet is None) != (options.control_image is None):
         raise ValueError("--controlnet and --control-image go together.")
+    if options.controlnet_sees_subject and options.controlnet is None:
+        raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
         controlnet = ControlNetModel.from_pretrained(options.controlnet, torch_dtype=dtype)
         return controlnet, None, {"image": Image.open(options.control_image).convert("RGB")}
