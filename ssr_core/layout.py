@@ -17,13 +17,15 @@ Block = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class CrossAttention:
-    """One cross-attention (attn2) layer. width = heads * head size; index = place in the checkpoint's order."""
+    """One cross-attention (attn2) layer. width = heads * head size; index = place in the checkpoint's order; level: how often the
+    latent was halved there, 0 for the finest."""
 
     index: int
     diffusers_name: str
     block: Block
     width: int
     heads: int
+    level: int
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,27 @@ class UNetLayout:
     def layers(self) -> tuple[CrossAttention, ...]:
         """All layers in checkpoint order: down, up, mid last."""
         levels = len(self.channels)
-        places: list[tuple[str, Block, int]] = []
+        places: list[tuple[str, Block, int]] = []  # name, block, level
         for level in range(levels):
             for resnet in range(self.resnets):
                 for depth in range(self.depths[level]):
                     # +1 for the input convolution; every level but the last ends in a downsampler with its own number.
                     number = 1 + level * (self.resnets + 1) + resnet
                     name = f"down_blocks.{level}.attentions.{resnet}.transformer_blocks.{depth}.attn2"
-                    places.append((name, ("input", number, depth), self.channels[level]))
+                    places.append((name, ("input", number, depth), level))
         for up in range(levels):
             level = levels - 1 - up
             for resnet in range(self.resnets + 1):
                 for depth in range(self.depths[level]):
                     name = f"up_blocks.{up}.attentions.{resnet}.transformer_blocks.{depth}.attn2"
-                    places.append((name, ("output", up * (self.resnets + 1) + resnet, depth), self.channels[level]))
+                    places.append((name, ("output", up * (self.resnets + 1) + resnet, depth), level))
         for depth in range(self.mid_depth):
             name = f"mid_block.attentions.0.transformer_blocks.{depth}.attn2"
-            places.append((name, ("middle", 0, depth), self.channels[-1]))
-        return tuple(CrossAttention(index, name, block, width, self.heads) for index, (name, block, width) in enumerate(places))
+            places.append((name, ("middle", 0, depth), levels - 1))
+        return tuple(
+            CrossAttention(index, name, block, self.channels[level], self.heads, level)
+            for index, (name, block, level) in enumerate(places)
+        )
 
     @cached_property
     def execution_order(self) -> tuple[CrossAttention, ...]:

@@ -6,7 +6,7 @@ Plain numbers and masks; the host says where in the sampling it is and which lay
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +26,19 @@ CURVES: dict[str, tuple[float, ...]] = {
 }
 """Strength over the active steps, as equally spaced values joined by lines. The eases sample 3 t^2 - 2 t^3."""
 
-LAYER_PRESETS: dict[str, tuple[float, float, float]] = {
-    "all": (1.0, 1.0, 1.0),
-    "encoder only": (1.0, 0.0, 0.0),
-    "middle only": (0.0, 1.0, 0.0),
-    "decoder only": (0.0, 0.0, 1.0),
-    "no encoder": (0.0, 1.0, 1.0),
-    "no decoder": (1.0, 1.0, 0.0),
+LAYER_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
+    "all": lambda layer: True,
+    "encoder only": lambda layer: layer.block[0] == "input",
+    "middle only": lambda layer: layer.block[0] == "middle",
+    "decoder only": lambda layer: layer.block[0] == "output",
+    "no encoder": lambda layer: layer.block[0] != "input",
+    "no decoder": lambda layer: layer.block[0] != "output",
+    "structure": lambda layer: layer.block[0] == "output" and layer.level > 0,
+    "detail": lambda layer: layer.block[0] == "output" and layer.level == 0,
 }
-"""Strength of the UNet's input, middle and output blocks."""
+"""Which layers see the subject. encoder, middle, decoder are the UNet's input, middle and output blocks. structure and detail are
+named after what they did when measured on Mini (README): the decoder's coarser layers bring what the subject is without its colours,
+its finest layers bring the colours to what the prompt names."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,11 @@ def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[f
 
     One number serves all layers, three the input, middle and output blocks, and as many as there are layers each its own.
     """
+    order = layout.execution_order
     if not numbers:
         if preset not in LAYER_PRESETS:
             raise ValueError(f'There is no layer preset "{preset}". Choose one of: {", ".join(LAYER_PRESETS)}.')
-        numbers = LAYER_PRESETS[preset]
-    order = layout.execution_order
+        numbers = [float(LAYER_PRESETS[preset](layer)) for layer in order]
     stages = ("input", "middle", "output")
     strengths: dict[CrossAttention, float]
     if len(numbers) == 1:

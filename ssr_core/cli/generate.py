@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..schedule import LAYER_PRESETS
 from ..subject import COMBINES, SCALINGS
 from ..vision import FITS
 from .commands import Commands
@@ -51,6 +52,7 @@ def add(commands: Commands) -> None:
         help="one softmax over all subjects, one each, or places shared out by word",
     )
     picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="what --scale multiplies")
+    picture.add_argument("--layers", choices=LAYER_PRESETS, default="all", help="which part of the UNet sees the subjects")
     picture.add_argument("--seed", type=int, default=0, help="of the first picture; the others follow")
     picture.add_argument("--count", type=int, default=1, help="how many pictures")
     picture.add_argument("--steps", type=int, default=30)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..encoder import SSREncoder
 from ..hosts.diffusers.base import Base
+from ..schedule import LAYER_PRESETS
 from ..sheet import heat_picture
 from ..subject import COMBINES
 from .report import figure, page, plot, table
@@ -96,6 +97,12 @@ def _rows(encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) ->
     for scaling in ("official", "value only"):
         setting = replace(plain, scaling=scaling, own_strength=WEAKER)
         rows[f"subject strength {WEAKER}, {scaling} scaling, 2 objects"] = Row(encoder, of[2], setting)
+    unnamed = list(cases(count, 2, named=False))
+    for layers in LAYER_PRESETS:
+        rows[f"layers: {layers}, 2 objects"] = Row(encoder, of[2], replace(plain, layers=layers))
+        rows[f"layers: {layers}, 2 objects, the prompt tells the background only"] = Row(
+            encoder, unnamed, replace(plain, layers=layers)
+        )
     for name, other in ablations.items():
         for objects in (2, 4):
             rows[f"{name}, {objects} objects"] = Row(other.encoder, of[objects], replace(plain, query_by=other.query_by))

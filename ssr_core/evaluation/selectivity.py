@@ -21,6 +21,7 @@ from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
+from ..schedule import layer_strengths
 from ..subject import Combine, Scaling, Subject, SubjectSet
 from .judge import Seen, choose_look, choose_pattern, judge
 
@@ -31,7 +32,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """How to query and draw. Strength and guidance as in generate.sample."""
+    """How to query and draw. Strength and guidance as in generate.sample; layers: one of LAYER_PRESETS."""
 
     query_by: QueryBy = "text"
     strength: float = 1.0
@@ -40,6 +41,7 @@ class Setting:
     combine: Combine = "joint"
     scaling: Scaling = "official"
     own_strength: float = 1.0
+    layers: str = "all"
     mask_weight: float = 3.0
     seed: int = 0
 
@@ -101,8 +103,11 @@ class Scores:
     map_mass: float
 
 
-def cases(count: int, objects: int, subjects: int = 1, seed: int = 0) -> Iterator[Case]:
-    """References of `objects` held-out instances; the new picture shows `subjects` of them, each from another reference."""
+def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: bool = True) -> Iterator[Case]:
+    """References of `objects` held-out instances; the new picture shows `subjects` of them, each from another reference.
+
+    named: whether the prompt names their classes; else it tells the background alone, and what they are must come from the subjects.
+    """
     rng = random.Random(f"cases/{seed}/{objects}/{subjects}")
     for _ in range(count):
         while True:
@@ -111,8 +116,8 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0) -> Iterato
             if len({one.kind for one in wanted}) == subjects:
                 break
         background = rng.choice([name for name in BACKGROUNDS if all(name != scene.background for scene in scenes)])
-        names = " and ".join(f"a {one.kind}" for one in wanted)
-        yield Case(wanted, f"{names} {BACKGROUNDS[background].phrase}", background)
+        names = " and ".join(f"a {one.kind}" for one in wanted) + " " if named else ""
+        yield Case(wanted, f"{names}{BACKGROUNDS[background].phrase}", background)
 
 
 def encode(base: Base, encoder: SSREncoder, case: Case, setting: Setting) -> SubjectSet:
@@ -146,6 +151,7 @@ def run(base: Base, encoder: SSREncoder, wanted: Sequence[Case], setting: Settin
             strength=setting.strength,
             combine=setting.combine,
             scaling=setting.scaling,
+            layers=layer_strengths(encoder.config.layout, setting.layers),
         )
         pictures = generate.decode(base, latents)
         outcomes += [measure(*one) for one in zip(part, pictures, subjects, strict=True)]

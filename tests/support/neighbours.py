@@ -43,6 +43,5 @@ def run(node: Any, **inputs: Any) -> tuple[Any, ...]:
     import torch
 
     with torch.inference_mode():
-        if hasattr(node, "define_schema"):
-            return node.execute(**inputs).args
-        return getattr(node(), node.FUNCTION)(**inputs)
+        result = node.execute(**inputs) if hasattr(node, "define_schema") else getattr(node(), node.FUNCTION)(**inputs)
+        return getattr(result, "args", result)  # a NodeOutput or a plain tuple

@@ -132,8 +132,10 @@ def sample(
     positive: Any = None,
     negative: Any = None,
     sampler: str = "euler",
+    scheduler: str = "normal",
+    **options: Any,
 ) -> Tensor:
-    """KSampler's work on the tiny model: latents [batch, 4, *size]."""
+    """KSampler's work on the tiny model: latents [batch, 4, *size]. options: what comfy.sample.sample takes besides (denoise, ...)."""
     import comfy.sample
 
     noise = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(7))
@@ -145,10 +147,11 @@ def sample(
             steps,
             cfg,
             sampler,
-            "normal",
+            scheduler,
             positive or cond(11),
             negative or cond(12),
-            torch.zeros(batch, 4, *size),
+            options.pop("latent", torch.zeros(batch, 4, *size)),
             seed=3,
             disable_pbar=True,
+            **options,
         ).clone()

@@ -109,9 +109,33 @@ def blocks(strengths):
     return {layer.block[0]: value for layer, value in zip(SD15.layers, strengths, strict=True)}
 
 
-@pytest.mark.parametrize("name", LAYER_PRESETS)
-def test_a_preset_sets_input_middle_and_output_blocks(name):
-    assert blocks(layer_strengths(SD15, name)) == dict(zip(("input", "middle", "output"), LAYER_PRESETS[name], strict=True))
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    {
+        "all": (1.0, 1.0, 1.0),
+        "encoder only": (1.0, 0.0, 0.0),
+        "middle only": (0.0, 1.0, 0.0),
+        "decoder only": (0.0, 0.0, 1.0),
+        "no encoder": (0.0, 1.0, 1.0),
+        "no decoder": (1.0, 1.0, 0.0),
+    }.items(),
+)
+def test_a_preset_sets_input_middle_and_output_blocks(name, expected):
+    assert blocks(layer_strengths(SD15, name)) == dict(zip(("input", "middle", "output"), expected, strict=True))
+
+
+def test_structure_and_detail_share_the_decoder_by_how_fine_it_is():
+    """SD1.5's decoder runs output blocks 3 to 8 on coarser grids and 9 to 11 on the latent's own."""
+    for preset, numbers in (("structure", range(3, 9)), ("detail", range(9, 12))):
+        strengths = layer_strengths(SD15, preset)
+        assert {layer.block for layer in SD15.layers if strengths[layer.index]} == {("output", number, 0) for number in numbers}
+        assert set(strengths) == {0.0, 1.0}
+
+
+def test_every_preset_is_known_by_what_it_does():
+    assert set(LAYER_PRESETS) == {
+        "all", "encoder only", "middle only", "decoder only", "no encoder", "no decoder", "structure", "detail",
+    }  # fmt: skip
 
 
 def test_one_number_is_for_all_layers_and_three_for_the_stages():

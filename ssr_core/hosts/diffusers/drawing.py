@@ -18,6 +18,7 @@ from ... import checkpoints
 from ...mini import files
 from ...mini.scene import SIDE
 from ...mini.vocabulary import check_words
+from ...schedule import layer_strengths
 from ...sheet import heat_picture
 from ...subject import Subject, active
 from . import check_unet, generate, shown_to_controlnet
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> list[Path]:
                 strength=strength,
                 combine=options.combine,
                 scaling=options.subject_scaling,
+                layers=layer_strengths(encoder.config.layout, options.layers),
                 on_step=bar.update,
                 **more,
             )

@@ -105,10 +105,13 @@ def sample(
     strength: float = 0.65,
     combine: Combine = "joint",
     scaling: Scaling = "official",
+    layers: Sequence[float] | None = None,
     on_step: Callable[[], None] | None = None,
     **more: Any,
 ) -> Tensor:
-    """Latents of one picture per prompt. latents: unit noise [prompts, 4, h, w]; subjects: as subjects_attached takes them."""
+    """Latents of one picture per prompt. latents: unit noise [prompts, 4, h, w]; subjects: as subjects_attached takes them;
+    layers: a multiplier per layer in checkpoint order, None for 1 everywhere.
+    """
     device = pipe.unet.device
 
     def stepped(_pipe: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def sample(
     }
     if encoder is None or not subjects:
         return _latents(pipe(**options))
-    with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, guidance=guidance > 1):
+    with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, layers, guidance=guidance > 1):
         return _latents(pipe(**options))
 
 

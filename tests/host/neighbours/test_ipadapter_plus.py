@@ -18,6 +18,13 @@ def ipa():
 
 
 @pytest.fixture
+def clip_vision(clip_vision):
+    """With weights in the projection too, which only IP-Adapters read."""
+    tiny.fill(clip_vision.model.visual_projection, 3)
+    return clip_vision
+
+
+@pytest.fixture
 @torch.inference_mode()
 def ipadapter(clip_vision):
     """What IPAdapter Model Loader gives for the plain SD1.5 adapter, on random weights at the tiny UNet's widths."""

@@ -1,0 +1,131 @@
+"""ComfyUI-AnimateDiff-Evolved: frames, context windows, motion."""
+
+import pytest
+import torch
+from support import comfy_host, motion, neighbours, tiny
+from support.golden import relative_error
+
+PACK = "ComfyUI-AnimateDiff-Evolved"
+pytestmark = neighbours.needs(PACK)
+
+FRAMES = 16
+
+
+@pytest.fixture(scope="module")
+def ade():
+    return neighbours.nodes(PACK)
+
+
+@pytest.fixture
+def evolved(ade):
+    """A MODEL under their sampling, in windows of eight of sixteen frames unless told otherwise."""
+
+    def evolve(model, windows=True, motion=None):
+        context = neighbours.run(
+            ade["ADE_StandardStaticContextOptions"], context_length=8, context_overlap=2, fuse_method="flat"
+        )[0] if windows else None  # fmt: skip
+        return neighbours.run(
+            ade["ADE_UseEvolvedSampling"], model=model, beta_schedule="use existing", m_models=motion, context_options=context
+        )[0]
+
+    return evolve
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Bytes of K and V that each sampling held, by the number of keys."""
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    runs, original = [], sampling.Run.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        runs.append(self)
+
+    monkeypatch.setattr(sampling.Run, "__init__", init)
+
+    def measure():
+        stored = [entry for key, entry in runs[-1]._tensors.items() if key[0] == "kv"]
+        return len(stored), sum(tensor.nbytes for pair in stored for tensor in pair)
+
+    return measure
+
+
+def changed_frames(one, other):
+    return [frame for frame in range(len(one)) if not torch.equal(one[frame], other[frame])]
+
+
+@pytest.mark.parametrize("order", ["ours first", "theirs first"])
+def test_every_frame_keeps_its_strength_in_context_windows(apply, model, encoder, subject, evolved, order):
+    """Without a motion module frames do not see each other, so a frame of strength 0 keeps its bits."""
+    strengths = [1.0 if frame in (0, 5, 9, 15) else 0.0 for frame in range(FRAMES)]
+    without = tiny.sample(evolved(model), batch=FRAMES, steps=1)
+    if order == "ours first":
+        patched = evolved(apply.apply_subjects(model, encoder, subject, strengths))
+    else:
+        patched = apply.apply_subjects(evolved(model), encoder, subject, strengths)
+    assert changed_frames(tiny.sample(patched, batch=FRAMES, steps=1), without) == [0, 5, 9, 15]
+
+
+def test_every_frame_keeps_its_region_in_context_windows(apply, model, encoder, subject, evolved):
+    region = torch.zeros(FRAMES, 16, 16)
+    region[[3, 12]] = 1.0
+    without = tiny.sample(evolved(model), batch=FRAMES, steps=1)
+    patched = evolved(apply.apply_subjects(model, encoder, subject, 1.0, region=region))
+    assert changed_frames(tiny.sample(patched, batch=FRAMES, steps=1), without) == [3, 12]
+
+
+def test_the_footprint_knows_the_frames_of_the_whole_animation(apply, model, encoder, subject, evolved):
+    recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
+    strengths = [0.0] * 10 + [1.0] * 6
+    patched, recorder = recording(evolved(apply.apply_subjects(model, encoder, subject, strengths)))
+    tiny.sample(patched, batch=FRAMES, steps=1)
+    (frames,) = recorder.footprint.maps()  # [frames, H, W]
+    assert frames.shape == (FRAMES, 16, 16)
+    assert [bool(frame.max() > 0) for frame in frames] == [strength > 0 for strength in strengths]
+
+
+def test_an_animation_holds_the_keys_and_values_of_one_picture(apply, model, encoder, subject, evolved, kept):
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    tiny.sample(patched, steps=1)
+    one = kept()
+    tiny.sample(evolved(patched), batch=FRAMES, steps=2)
+    assert kept() == one
+    assert one[0] == 16
+
+
+@pytest.fixture(scope="module")
+def motion_model(ade, tmp_path_factory):
+    """MOTION_MODEL_ADE from their own loader."""
+    import folder_paths
+
+    folder = tmp_path_factory.mktemp("motion")
+    motion.write(folder / "generated_v3.safetensors")
+    folder_paths.add_model_folder_path("animatediff_models", str(folder))
+    return neighbours.run(ade["ADE_LoadAnimateDiffModel"], model_name="generated_v3.safetensors")[0]
+
+
+@pytest.mark.timeout(1200)
+def test_sixteen_frames_with_a_motion_module_at_real_shape(apply, encoders, ade, evolved, motion_model, kept, tmp_path):
+    """Motion and subject both act, in either order to the bit, and the plain MODEL is as before."""
+    wide = tiny.model({**tiny.UNET_CONFIG, "model_channels": 320})
+    layout = {"channels": list(motion.CHANNELS), "depths": [1, 1, 1, 0], "resnets": 2, "heads": 8, "mid_depth": 1}
+    encoder = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "wide.safetensors", layout))])
+    subject = (tiny.subject(encoder.fingerprint),)
+    moving = neighbours.run(ade["ADE_ApplyAnimateDiffModelSimple"], motion_model=motion_model)[0]
+
+    def sample(patched, batch=FRAMES):
+        return tiny.sample(patched, batch=batch, steps=1, size=(8, 8))
+
+    plain = sample(wide)
+    patched = apply.apply_subjects(wide, encoder, subject, 0.65)
+    sample(patched, batch=1)
+    held = kept()
+    only_theirs = sample(evolved(wide, windows=False, motion=moving))
+    before = sample(evolved(patched, windows=False, motion=moving))
+    assert kept() == held
+    after = sample(apply.apply_subjects(evolved(wide, windows=False, motion=moving), encoder, subject, 0.65))
+    assert torch.equal(before, after)
+    assert torch.isfinite(before).all()
+    for lacking in (plain, only_theirs, sample(patched)):
+        assert relative_error(before, lacking) > 1e-3
+    assert torch.equal(sample(wide), plain)

@@ -1,0 +1,191 @@
+"""ComfyUI's own model nodes beside subjects: both act, their order does not matter, and what they were given stays as it was."""
+
+import pytest
+import torch
+from support import neighbours, tiny
+from support.golden import relative_error
+
+
+def lora(model):
+    import comfy.sd
+
+    generator = torch.Generator().manual_seed(1)
+    state = {}
+    for part in ("attn1_to_q", "attn2_to_q", "attn2_to_out_0"):
+        name = f"lora_unet_mid_block_attentions_0_transformer_blocks_0_{part}"
+        state |= {
+            f"{name}.lora_up.weight": torch.randn(128, 4, generator=generator) / 4,
+            f"{name}.lora_down.weight": torch.randn(4, 128, generator=generator) / 4,
+            f"{name}.alpha": torch.tensor(4.0),
+        }
+    return comfy.sd.load_lora_for_models(model, None, state, 1.0, 0.0)[0]
+
+
+def freeu(model):
+    from comfy_extras.nodes_freelunch import FreeU_V2
+
+    return neighbours.run(FreeU_V2, model=model, b1=1.3, b2=1.4, s1=0.9, s2=0.2)[0]
+
+
+def perturbed_attention_guidance(model):
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+
+    return neighbours.run(PerturbedAttentionGuidance, model=model, scale=3.0)[0]
+
+
+def self_attention_guidance(model):
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    return neighbours.run(SelfAttentionGuidance, model=model, scale=0.5, blur_sigma=2.0)[0]
+
+
+def rescale_cfg(model):
+    from comfy_extras.nodes_model_advanced import RescaleCFG
+
+    return neighbours.run(RescaleCFG, model=model, multiplier=0.7)[0]
+
+
+def hypertile(model):
+    from comfy_extras.nodes_hypertile import HyperTile
+
+    return neighbours.run(HyperTile, model=model, tile_size=64, swap_size=1, max_depth=1, scale_depth=False)[0]
+
+
+def token_merging(model):
+    from comfy_extras.nodes_tomesd import TomePatchModel
+
+    return neighbours.run(TomePatchModel, model=model, ratio=0.3)[0]
+
+
+def deep_shrink(model):
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale
+
+    return neighbours.run(
+        PatchModelAddDownscale, model=model, block_number=3, downscale_factor=2.0, start_percent=0.0, end_percent=1.0,
+        downscale_after_skip=True, downscale_method="bicubic", upscale_method="bicubic",
+    )[0]  # fmt: skip
+
+
+def lcm_sampling(model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    return neighbours.run(ModelSamplingDiscrete, model=model, sampling="lcm", zsnr=False)[0]
+
+
+NEIGHBOURS = [
+    lora, freeu, perturbed_attention_guidance, self_attention_guidance, rescale_cfg, hypertile, token_merging, deep_shrink,
+    lcm_sampling,
+]  # fmt: skip
+
+
+def sample(model):
+    torch.manual_seed(0)  # HyperTile and token merging throw dice of their own
+    return tiny.sample(model, size=(16, 32))
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=lambda neighbour: neighbour.__name__)
+def test_both_act_and_their_order_does_not_matter(apply, model, encoder, subject, neighbour):
+    theirs, ours = neighbour(model), apply.apply_subjects(model, encoder, subject, 0.65)
+    plain, only_theirs, only_ours = (sample(one) for one in (model, theirs, ours))
+    before = sample(apply.apply_subjects(theirs, encoder, subject, 0.65))
+    after = sample(neighbour(ours))
+    assert torch.isfinite(before).all()
+    assert relative_error(before, after) <= 1e-5
+    for lacking in (only_theirs, only_ours):
+        assert relative_error(before, lacking) > 1e-4
+    for patched, expected in ((model, plain), (theirs, only_theirs), (ours, only_ours)):
+        assert torch.equal(sample(patched), expected)
+
+
+def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encoder, subject):
+    import comfy.samplers
+
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    samplers = [(name, "normal") for name in comfy.samplers.KSampler.SAMPLERS]
+    schedulers = [("euler", name) for name in comfy.samplers.KSampler.SCHEDULERS]
+    assert len(samplers) > 30
+    assert len(schedulers) > 7
+    blind = []
+    for sampler, scheduler in samplers + schedulers:
+        drawn = []
+        for one in (model, patched):
+            torch.manual_seed(0)
+            drawn.append(tiny.sample(one, steps=2, size=(8, 8), sampler=sampler, scheduler=scheduler))
+        if not torch.isfinite(drawn[1]).all() or relative_error(drawn[1], drawn[0]) < 1e-4:
+            blind.append((sampler, scheduler))
+    assert blind == []
+
+
+def test_a_custom_sampler_draws_what_ksampler_draws(apply, model, encoder, subject):
+    from comfy_extras import nodes_custom_sampler as custom
+
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    guider = neighbours.run(custom.CFGGuider, model=patched, positive=tiny.cond(11), negative=tiny.cond(12), cfg=5.0)[0]
+    sigmas = neighbours.run(custom.BasicScheduler, model=patched, scheduler="normal", steps=2, denoise=1.0)[0]
+    euler = neighbours.run(custom.KSamplerSelect, sampler_name="euler")[0]
+
+    class Noise:
+        seed = 3
+
+        def generate_noise(self, latent):
+            return torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
+
+    latent = {"samples": torch.zeros(1, 4, 16, 16)}
+    drawn = neighbours.run(
+        custom.SamplerCustomAdvanced, noise=Noise(), guider=guider, sampler=euler, sigmas=sigmas, latent_image=latent
+    )[0]
+    assert torch.equal(drawn["samples"], tiny.sample(patched))
+
+
+def test_a_second_pass_at_another_size_puts_the_region_where_it_was(apply, model, encoder, subject):
+    """Hires fix: the same MODEL samples a small picture and then, half denoised, a larger one of another shape."""
+    left = torch.zeros(1, 64, 64)
+    left[..., :32] = 1.0
+    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+
+    def two_passes(one):
+        small = tiny.sample(one, steps=1)
+        large = torch.nn.functional.interpolate(small, size=(24, 40), mode="bicubic")
+        return large, tiny.sample(one, steps=1, size=(24, 40), latent=large, denoise=0.5, cfg=1.0)
+
+    start, _ = two_passes(patched)
+    drawn, without = (tiny.sample(one, steps=1, size=(24, 40), latent=start, denoise=0.5, cfg=1.0) for one in (patched, model))
+    effect = (drawn - without).abs().mean(dim=(0, 1, 2))  # by column
+    assert effect[:20].mean() > 1.5 * effect[20:].mean()
+    assert torch.equal(two_passes(patched)[1], drawn)
+
+
+def test_inpainting_keeps_what_is_outside_of_the_mask(apply, model, encoder, subject):
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 8:] = 1.0
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    drawn, without = (tiny.sample(one, latent=latent, noise_mask=mask) for one in (patched, model))
+    torch.testing.assert_close(drawn[..., :8], latent[..., :8], rtol=1e-4, atol=1e-4)
+    assert relative_error(drawn[..., 8:], without[..., 8:]) > 1e-3
+
+
+def test_an_inpainting_model_takes_the_subject(apply, encoder, subject):
+    """Nine input channels: noise, mask, and the masked picture."""
+    from nodes import InpaintModelConditioning
+
+    model = tiny.model({**tiny.UNET_CONFIG, "in_channels": 9})
+    model.model.set_inpaint()
+
+    class Vae:
+        def encode(self, pixels):
+            return torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), 8)[:, [0, 1, 2, 0]]
+
+    mask = torch.zeros(1, 128, 128)
+    mask[..., 64:] = 1.0
+    positive, negative, latent = InpaintModelConditioning().encode(
+        tiny.cond(11), tiny.cond(12), torch.rand(1, 128, 128, 3), Vae(), mask, noise_mask=True
+    )
+    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    drawn, without = (
+        tiny.sample(one, positive=positive, negative=negative, latent=latent["samples"], noise_mask=latent["noise_mask"])
+        for one in (patched, model)
+    )
+    assert torch.isfinite(drawn).all()
+    assert relative_error(drawn[..., 8:], without[..., 8:]) > 1e-3
+    torch.testing.assert_close(drawn[..., :8], without[..., :8], rtol=1e-4, atol=1e-4)
