@@ -86,7 +86,8 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     "layers",
                     options=list(LAYER_PRESETS),
                     default="all",
-                    tooltip="Which part of the UNet sees the subject: its encoder (input), middle and decoder (output) blocks.",
+                    tooltip="Which layers of the UNet see the subject. structure: what the subject is, hardly its colours; detail: its "
+                    "colours and pattern on what the prompt names. The others name input (encoder), middle and output (decoder) blocks.",
                 ),
                 io.Combo.Input(
                     "combine",

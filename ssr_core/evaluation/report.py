@@ -14,6 +14,8 @@ from PIL import Image
 from .datasets import Entry
 
 THUMBNAIL = 160
+MOST_MARKS = 12
+"""Different x beyond which an axis marks round parts instead."""
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#26242c}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.3rem;width:160px;vertical-align:top}
@@ -44,8 +46,8 @@ def figure(picture: Image.Image | Path, caption: str) -> str:
     return f'<figure><img src="data:image/jpeg;base64,{source}" alt=""><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
-def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str) -> str:
-    """Lines over x, all y in 0..1, as SVG."""
+def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, top: float = 1.0, shown: str = "{:.0%}") -> str:
+    """Lines over x as SVG, all y in 0..top; shown: how numbers on the y axis are written."""
     width, height, margin = 560, 300, 44
     xs = [x for points in lines.values() for x, _ in points]
     low, high = min(xs), max(xs)
@@ -53,16 +55,17 @@ def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str) -> st
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - low) / ((high - low) or 1)
-        return margin + across * (width - 2 * margin), height - margin - y * (height - 2 * margin)
+        return margin + across * (width - 2 * margin), height - margin - y / top * (height - 2 * margin)
 
     marks = []
-    for y in (0, 0.25, 0.5, 0.75, 1):
+    for y in (top * quarter / 4 for quarter in range(5)):
         left, level = place(low, y)
         marks.append(f'<line x1="{left}" y1="{level}" x2="{width - margin}" y2="{level}" stroke="#ddd"/>')
-        marks.append(f'<text x="{left - 8}" y="{level + 4}" text-anchor="end">{y:.0%}</text>')
-    for x in sorted(set(xs)):
+        marks.append(f'<text x="{left - 8}" y="{level + 4}" text-anchor="end">{shown.format(y)}</text>')
+    marked = sorted(set(xs))
+    for x in marked if len(marked) <= MOST_MARKS else [low + (high - low) * part / 5 for part in range(6)]:
         across, bottom = place(x, 0)
-        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x:g}</text>')
+        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x:.4g}</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = colours[number % len(colours)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*point) for point in points))

@@ -29,6 +29,7 @@ class Server:
     url: str
     base: Path
     log: Path
+    process: subprocess.Popen[bytes]
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
@@ -43,6 +44,12 @@ class Server:
                 return json.load(answer)["prompt_id"]
         except HTTPError as error:
             raise RuntimeError(error.read().decode()) from error
+
+    def resident(self) -> int:
+        """Bytes of memory that the host's process holds."""
+        import psutil
+
+        return psutil.Process(self.process.pid).memory_info().rss
 
     def forget(self) -> None:
         """Make the host drop its cached node outputs, so that the next prompt runs every node again."""
@@ -88,7 +95,7 @@ def running(base: Path, *arguments: str) -> Iterator[Server]:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen(command, cwd=comfy_host.find(), stdout=output, stderr=output, env=environment)
         try:
-            server = Server(f"http://127.0.0.1:{port}", base, log)
+            server = Server(f"http://127.0.0.1:{port}", base, log, process)
             _wait(server, process)
             yield server
         finally:

@@ -1,0 +1,79 @@
+"""Three hundred prompts through one ComfyUI server: is any lost, do their bits change, does memory grow?
+
+    python benchmarks/soak.py --out soak
+
+SSR Mini on the CPU. The prompts switch subjects, models (two LoRAs, FreeU), batch sizes and sizes; a tenth fails, a tenth is interrupted
+while it samples. Afterwards the same prompts run on a fresh server that keeps no node's output, the other way round, and every latent
+must have the same bits. Writes soak.json and soak.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support import comfy_host, soak
+from support.server import running
+
+from ssr_core.evaluation.report import plot
+
+KEPT = 10
+"""Nodes' outputs that the server keeps; the newer host would otherwise keep them until the machine runs short of memory."""
+WARM = 0.2
+"""Share of the prompts after which memory is taken for settled."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("soak"))
+    options = parser.parse_args()
+    if comfy_host.find() is None:
+        raise SystemExit(comfy_host.MISSING)
+    options.out.mkdir(parents=True, exist_ok=True)
+    jobs = soak.plan(options.count, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        long, drawn = run(Path(folder) / "long", jobs, "--cache-lru", str(KEPT))
+        again = [soak.Job(job.name, job.graph) for job in reversed(jobs) if job.ends == "success"]
+        fresh, expected = run(Path(folder) / "fresh", again, "--cache-none")
+    different = [name for name, latent in expected.items() if not torch.equal(latent, drawn[name])]
+    settled = long.memory[int(WARM * len(jobs)) :]
+    tenth = max(1, len(settled) // 10)
+    first, last = (sum(part) / tenth / 1e6 for part in (settled[:tenth], settled[-tenth:]))
+    report = {
+        "prompts": {end: sum(job.ends == end for job in jobs) for end in ("success", "error", "interrupted")},
+        "lost": long.lost + fresh.lost,
+        "different_bits": different,
+        "memory_mb": [round(held / 1e6, 1) for held in long.memory],
+        "settled_mb": round(first, 1),
+        "end_mb": round(last, 1),
+        "seconds": round(sum(job.seconds for job in jobs)),
+    }
+    (options.out / "soak.json").write_text(json.dumps(report, indent=2))
+    points = [(number, held / 1e6) for number, held in enumerate(long.memory, start=1)]
+    top = 500.0 * (1 + max(held for _, held in points) // 500)
+    (options.out / "soak.svg").write_text(plot({"memory of the server, MB": points}, "prompts", top, "{:.0f}"))
+    print(
+        f"{len(jobs)} prompts {report['prompts']} in {report['seconds']} s; lost: {report['lost'] or 'none'}; other bits than fresh: "
+        f"{different or 'none'}; memory after {WARM:.0%} of them {first:.0f} MB, at the end {last:.0f} MB"
+    )
+
+
+def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor]]:
+    soak.write_loras(base / "models" / "loras")
+    with running(base, *arguments) as server, tqdm(total=len(jobs), desc=base.name) as bar:
+        soaked = soak.run(server, jobs, told=lambda job: bar.update())
+        return soaked, soak.latents(server, [job for job in jobs if job.ended == "success"])
+
+
+if __name__ == "__main__":
+    main()

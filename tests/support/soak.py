@@ -1,0 +1,196 @@
+"""Many prompts through one server, and the same again on a fresh one: what a long working day does to it, compressed.
+
+Prompts switch subjects, models, batch sizes and sizes, lose their subject nodes, fail, and are interrupted in between. Each one ends
+as it should or the soak fails, and each latent must have the bits that it has on a server that keeps nothing from one prompt to the
+next and runs them in another order.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from support.server import Server
+from torch import Tensor
+
+LORAS = ("soak_a.safetensors", "soak_b.safetensors")
+QUEUED = 6
+"""How many prompts wait in the server's queue at a time."""
+CLASSES = ("boat", "star", "fish", "house", "tree")
+PLACES = ("on a green meadow", "in the desert", "in the white snow")
+LONG = 400
+"""Sampling steps of a prompt that is to be interrupted."""
+
+Graph = dict[str, Any]
+
+
+@dataclass
+class Job:
+    """One prompt. ends: how it must end: "success", "error" or "interrupted"."""
+
+    name: str
+    graph: Graph
+    ends: str = "success"
+    prompt_id: str = ""
+    ended: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Soaked:
+    """memory: resident bytes of the server after each prompt."""
+
+    jobs: list[Job]
+    memory: list[int] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[str]:
+        """Prompts that ended otherwise than they had to, or not at all."""
+        return [f"{job.name}: {job.ended or 'no end'}, not {job.ends}" for job in self.jobs if job.ended != job.ends]
+
+
+def write_loras(loras: Path) -> None:
+    """Two LoRAs for Mini's UNet, so that there are models to switch between."""
+    loras.mkdir(parents=True, exist_ok=True)
+    for number, file in enumerate(LORAS):
+        generator = torch.Generator().manual_seed(number)
+        name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+        state = {
+            f"{name}.lora_up.weight": torch.randn(96, 4, generator=generator) / 10,
+            f"{name}.lora_down.weight": torch.randn(4, 96, generator=generator) / 10,
+            f"{name}.alpha": torch.tensor(4.0),
+        }
+        save_file(state, loras / file)
+
+
+def plan(count: int, seed: int = 0) -> list[Job]:
+    """Prompts of every kind, in an order that changes something at almost every one."""
+    rng = random.Random(f"soak/{seed}")
+    kinds = ["success"] * 8 + ["error", "interrupted"]
+    ends = [kinds[number % len(kinds)] for number in range(count)]
+    rng.shuffle(ends)
+    return [Job(f"{number:03}", _graph(rng, f"{number:03}", end), end) for number, end in enumerate(ends)]
+
+
+def _graph(rng: random.Random, name: str, end: str) -> Graph:
+    steps = LONG if end == "interrupted" else rng.choice((3, 4, 6))
+    graph: Graph = {"mini": node("SSR_LoadMini")}
+    model = ["mini", 0]
+    if rng.random() < 0.5:
+        graph["lora"] = node("LoraLoaderModelOnly", model=model, lora_name=rng.choice(LORAS), strength_model=0.8)
+        model = ["lora", 0]
+    if rng.random() < 0.2:
+        graph["freeu"] = node("FreeU_V2", model=model, b1=1.1, b2=1.2, s1=0.9, s2=0.6)
+        model = ["freeu", 0]
+    subjects = rng.choice((0, 1, 1, 1, 2)) if end == "success" else 1
+    for number in range(subjects):
+        model = _subject(rng, graph, model, f"{number}", broken=end == "error")
+    graph["latent"] = node(
+        "EmptyLatentImage", width=rng.choice((96, 128, 160)), height=rng.choice((96, 128)), batch_size=rng.choice((1, 1, 2, 4))
+    )
+    graph["positive"] = node("CLIPTextEncode", clip=["mini", 1], text=f"a {rng.choice(CLASSES)} {rng.choice(PLACES)}")
+    graph["negative"] = node("CLIPTextEncode", clip=["mini", 1], text="")
+    graph["sampler"] = node(
+        "KSampler", model=model, seed=rng.randrange(1 << 32), steps=steps, cfg=rng.choice((1.0, 4.0)),
+        sampler_name=rng.choice(("euler", "dpmpp_2m", "uni_pc")), scheduler="normal",
+        positive=["positive", 0], negative=["negative", 0], latent_image=["latent", 0], denoise=1.0,
+    )  # fmt: skip
+    graph["save"] = node("SaveLatent", samples=["sampler", 0], filename_prefix=name)
+    return graph
+
+
+def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, broken: bool) -> list[Any]:
+    """Add the nodes of one subject; the MODEL that has it."""
+    scene = graph[f"scene {name}"] = node(
+        "SSR_MiniScene", scene=rng.randrange(40), objects=rng.choice((2, 3)), background="any", marked=rng.choice((1, 2))
+    )
+    words, mask = rng.choice(((True, False), (False, True), (True, True)))
+    inputs: dict[str, Any] = {"query": [f"scene {name}", 2] if words else "", "mask_weight": 3.0}
+    if mask:
+        inputs["mask"] = [f"scene {name}", 1]
+    if broken:
+        scene["inputs"]["marked"] = 4  # of two or three objects
+    graph[f"encode {name}"] = node(
+        "SSR_EncodeSubject",
+        ssr_encoder=["mini", 4], clip=["mini", 1], clip_vision=["mini", 3], image=[f"scene {name}", 0],
+        null_query="", fit="center crop", subject_strength=1.0, **inputs,
+    )  # fmt: skip
+    applied = {"model": model, "ssr_encoder": ["mini", 4], "subject": [f"encode {name}", 0], "strength": rng.choice((0.5, 1.0))}
+    if rng.random() < 0.5:
+        graph[f"apply {name}"] = node("SSR_ApplySubject", **applied)
+        return [f"apply {name}", 0]
+    graph[f"apply {name}"] = node(
+        "SSR_ApplySubjectAdvanced", **applied, start=0.0, end=rng.choice((0.6, 1.0)), curve=rng.choice(("constant", "fade out")),
+        layers=rng.choice(("all", "detail")), combine="joint", subject_scaling="official", region=[f"scene {name}", 1],
+    )  # fmt: skip
+    if rng.random() < 0.3:
+        graph[f"record {name}"] = node("SSR_RecordFootprint", model=[f"apply {name}", 0])
+        return [f"record {name}", 0]
+    return [f"apply {name}", 0]
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambda job: None) -> Soaked:
+    """Send the prompts, a few ahead of the one that runs, and wait for each of them."""
+    soaked = Soaked(list(jobs))
+    waiting: list[Job] = []
+    rest = list(jobs)
+    while rest or waiting:
+        while rest and len(waiting) < QUEUED:
+            job = rest.pop(0)
+            job.prompt_id, job.ended = server.submit(job.graph), ""
+            waiting.append(job)
+        job = waiting.pop(0)
+        _wait(server, job)
+        soaked.memory.append(server.resident())
+        told(job)
+    return soaked
+
+
+def _wait(server: Server, job: Job, limit: float = 120) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < limit:
+        entry = server.get(f"/history/{job.prompt_id}").get(job.prompt_id)
+        if entry is not None:
+            job.ended, job.seconds = _end(entry["status"]), time.monotonic() - began
+            return
+        if job.ends == "interrupted" and _samples(server, job):
+            _post(server, "/interrupt", {"prompt_id": job.prompt_id})
+        time.sleep(0.05)
+
+
+def _samples(server: Server, job: Job) -> bool:
+    """Whether the server works on this very prompt, so that an interruption hits no other."""
+    return any(entry[1] == job.prompt_id for entry in server.get("/queue")["queue_running"])
+
+
+def _end(status: dict[str, Any]) -> str:
+    events = {event[0] for event in status["messages"]}
+    if "execution_interrupted" in events:
+        return "interrupted"
+    return "error" if "execution_error" in events else status["status_str"]
+
+
+def _post(server: Server, path: str, content: dict[str, Any]) -> None:
+    request = urllib.request.Request(f"{server.url}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def latents(server: Server, jobs: Sequence[Job]) -> dict[str, Tensor]:
+    """What each prompt that ended in success drew."""
+    return {
+        job.name: load_file(next((server.base / "output").glob(f"{job.name}_*.latent")))["latent_tensor"]
+        for job in jobs
+        if job.ends == "success"
+    }
