@@ -60,6 +60,11 @@ class HostEncoder:
         return tuple(kept)
 
 
+def patcher_class() -> Any:
+    """The host's ModelPatcher. Looked up at call time: hosts with dynamic VRAM swap another class in while they start."""
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
 def load_encoder(paths: Sequence[str]) -> HostEncoder:
     """Read checkpoint files into a module that the host manages."""
     weights = checkpoints.read([Path(path) for path in paths])
@@ -67,9 +72,7 @@ def load_encoder(paths: Sequence[str]) -> HostEncoder:
     dtype = next(iter(weights.state.values())).dtype
     module = SSREncoder(weights.config, operations=comfy.ops.manual_cast, device=offload, dtype=dtype)
     module.requires_grad_(False).train(False)
-    # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
-    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    patcher = patcher_class(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
+    patcher = patcher_class()(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
     dynamic = getattr(patcher, "is_dynamic", lambda: False)()
     module.load_state_dict(weights.state, assign=dynamic)
     module.fingerprint = weights.fingerprint

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import comfy.clip_vision
 import comfy.model_management
-import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ...mini import files, vocabulary
 from ...mini.scene import random_cast, random_scene
-from .encoders import HostEncoder, load_encoder
+from .encoders import HostEncoder, load_encoder, patcher_class
 
 SCALE = 0.18215
 """Between the host's SD1.5 latents and Mini's, which have unit variance."""
@@ -84,7 +83,7 @@ def _model(state: dict[str, Tensor]) -> Any:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model(own, "", device=offload)
     model.load_model_weights(own, "")
-    return _patcher_class()(model, load_device=device, offload_device=offload)
+    return patcher_class()(model, load_device=device, offload_device=offload)
 
 
 def _clip(state: dict[str, Tensor]) -> Any:
@@ -122,11 +121,6 @@ def _clip_vision(state: dict[str, Tensor]) -> Any:
     model = comfy.clip_vision.ClipVisionModel(str(files.VISION_CONFIG))
     model.load_sd({name: value.float() for name, value in state.items()})
     return model
-
-
-def _patcher_class() -> Any:
-    # Looked up at call time: hosts with dynamic VRAM swap the class in while they start.
-    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
 def scene(seed: int, objects: int, background: str | None, marked: int) -> tuple[Tensor, Tensor, str, str]:
