@@ -1,10 +1,12 @@
 """SSR Mini inside the host: the same models as in diffusers, usable by every node, and templates that run as they are shipped."""
 
 import json
+import random
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from support import comfy_host, golden, tiny
 from support.server import running
@@ -13,6 +15,8 @@ from support.workflow import to_prompt
 pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
 
 TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("ssr_mini_*.json"))
+REGIONS = "ssr_mini_regions"
+"""diffusers has no regions to compare this template with."""
 SCALE = 0.18215
 
 
@@ -144,7 +148,7 @@ def diffusers_latent(base, graph):
     )
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.stem != REGIONS], ids=lambda path: path.stem)
 def test_a_mini_template_draws_what_diffusers_draws(server, base, path):
     compare_with_diffusers(server, base, to_prompt(json.loads(path.read_text()), server.get("/object_info")), path.stem)
 
@@ -156,6 +160,25 @@ def test_subjects_combine_as_in_diffusers(server, base, combine):
     (apply,) = (node["inputs"] for node in graph.values() if node["class_type"] == "SSR_ApplySubjectAdvanced")
     apply["combine"] = combine
     compare_with_diffusers(server, base, graph, f"two_{combine.replace(' ', '_')}")
+
+
+def test_the_regions_template_draws_each_subject_on_its_side_with_its_own_look(server):
+    """Judged from pixels: of the looks of all four objects in the two references, each new object wears its own."""
+    from ssr_core.evaluation.judge import choose_look, judge
+    from ssr_core.mini.scene import random_cast
+
+    (path,) = (path for path in TEMPLATES if path.stem == REGIONS)
+    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    (picture,) = (image for output in server.run(graph)["outputs"].values() for image in output.get("images", []))
+    seen = judge(Image.open(server.base / "output" / picture["filename"]))
+    casts = [random_cast(random.Random(f"mini scene/{scene}/2"), 2, held_out=True) for scene in (3, 6)]
+    instances = [instance for cast in casts for instance in cast]
+    for kind, side in (("boat", 0), ("star", 1)):
+        found = seen.of(kind)
+        assert found is not None
+        assert instances[choose_look(found, [instance.look for instance in instances])].kind == kind
+        left, _, right, _ = found.box
+        assert ((left + right) / 2 > 64) == bool(side)
 
 
 def compare_with_diffusers(server, base, graph, name):
