@@ -68,7 +68,7 @@ def test_reference_control_and_the_subject_both_act_in_either_order(apply, model
 
 
 class _Latent:
-    """A VAE that gives one latent. It has the method that their preprocessor asks for and today's hosts lack."""
+    """A VAE that gives one latent."""
 
     def __init__(self, latent):
         self.latent = latent

@@ -1,0 +1,30 @@
+"""The table of neighbours in docs/ links to tests that exist."""
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "neighbours.md"
+
+
+def test_every_cell_links_to_a_test_that_exists():
+    links = re.findall(r"\]\((\.\./[^)#]+)#(\w+)\)", PAGE.read_text(encoding="utf-8"))
+    assert len(links) > 50
+    missing = [
+        (file, name)
+        for file, name in links
+        if not re.search(rf"^def {name}\(", (PAGE.parent / file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def test_every_test_beside_a_neighbour_is_in_the_table():
+    """But for refusals and reports, which are about messages."""
+    page = PAGE.read_text(encoding="utf-8")
+    folder = PAGE.parents[1] / "tests" / "host" / "neighbours"
+    names = [
+        name for path in folder.glob("test_*.py") for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    ]
+    untold = [name for name in names if name not in page]
+    assert all(re.search(r"refused|reported|nobody|sees_the_subject_where_asked|keys_and_values", name) for name in untold), (
+        untold
+    )
