@@ -25,8 +25,8 @@ from support.server import running
 
 from ssr_core.evaluation.report import plot
 
-KEPT = 10
-"""Nodes' outputs that the server keeps; the newer host would otherwise keep them until the machine runs short of memory."""
+CACHE = "--cache-classic"
+"""The last prompt's outputs are kept. The newer host would otherwise keep all of them until the machine runs short of memory."""
 WARM = 0.2
 """Share of the prompts after which memory is taken for settled."""
 
@@ -42,7 +42,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = soak.plan(options.count, options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        long, drawn = run(Path(folder) / "long", jobs, "--cache-lru", str(KEPT))
+        long, drawn = run(Path(folder) / "long", jobs, CACHE)
         again = [soak.Job(job.name, job.graph) for job in reversed(jobs) if job.ends == "success"]
         fresh, expected = run(Path(folder) / "fresh", again, "--cache-none")
     different = [name for name, latent in expected.items() if not torch.equal(latent, drawn[name])]

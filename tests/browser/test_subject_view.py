@@ -223,6 +223,22 @@ def test_the_view_survives_undo_copies_and_a_change_of_renderer(page, server, re
     assert others == ""
 
 
+def test_after_the_page_is_loaded_anew_look_works_again(page, server):
+    """The graph comes back as the browser kept it; what was seen is asked for anew."""
+    set_widget(page, "query", "a cat")
+    look(page, server)
+    seen = pixels(page)
+    workflow = page.evaluate("app.graph.serialize()")
+    page.reload()
+    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
+    page.wait_for_timeout(1500)
+    load(page, workflow)
+    assert widget(page, "query") == "a cat"
+    assert pixels(page) != seen
+    look(page, server)
+    assert pixels(page) == seen
+
+
 def test_nothing_listens_any_more_after_a_node_is_removed(page):
     """The detached elements are asked through the browser's debugger."""
     session = page.context.new_cdp_session(page)

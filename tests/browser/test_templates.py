@@ -74,6 +74,26 @@ def test_a_template_opens_with_no_node_missing_and_means_what_its_json_says(page
         page.screenshot(path=str(Path(folder) / f"{path.stem}.png"))
 
 
+@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.stem.startswith("ssr_mini")], ids=lambda path: path.stem)
+def test_a_mini_template_runs_from_the_browser_and_shows_where_its_queries_look(page, server, path):
+    page.evaluate("async workflow => { await app.loadGraphData(workflow); }", json.loads(path.read_text()))
+    page.wait_for_timeout(1000)
+    before = len(server.get("/history"))
+    page.evaluate("app.queuePrompt(0, 1)")
+    limit = 120
+    while len(server.get("/history")) == before and limit:
+        page.wait_for_timeout(500)
+        limit -= 1
+    run = list(server.get("/history").values())[-1]
+    assert run["status"]["status_str"] == "success"
+    encoders = page.evaluate("app.graph._nodes.filter(node => node.type === 'SSR_EncodeSubject').map(node => String(node.id))")
+    assert encoders
+    assert all(run["outputs"][node]["ssr_subject"][0]["map"] for node in encoders)
+    messages = "[...document.querySelectorAll('.ssr-view .ssr-message')].map(message => message.textContent)"
+    page.wait_for_function(f"{messages}.every(text => text === '')", timeout=30_000)
+    assert page.evaluate(f"{messages}.length") == len(encoders)
+
+
 def test_the_template_browser_shows_the_pack(page, request):
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_FOLDER).first.wait_for(timeout=30_000)

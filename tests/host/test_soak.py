@@ -13,7 +13,7 @@ def soaked(tmp_path_factory):
     base = tmp_path_factory.mktemp("soak")
     soak.write_loras(base / "models" / "loras")
     jobs = soak.plan(20)
-    with running(base, "--cache-lru", "10") as server:
+    with running(base, "--cache-classic") as server:
         result = soak.run(server, jobs)
         drawn = soak.latents(server, jobs)
     return result, drawn
