@@ -54,7 +54,7 @@ def peak(base, sampling, layout, subjects, pictures, device, dtype):
     keys_values = tuple(
         tuple(torch.randn(2, 462 * subjects, layer.width, dtype=dtype) for _ in range(2)) for layer in layout.layers
     )
-    applied = sampling.Applied(layout, (keys_values,) if subjects else (), 0.65, (1.0,) * 16, sampling.StepSchedule())
+    applied = sampling.Applied(layout, (keys_values,) if subjects else (), 0.65, (1.0,) * 16)
     run = sampling.Run((applied,))
     step = Step(base, device, dtype)
     step.latent, step.text = step.latent.repeat(pictures, 1, 1, 1), step.text.repeat(pictures, 1, 1)

@@ -60,14 +60,14 @@ def test_by_word_two_copies_of_a_subject_are_one(apply, model, encoder, subject)
 def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, subject, other):
     """A LoRA on the text keys of a layer moves the shares: they are read when the MODEL samples, not when the node runs."""
     patched = apply.apply_subjects(model, encoder, subject + other, 1.0, combine="by word")
-    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
-    seen, original = [], sampling.word_shares
+    run = comfy_host.part("ssr_core.hosts.comfyui.run")
+    seen, original = [], run.word_shares
 
     def spy(query, keys, heads):
         seen.append(torch.stack(keys))
         return original(query, keys, heads)
 
-    sampling.word_shares = spy
+    run.word_shares = spy
     try:
         tiny.sample(patched, steps=1)
         clone = patched.clone()
@@ -75,7 +75,7 @@ def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, 
         clone.add_patches({name: ("diff", (torch.ones(32, 768),))}, 1.0)
         tiny.sample(clone, steps=1)
     finally:
-        sampling.word_shares = original
+        run.word_shares = original
     assert len(seen) == 32
     moved = [not torch.equal(one, two) for one, two in zip(seen[:16], seen[16:], strict=True)]
     assert moved == [True] + [False] * 15

@@ -46,8 +46,7 @@ def gflop(sampling, base, subjects, batch=2):
         return tuple(tuple(torch.empty(2, tokens, layer.width, device="meta") for _ in range(2)) for layer in layout.layers)
 
     applied = tuple(
-        sampling.Applied(layout, tuple(keys_values(tokens) for tokens in branches), 0.65, (1.0,) * 16, sampling.StepSchedule())
-        for branches in subjects
+        sampling.Applied(layout, tuple(keys_values(tokens) for tokens in branches), 0.65, (1.0,) * 16) for branches in subjects
     )
     latent = torch.empty(batch, 4, 64, 64, device="meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -162,6 +161,6 @@ def test_a_schedule_that_is_always_on_never_reads_the_step_from_the_device(
     monkeypatch.setattr(sampling.Run, "_at", lambda self, *args: read.append(1) or original(self, *args))
     tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=3)
     assert not read
-    scheduled = sampling.StepSchedule(0.2, 0.8)
+    scheduled = comfy_host.part("ssr_core.schedule").StepSchedule(0.2, 0.8)
     tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65, schedule=scheduled), steps=3)
     assert len(read) == 3  # once a step, not once a layer

@@ -27,8 +27,8 @@ def test_recording_changes_no_bit_and_its_place_does_not_matter(apply, recording
 
 
 def test_nothing_is_noted_where_nobody_asked(apply, model, encoder, subject, monkeypatch):
-    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
-    monkeypatch.setattr(sampling, "record", pytest.fail)
+    run = comfy_host.part("ssr_core.hosts.comfyui.run")
+    monkeypatch.setattr(run, "record", pytest.fail)
     tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1)
 
 

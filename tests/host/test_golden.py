@@ -60,7 +60,7 @@ def test_e_tiny_unet(tokens, strength):
     executor = Executor(patcher.model, text, steps)
     with torch.inference_mode():
         plain = executor(latents, steps, None, None, None, {})
-        applied = sampling.Applied(layout, (encoder.project(subject),), strength, (1.0,) * 4, sampling.StepSchedule())
+        applied = sampling.Applied(layout, (encoder.project(subject),), strength, (1.0,) * 4)
         out = sampling.bind((applied,))(executor, latents, steps, None, None, None, {"cond_or_uncond": [1, 0]})
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE

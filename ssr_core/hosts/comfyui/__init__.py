@@ -8,6 +8,7 @@ conditions.py which chunk of a batch is positive, and which crop of the picture 
 applied.py   what hangs on a MODEL that has subjects
 apply.py     how it gets there
 sampling.py  what happens while that MODEL samples
+run.py       what one sampling holds, and one call of the UNet in it
 inspection.py a MODEL in words
 recording.py  where each subject acted, for those who ask
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -39,7 +39,7 @@ class Applied:
     branches: tuple[KeysValues, ...]
     strength: float
     layer_strengths: tuple[float, ...]
-    schedule: StepSchedule
+    schedule: StepSchedule = field(default_factory=StepSchedule)
     region: Tensor | None = None
     frame_strengths: tuple[float, ...] = ()
     word_embeds: tuple[Tensor, ...] = ()

@@ -15,7 +15,7 @@ from ...layout import CrossAttention
 from .options import attention_of, frame_indices
 
 if TYPE_CHECKING:
-    from .sampling import Call
+    from .run import Call
 
 RECORDER = "ssr_encoder_recorder"
 
