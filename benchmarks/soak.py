@@ -45,7 +45,7 @@ def main() -> None:
         long, drawn = run(Path(folder) / "long", jobs, CACHE)
         again = [soak.Job(job.name, job.graph) for job in reversed(jobs) if job.ends == "success"]
         fresh, expected = run(Path(folder) / "fresh", again, "--cache-none")
-    different = [name for name, latent in expected.items() if not torch.equal(latent, drawn[name])]
+    different = [name for name, latent in expected.items() if name not in drawn or not torch.equal(latent, drawn[name])]
     settled = long.memory[int(WARM * len(jobs)) :]
     tenth = max(1, len(settled) // 10)
     first, last = (sum(part) / tenth / 1e6 for part in (settled[:tenth], settled[-tenth:]))

@@ -24,7 +24,7 @@ class ShowToControlNet(io.ComfyNode):
             display_name="Show Subject to ControlNet",
             category=types.CATEGORY,
             description="Lets ControlNets see the subject's tokens behind the prompt, as the official code does. Without this node they "
-            "see the prompt only, which is usually better.",
+            "see the prompt only.",
             search_aliases=["ssr"],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The prompt, before or after Apply ControlNet."),

@@ -41,7 +41,8 @@ class Footprint:
         """[subjects, pictures, H, W] in 0..1, divided by the largest value of each picture, so that its subjects compare."""
         if not self._sums:
             raise ValueError(
-                "No subject acted in the sampling that was recorded: its strength was 0, or no step was in its window."
+                "No subject acted in the sampling that was recorded: its strength was 0, no step was in its window, "
+                "or it was drawn in tiles that could not be found in the picture."
             )
         means = [self._sums[picture] / self._passes[picture].clamp_min(1) for picture in sorted(self._sums)]
         maps = torch.stack(means, dim=1).cpu()  # [subjects, pictures, H, W]

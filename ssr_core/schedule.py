@@ -89,11 +89,11 @@ def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[f
 
     One number serves all layers, three the input, middle and output blocks, and as many as there are layers each its own.
     """
-    order = layout.execution_order
     if not numbers:
         if preset not in LAYER_PRESETS:
             raise ValueError(f'There is no layer preset "{preset}". Choose one of: {", ".join(LAYER_PRESETS)}.')
-        numbers = [float(LAYER_PRESETS[preset](layer)) for layer in order]
+        return tuple(float(LAYER_PRESETS[preset](layer)) for layer in layout.layers)
+    order = layout.execution_order
     stages = ("input", "middle", "output")
     strengths: dict[CrossAttention, float]
     if len(numbers) == 1:

@@ -84,6 +84,7 @@ def test_a_mini_template_runs_from_the_browser_and_shows_where_its_queries_look(
     while len(server.get("/history")) == before and limit:
         page.wait_for_timeout(500)
         limit -= 1
+    assert len(server.get("/history")) > before
     run = list(server.get("/history").values())[-1]
     assert run["status"]["status_str"] == "success"
     encoders = page.evaluate("app.graph._nodes.filter(node => node.type === 'SSR_EncodeSubject').map(node => String(node.id))")

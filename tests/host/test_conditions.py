@@ -16,7 +16,7 @@ def rows(monkeypatch):
 
     def add(self, layer, text, query, options):
         if layer.block == ("middle", 0, 0):
-            labels = options["cond_or_uncond"]
+            labels = options.get("cond_or_uncond_couple", options["cond_or_uncond"])
             seen.append([self.conditions.row(label) for label in labels])
         return original(self, layer, text, query, options)
 
@@ -118,6 +118,21 @@ def test_region_over_both_halves_of_two_area_conditions_follows_each_crop(apply,
     assert difference[8:].max() == 0.0
 
 
+def test_areas_that_overhang_the_picture_are_cropped_as_the_host_crops_them(apply, model, encoder, subject):
+    """Area nodes take any height; the host cuts off what is not there, and then both halves share a call."""
+    left = torch.zeros(1, 64, 64)
+    left[..., :32] = 1.0
+    halves = [(32, 8, 0, 0), (32, 8, 0, 8)]
+    positive = [
+        entry for seed, area in zip((11, 13), halves, strict=True) for entry in tiny.cond(seed, area=area, strength=1.0)
+    ]
+    without = tiny.sample(model, steps=1, positive=positive, cfg=1.0)
+    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    difference = (tiny.sample(patched, steps=1, positive=positive, cfg=1.0) - without).abs().amax(dim=(0, 1, 2))
+    assert difference[:8].min() > 1e-3
+    assert difference[8:].max() == 0.0
+
+
 def test_context_windows_find_the_positive_by_uuid(apply, encoder, subject, rows):
     """Core context windows remake the cond lists of every window, so identity is lost."""
     import comfy.context_windows as windows
@@ -139,20 +154,25 @@ def test_context_windows_find_the_positive_by_uuid(apply, encoder, subject, rows
     assert all(chunks == [NULL, SUBJECT] for chunks in rows)
 
 
-def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model, encoder, subject, rows):
-    """Region nodes of other packs append to cond_or_uncond while the UNet runs."""
+@pytest.mark.parametrize("own_list", [False, True], ids=["in the host's list", "in a list of its own"])
+def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model, encoder, subject, rows, own_list):
+    """Packs with regional prompts append to cond_or_uncond while the UNet runs, or tell the new chunks in cond_or_uncond_couple."""
 
     def double(query, context, value, extra_options):
         labels = extra_options["cond_or_uncond"]
         if extra_options["block"] == ("middle", 0):
-            labels.extend(labels)
+            if own_list:
+                extra_options["cond_or_uncond_couple"] = labels * 2
+            else:
+                labels.extend(labels)
             query, context = torch.cat([query, query]), torch.cat([context, context])
         return query, context, context
 
     def halve(out, extra_options):
         labels = extra_options["cond_or_uncond"]
         if extra_options["block"] == ("middle", 0):
-            del labels[len(labels) // 2 :]
+            if not own_list:
+                del labels[len(labels) // 2 :]
             out = out[: out.shape[0] // 2]
         return out
 
@@ -164,3 +184,19 @@ def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model
     rows.clear()
     assert relative_error(tiny.sample(clone, steps=1), expected) <= 1e-5
     assert rows == [[NULL, SUBJECT, NULL, SUBJECT]]
+
+
+def test_a_batch_that_no_list_accounts_for_is_left_alone_and_reported(apply, model, encoder, subject, caplog):
+    def double(query, context, value, extra_options):
+        return torch.cat([query, query]), torch.cat([context, context]), torch.cat([value, value])
+
+    def halve(out, extra_options):
+        return out[: out.shape[0] // 2]
+
+    clones = [model.clone(), apply.apply_subjects(model, encoder, subject, 0.65).clone()]
+    for clone in clones:
+        clone.set_model_attn2_patch(double)
+        clone.set_model_attn2_output_patch(halve)
+    plain, patched = (tiny.sample(clone, steps=1) for clone in clones)
+    assert torch.equal(plain, patched)
+    assert [record for record in caplog.records if "made a batch of 4 out of 2 chunks" in record.getMessage()]

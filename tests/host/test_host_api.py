@@ -1,4 +1,7 @@
-"""Import guard: every name of the host that the pack's files use exists in this host, and every call of one can be bound."""
+"""Import guard: every name of the host's modules that the pack's files use exists in this host, and calls of one can be bound.
+
+Methods of the host's objects (a MODEL's, a guider's) are not seen here; the other host tests call them.
+"""
 
 import ast
 import importlib

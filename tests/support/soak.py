@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class Job:
 
 @dataclass
 class Soaked:
-    """memory: resident bytes of the server after each prompt."""
+    """memory: resident bytes of the server when each prompt was found to have ended; those queued behind it may run already."""
 
     jobs: list[Job]
     memory: list[int] = field(default_factory=list)
@@ -159,26 +160,30 @@ def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambd
 
 
 def _wait(server: Server, job: Job, limit: float = 120) -> None:
-    began = time.monotonic()
+    began, stop_asked = time.monotonic(), False
     while time.monotonic() - began < limit:
         entry = server.get(f"/history/{job.prompt_id}").get(job.prompt_id)
         if entry is not None:
             job.ended, job.seconds = _end(entry["status"]), time.monotonic() - began
             return
-        if job.ends == "interrupted" and _samples(server, job):
+        if job.ends == "interrupted" and not stop_asked and _samples(server, job):
+            stop_asked = True
             _post(server, "/interrupt", {"prompt_id": job.prompt_id})
         time.sleep(0.05)
 
 
 def _samples(server: Server, job: Job) -> bool:
-    """Whether the server works on this very prompt, so that an interruption hits no other."""
-    return any(entry[1] == job.prompt_id for entry in server.get("/queue")["queue_running"])
+    """Whether the server works on this very prompt and its sampler has made steps; the log's progress bar tells."""
+    running = any(entry[1] == job.prompt_id for entry in server.get("/queue")["queue_running"])
+    bars = re.findall(rf"(\d+)/{LONG} \[", server.log.read_text(errors="replace")[-400:])
+    return running and bool(bars) and 0 < int(bars[-1]) < LONG // 2
 
 
 def _end(status: dict[str, Any]) -> str:
-    events = {event[0] for event in status["messages"]}
+    events = {event[0]: event[1] for event in status["messages"]}
     if "execution_interrupted" in events:
-        return "interrupted"
+        where = events["execution_interrupted"]["node_type"]
+        return "interrupted" if where == "KSampler" else f"interrupted in {where}"
     return "error" if "execution_error" in events else status["status_str"]
 
 

@@ -138,18 +138,24 @@ def test_a_controlnet_steers_and_sees_the_prompt_only_unless_asked(base, scene, 
     plain_forward = ControlNetModel.forward
 
     def forward(self, *arguments, **named):
-        seen.append(named["encoder_hidden_states"].shape)
+        seen.append(named["encoder_hidden_states"])
         return plain_forward(self, *arguments, **named)
 
     monkeypatch.setattr(ControlNetModel, "forward", forward)
     control = ["--controlnet", str(tmp_path / "controlnet"), "--control-image", str(scene[0] / "mask.png")]
     assert run(scene, tmp_path / "plain") == 0
     assert run(scene, tmp_path / "controlled", *control) == 0
-    assert set(seen) == {torch.Size([2, 77, 128])}
+    assert {prompt.shape for prompt in seen} == {torch.Size([2, 77, 128])}
     assert not np.array_equal(*(pixels(tmp_path / name / "picture_00000.png") for name in ("plain", "controlled")))
     seen.clear()
     assert run(scene, tmp_path / "shown", *control, "--controlnet-sees-subject") == 0
-    assert set(seen) == {torch.Size([2, 77 + 6 * 77, 128])}
+    assert {prompt.shape for prompt in seen} == {torch.Size([2, 77 + 6 * 77, 128])}
+    null_tokens, tokens = seen[0][:, 77:]
+    seen.clear()
+    assert run(scene, tmp_path / "one_side", *control, "--controlnet-sees-subject", "--guidance", "1") == 0
+    assert {prompt.shape for prompt in seen} == {torch.Size([1, 77 + 6 * 77, 128])}
+    assert torch.equal(seen[0][0, 77:], tokens)
+    assert not torch.equal(null_tokens, tokens)
     assert not np.array_equal(*(pixels(tmp_path / name / "picture_00000.png") for name in ("shown", "controlled")))
 
 

@@ -18,7 +18,7 @@ def test_every_cell_links_to_a_test_that_exists():
 
 
 def test_every_test_beside_a_neighbour_is_in_the_table():
-    """But for refusals and reports, which are about messages."""
+    """But for refusals and reports, and what a row of the table says in passing."""
     page = PAGE.read_text(encoding="utf-8")
     folder = PAGE.parents[1] / "tests" / "host" / "neighbours"
     names = [

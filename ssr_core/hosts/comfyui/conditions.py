@@ -19,7 +19,7 @@ from ...schedule import Area
 Conds = Sequence[Mapping[str, Any]] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditions:
     """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of."""
 
@@ -48,12 +48,18 @@ def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], l
     """guider_conds: the guider's cond lists by name ("positive", "negative", ...); lists: those of this batch, by label."""
     rows = tuple(_row(guider_conds, conds, label) for label, conds in enumerate(lists))
     areas = {
-        (label, cond.get("uuid")): tuple(cond["area"])
+        (label, cond.get("uuid")): _within(cond["area"], latent)
         for label, conds in enumerate(lists)
         for cond in conds or ()
         if len(cond.get("area") or ()) == 4 and isinstance(cond["area"][0], int)
     }
     return Conditions(rows, areas, latent)
+
+
+def _within(area: Sequence[int], latent: Tensor) -> Area:
+    """An area as the host cuts it: what overhangs the picture is not there."""
+    height, width, top, left = area
+    return min(height, latent.shape[-2] - top), min(width, latent.shape[-1] - left), top, left
 
 
 def _row(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
@@ -81,6 +87,7 @@ def window_of(tile: Tensor, whole: Tensor) -> Area | None:
     height, width = tile.shape[-2:]
     if tile.shape[:2] != whole.shape[:2] or height > whole.shape[-2] or width > whole.shape[-1]:
         return None
+    whole = whole.to(tile.device)
     corners = whole[0, 0, : whole.shape[-2] - height + 1, : whole.shape[-1] - width + 1]
     for top, left in (corners == tile[0, 0, 0, 0]).nonzero().tolist():
         if torch.equal(whole[..., top : top + height, left : left + width], tile):

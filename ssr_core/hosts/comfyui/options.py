@@ -20,6 +20,12 @@ def attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, i
     return attention
 
 
+def labels_of(options: dict[str, Any]) -> list[int]:
+    """Which list of conds each chunk of a layer's batch comes from. Read at every layer: packs with regional prompts enlarge batch
+    and list in the middle of a pass, or lay a list of their own beside the host's."""
+    return options.get("cond_or_uncond_couple") or options["cond_or_uncond"]
+
+
 def frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
     """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
     window = options.get("context_window")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...attention import SUBJECT, Branch, add_branches, plan_runs
 from ...footprint import Footprint, magnitude
 from ...layout import CrossAttention
-from .options import attention_of, frame_indices
+from .options import attention_of, frame_indices, labels_of
 
 if TYPE_CHECKING:
     from .run import Call
@@ -43,7 +43,7 @@ def record(
     options: dict[str, Any],
 ) -> None:
     """Note how much each subject adds at every position of the conditional chunks."""
-    run, labels = call.run, options["cond_or_uncond"]
+    run, labels = call.run, labels_of(options)
     if run.footprint is None:
         run.footprint = Footprint([part.query for applied in run.subjects for part in applied.parts], call.canvas)
     grid, areas = run.grid(call, query, options), call.areas(labels, options.get("uuids", ()))

@@ -18,7 +18,7 @@ from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_we
 from .applied import Applied
 from .conditions import Conditions, row_of_label, window_of
 from .layout import cross_attentions
-from .options import attention_of, frame_indices
+from .options import attention_of, frame_indices, labels_of
 from .recording import record
 
 log = logging.getLogger("ssr_encoder")
@@ -108,7 +108,7 @@ class Run:
 
         keys = self._kept(("words", number, layer.index, query.device, query.dtype), project)
         shares = word_shares(query, keys, options["n_heads"]).to(query.dtype)  # [subjects, chunks * pictures, L, 1]
-        return list(shares.unflatten(1, (len(options["cond_or_uncond"]), -1)))
+        return list(shares.unflatten(1, (len(labels_of(options)), -1)))
 
     def _weight(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
         """Of an applied part at every picture and position: its region and its strengths per picture."""
@@ -116,7 +116,7 @@ class Run:
         region = None if applied.region is None else self._region(number, call, query, options)
         if not applied.frame_strengths:
             return region
-        labels = options["cond_or_uncond"]
+        labels = labels_of(options)
         pictures, frames = query.shape[0] // len(labels), frame_indices(options)
 
         def make() -> Tensor:
@@ -128,7 +128,7 @@ class Run:
 
     def _region(self, number: int, call: Call, query: Tensor, options: dict[str, Any]) -> Tensor | None:
         """Weights of a region for all chunks of the batch: [chunks, 1 or pictures, L, 1], or None where none can be made."""
-        labels = options["cond_or_uncond"]
+        labels = labels_of(options)
         pictures, canvas = query.shape[0] // len(labels), call.canvas
         grid, areas = self.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
         if grid is None or areas is None:
@@ -185,10 +185,12 @@ class Call:
         conditions: Conditions | None,
         latent: Tensor,
         tiles: int,
+        frames: tuple[int, ...] | None,
+        pictures: int,
         diffusion_model: Any,
     ) -> None:
         self.run = run
-        self.tiles = tiles
+        self.tiles, self.frames, self.pictures = tiles, frames, pictures
         self.diffusion_model = diffusion_model
         self.multipliers = multipliers
         self.conditions = conditions
@@ -200,8 +202,12 @@ class Call:
     def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
         """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""
         self.reached = True
-        # Read now and not when the step began: other packs enlarge batch and list in the middle of a pass.
-        labels = options["cond_or_uncond"]
+        labels = labels_of(options)
+        if query.shape[0] != self.pictures * len(labels):
+            self.run.warn(
+                f"another node made a batch of {query.shape[0]} out of {len(labels)} chunks; the subject is left out there."
+            )
+            return text
         rows = [self.conditions.row(label) if self.conditions else row_of_label(label) for label in labels]
         branches = self.run.branches(self, layer, query, options)
         if self.run.recording:
@@ -214,7 +220,7 @@ class Call:
         return dict(cross_attentions(self.diffusion_model))
 
     def areas(self, labels: Sequence[int], uuids: Sequence[Any]) -> tuple[Area | None, ...] | None:
-        """Which crop of the picture each chunk works on, None for all of it. No areas at all where that is not to be found."""
+        """Which crop of the picture each chunk works on, None for all of it; no tuple at all where a tile cannot be found in it."""
         if self.conditions is None:
             return (None,) * len(labels)
         told = [self.conditions.area(*pair) for pair in zip(labels, uuids, strict=True)] if len(uuids) == len(labels) else []
@@ -225,7 +231,7 @@ class Call:
         windows = self._windows
         if any(window is None for window in windows):
             self.run.warn(
-                "the UNet works on a part of the picture that is not to be found in it; region masks are ignored there."
+                "the UNet works on a part of the picture that is not to be found in it; region masks and footprints leave it out."
             )
             return None
         return tuple(windows[chunk * len(windows) // len(labels)] for chunk in range(len(labels)))
@@ -234,8 +240,22 @@ class Call:
     def _windows(self) -> list[Area | None]:
         """Where each tile of this call lies."""
         assert self.conditions is not None
-        whole = self.conditions.latent
+        whole = _frames(self.conditions.latent, self.frames)
         return [window_of(part[: whole.shape[0]], whole) for part in self.latent.chunk(self.tiles)]
+
+
+def tiles_of(latent: Tensor, chunks: int, conditions: Conditions | None, frames: tuple[int, ...] | None) -> int:
+    """How many times the batch of a UNet call holds all its chunks. Packs that draw in tiles lay the chunks of one tile after those
+    of another, and leave the list of chunks as it was."""
+    if conditions is None or _size(latent) == conditions.canvas:
+        return 1
+    pictures = chunks * len(_frames(conditions.latent, frames))
+    return latent.shape[0] // pictures if latent.shape[0] % pictures == 0 else 1
+
+
+def _frames(latent: Tensor, frames: tuple[int, ...] | None) -> Tensor:
+    """The pictures of a context window; a latent that is the window's already stays as it is."""
+    return latent if frames is None or len(frames) >= latent.shape[0] else latent[list(frames)]
 
 
 def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:

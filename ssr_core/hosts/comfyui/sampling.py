@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .applied import Applied
 from .conditions import Conditions, read_conditions, row_of_label
-from .options import attention_of
+from .options import attention_of, frame_indices
 from .recording import RECORDER, Recorder
-from .run import Call, Run
+from .run import Call, Run, tiles_of
 
 KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options: the run."""
@@ -92,10 +92,13 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         conditions: Conditions | None = options.get(CONDITIONS)
         labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
-        tiles = _tiles(latent, len(labels), conditions)
+        tiles = tiles_of(latent, len(labels), conditions, frame_indices(options))
         labels, uuids = labels * tiles, uuids * tiles
         run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
-        call = Call(run, multipliers, conditions, latent, tiles, executor.class_obj.diffusion_model)
+        pictures = latent.shape[0] // len(labels)
+        call = Call(
+            run, multipliers, conditions, latent, tiles, frame_indices(options), pictures, executor.class_obj.diffusion_model
+        )
         options = {
             **options,
             CALL: call,
@@ -138,10 +141,3 @@ def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, A
     else:
         text = previous(query, key, value, extra_options)
     return call.add(layer, text, query, extra_options)
-
-
-def _tiles(latent: Tensor, chunks: int, conditions: Conditions | None) -> int:
-    """How many times the batch holds all its chunks. Packs that draw in tiles lay the chunks of one tile after those of another,
-    and leave the list of chunks as it was."""
-    pictures = chunks * conditions.latent.shape[0] if conditions else latent.shape[0]
-    return latent.shape[0] // pictures if latent.shape[0] % pictures == 0 else 1

@@ -20,7 +20,7 @@ from ...attention import Branch, add_branches, plan_runs, scaled_dot_product, wo
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, UNetLayout
-from ...subject import Combine, Scaling, Subject, SubjectSet, branch_inputs, check_encoder, joint_tokens, words_of
+from ...subject import Combine, Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens, words_of
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 
@@ -183,12 +183,19 @@ def subjects_attached(
 def shown_to_controlnet(controlnet: Any, subjects: SubjectSet, guidance: bool = True) -> Iterator[None]:
     """Let a ControlNet see the subjects' tokens behind the prompt for the length of a with-block, as the official code does.
 
-    guidance: as for subjects_attached.
+    guidance: as for subjects_attached. Not for guess_mode, in which the ControlNet sees one side only.
     """
+    if not active(subjects):
+        yield
+        return
     tokens = joint_tokens(subjects) if guidance else joint_tokens(subjects)[1:]  # [2 or 1, N, D]
 
     def show(_network: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         prompt = named["encoder_hidden_states"]  # [B, T, D]
+        if prompt.shape[0] % len(tokens):
+            raise ValueError(
+                f"The ControlNet got a batch of {prompt.shape[0]}, expected both sides of the guidance: no guess_mode."
+            )
         behind = tokens.to(prompt.device, prompt.dtype).repeat_interleave(prompt.shape[0] // len(tokens), dim=0)
         return arguments, {**named, "encoder_hidden_states": torch.cat([prompt, behind], dim=1)}
 

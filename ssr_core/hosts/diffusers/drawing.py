@@ -20,7 +20,7 @@ from ...mini.scene import SIDE
 from ...mini.vocabulary import check_words
 from ...schedule import layer_strengths
 from ...sheet import heat_picture
-from ...subject import Subject, active
+from ...subject import Subject
 from . import check_unet, generate, shown_to_controlnet
 from .base import MINI, Base, load_base
 
@@ -52,8 +52,8 @@ def run(options: argparse.Namespace) -> list[Path]:
     options.out.mkdir(parents=True, exist_ok=True)
     written = []
     shown: AbstractContextManager[None] = nullcontext()
-    if options.controlnet_sees_subject and (together := active(tuple(subjects))):
-        shown = shown_to_controlnet(controlnet, together, guidance=options.guidance > 1)
+    if options.controlnet_sees_subject:
+        shown = shown_to_controlnet(controlnet, tuple(subjects), guidance=options.guidance > 1)
     with shown, tqdm(total=options.count * options.steps, desc="drawing") as bar:
         for seed in range(options.seed, options.seed + options.count):
             noise = generate.noise(base, [seed], width, height)

@@ -31,10 +31,13 @@ def controlled(acn):
 
 def test_their_controlnet_and_the_subject_both_act(apply, model, encoder, subject, control_net, hint, controlled):
     patched = apply.apply_subjects(model, encoder, subject, 0.65)
-    sides = controlled(control_net, hint, mask_optional=torch.ones(1, 64, 64) * 0.5)
-    both = tiny.sample(patched, **sides)
-    for lacking in (tiny.sample(patched), tiny.sample(model, **sides)):
+    plain, only_ours = tiny.sample(model), tiny.sample(patched)
+    sides, masked = controlled(control_net, hint), controlled(control_net, hint, mask_optional=torch.ones(1, 64, 64) * 0.5)
+    both = tiny.sample(patched, **masked)
+    for lacking in (only_ours, tiny.sample(model, **masked), tiny.sample(patched, **sides)):
         assert relative_error(both, lacking) > 1e-3
+    assert torch.equal(tiny.sample(model), plain)
+    assert torch.equal(tiny.sample(patched), only_ours)
     assert {context.shape[1] for context in control_net.control_model.seen} == {77}
 
 
@@ -47,7 +50,7 @@ def test_their_controlnet_sees_the_subject_where_asked(apply, model, encoder, su
     assert torch.equal(context[1, 77:], subject[0].tokens)
 
 
-def test_reference_control_and_the_subject_both_act_in_either_order(apply, model, encoder, subject, acn, controlled):
+def test_reference_control_and_the_subject_both_act(apply, model, encoder, subject, acn, controlled):
     """It runs the UNet once more on the reference's latent, with the MODEL's own options."""
     reference = neighbours.run(
         acn["ACN_ReferenceControlNet"], reference_type="reference_attn", style_fidelity=0.5, ref_weight=1.0

@@ -21,9 +21,12 @@ def controlled(control_net, hint):
 
 def test_both_act_and_the_controlnet_sees_the_prompt_only(apply, model, encoder, subject, control_net, controlled):
     patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    plain, only_ours = tiny.sample(model), tiny.sample(patched)
     both = tiny.sample(patched, **controlled)
-    for lacking in (tiny.sample(patched), tiny.sample(model, **controlled)):
+    for lacking in (only_ours, tiny.sample(model, **controlled)):
         assert relative_error(both, lacking) > 1e-3
+    assert torch.equal(tiny.sample(model), plain)
+    assert torch.equal(tiny.sample(patched), only_ours)
     for context in control_net.control_model.seen:
         assert torch.equal(context, torch.cat([tiny.cond(12)[0][0], tiny.cond(11)[0][0]]))
 

@@ -72,11 +72,43 @@ def test_tiles_that_are_nowhere_in_the_picture_are_reported(apply, model, encode
 @neighbours.needs(DIFFUSION)
 def test_the_footprint_of_a_tiled_picture_covers_all_of_it(apply, model, encoder, subject, tiled, left):
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
-    patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 1.0, region=left))
-    tiny.sample(tiled(patched, 4), size=SIZE, steps=1)
-    (((footprint,),)) = recorder.footprint.maps()
-    assert footprint.shape == SIZE
-    assert footprint[:, :16].mean() > 10 * footprint[:, 18:].mean()
+
+    def footprint(**options):
+        patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 1.0, **options))
+        tiny.sample(tiled(patched, 4), size=SIZE, steps=1)
+        ((found,),) = recorder.footprint.maps()
+        return found
+
+    everywhere, half = footprint(), footprint(region=left)
+    assert everywhere.shape == half.shape == SIZE
+    assert everywhere.min() > 0.05
+    assert half[:, :16].mean() > 10 * half[:, 18:].mean()
+
+
+@neighbours.needs(DIFFUSION)
+@neighbours.needs("ComfyUI-AnimateDiff-Evolved")
+@pytest.mark.parametrize("order", ["ours first", "theirs first"])
+def test_tiles_of_an_animation_in_context_windows(apply, model, encoder, subject, tiled, left, order):
+    """Twelve frames in windows of eight, four tiles a batch: as one tile a batch."""
+    ade = neighbours.nodes("ComfyUI-AnimateDiff-Evolved")
+
+    def evolve(one):
+        options = {"context_length": 8, "context_overlap": 2, "fuse_method": "flat"}
+        context = neighbours.run(ade["ADE_StandardStaticContextOptions"], **options)[0]
+        return neighbours.run(ade["ADE_UseEvolvedSampling"], model=one, beta_schedule="use existing", context_options=context)[
+            0
+        ]
+
+    def ours(one):
+        return apply.apply_subjects(one, encoder, subject, 0.65, region=left)
+
+    patched = evolve(ours(model)) if order == "ours first" else ours(evolve(model))
+    one_by_one, together = (tiny.sample(tiled(patched, tiles), size=SIZE, steps=1, batch=12) for tiles in (1, 4))
+    assert relative_error(together, one_by_one) <= 1e-5
+    without = tiny.sample(tiled(evolve(model), 1), size=SIZE, steps=1, batch=12)
+    effect = (one_by_one - without).abs().amax(dim=(0, 1, 2))
+    assert effect[:16].min() > 1e-3
+    assert effect[-4:].max() == 0.0
 
 
 @neighbours.needs(SAMPLER)
