@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -175,6 +175,24 @@ class Run:
         return self._tensors[key]
 
 
+class Batch(NamedTuple):
+    """What the batch of a UNet call is made of: so many tiles of so many chunks of so many pictures; frames: which ones of the whole
+    animation the pictures are, None for all."""
+
+    tiles: int
+    pictures: int
+    frames: tuple[int, ...] | None
+
+
+def batch_of(latent: Tensor, chunks: int, conditions: Conditions | None, frames: tuple[int, ...] | None) -> Batch:
+    """Packs that draw in tiles lay the chunks of one tile after those of another, and leave the list of chunks as it was."""
+    tiles, rows = 1, latent.shape[0]
+    if conditions is not None and _size(latent) != conditions.canvas:
+        one_tile = chunks * len(_frames(conditions.latent, frames))
+        tiles = rows // one_tile if rows % one_tile == 0 else 1
+    return Batch(tiles, rows // (chunks * tiles), frames)
+
+
 class Call:
     """One call of the UNet: who acts how strongly, and what the chunks of the batch are."""
 
@@ -184,13 +202,11 @@ class Call:
         multipliers: tuple[float, ...],
         conditions: Conditions | None,
         latent: Tensor,
-        tiles: int,
-        frames: tuple[int, ...] | None,
-        pictures: int,
+        batch: Batch,
         diffusion_model: Any,
     ) -> None:
         self.run = run
-        self.tiles, self.frames, self.pictures = tiles, frames, pictures
+        self.batch = batch
         self.diffusion_model = diffusion_model
         self.multipliers = multipliers
         self.conditions = conditions
@@ -203,7 +219,7 @@ class Call:
         """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""
         self.reached = True
         labels = labels_of(options)
-        if query.shape[0] != self.pictures * len(labels):
+        if query.shape[0] != self.batch.pictures * len(labels):
             self.run.warn(
                 f"another node made a batch of {query.shape[0]} out of {len(labels)} chunks; the subject is left out there."
             )
@@ -240,17 +256,8 @@ class Call:
     def _windows(self) -> list[Area | None]:
         """Where each tile of this call lies."""
         assert self.conditions is not None
-        whole = _frames(self.conditions.latent, self.frames)
-        return [window_of(part[: whole.shape[0]], whole) for part in self.latent.chunk(self.tiles)]
-
-
-def tiles_of(latent: Tensor, chunks: int, conditions: Conditions | None, frames: tuple[int, ...] | None) -> int:
-    """How many times the batch of a UNet call holds all its chunks. Packs that draw in tiles lay the chunks of one tile after those
-    of another, and leave the list of chunks as it was."""
-    if conditions is None or _size(latent) == conditions.canvas:
-        return 1
-    pictures = chunks * len(_frames(conditions.latent, frames))
-    return latent.shape[0] // pictures if latent.shape[0] % pictures == 0 else 1
+        whole = _frames(self.conditions.latent, self.batch.frames)
+        return [window_of(part[: whole.shape[0]], whole) for part in self.latent.chunk(self.batch.tiles)]
 
 
 def _frames(latent: Tensor, frames: tuple[int, ...] | None) -> Tensor:

@@ -18,7 +18,7 @@ from .applied import Applied
 from .conditions import Conditions, read_conditions, row_of_label
 from .options import attention_of, frame_indices
 from .recording import RECORDER, Recorder
-from .run import Call, Run, tiles_of
+from .run import Call, Run, batch_of
 
 KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options: the run."""
@@ -92,13 +92,10 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         conditions: Conditions | None = options.get(CONDITIONS)
         labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
-        tiles = tiles_of(latent, len(labels), conditions, frame_indices(options))
-        labels, uuids = labels * tiles, uuids * tiles
+        batch = batch_of(latent, len(labels), conditions, frame_indices(options))
+        labels, uuids = labels * batch.tiles, uuids * batch.tiles
         run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
-        pictures = latent.shape[0] // len(labels)
-        call = Call(
-            run, multipliers, conditions, latent, tiles, frame_indices(options), pictures, executor.class_obj.diffusion_model
-        )
+        call = Call(run, multipliers, conditions, latent, batch, executor.class_obj.diffusion_model)
         options = {
             **options,
             CALL: call,
