@@ -160,23 +160,31 @@ def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambd
 
 
 def _wait(server: Server, job: Job, limit: float = 120) -> None:
-    began, stop_asked = time.monotonic(), False
+    began, running_from, stop_asked = time.monotonic(), -1, False
     while time.monotonic() - began < limit:
         entry = server.get(f"/history/{job.prompt_id}").get(job.prompt_id)
         if entry is not None:
             job.ended, job.seconds = _end(entry["status"]), time.monotonic() - began
             return
-        if job.ends == "interrupted" and not stop_asked and _samples(server, job):
-            stop_asked = True
-            _post(server, "/interrupt", {"prompt_id": job.prompt_id})
+        if job.ends == "interrupted" and not stop_asked and _runs(server, job):
+            if running_from < 0:
+                running_from = server.log.stat().st_size
+            elif _sampled(server, running_from):
+                stop_asked = True
+                _post(server, "/interrupt", {"prompt_id": job.prompt_id})
         time.sleep(0.05)
 
 
-def _samples(server: Server, job: Job) -> bool:
-    """Whether the server works on this very prompt and its sampler has made steps; the log's progress bar tells."""
-    running = any(entry[1] == job.prompt_id for entry in server.get("/queue")["queue_running"])
-    bars = re.findall(rf"(\d+)/{LONG} \[", server.log.read_text(errors="replace")[-400:])
-    return running and bool(bars) and 0 < int(bars[-1]) < LONG // 2
+def _runs(server: Server, job: Job) -> bool:
+    """Whether the server works on this very prompt, so that an interruption hits no other."""
+    return any(entry[1] == job.prompt_id for entry in server.get("/queue")["queue_running"])
+
+
+def _sampled(server: Server, since: int) -> bool:
+    """Whether a long sampling has made steps since the log was that long: its progress bar tells."""
+    with server.log.open("rb") as log:
+        log.seek(since)
+        return re.search(rf"[1-9]\d*/{LONG} \[".encode(), log.read()) is not None
 
 
 def _end(status: dict[str, Any]) -> str:
