@@ -32,7 +32,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=120) as answer:
             return json.load(answer)
 
     def submit(self, prompt: dict[str, Any]) -> str:
@@ -40,7 +40,7 @@ class Server:
         body = json.dumps({"prompt": prompt, "client_id": "tests"}).encode()
         request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.load(answer)["prompt_id"]
         except HTTPError as error:
             raise RuntimeError(error.read().decode()) from error
