@@ -11,6 +11,7 @@ IDS = {
     "SSR_LoadEncoder", "SSR_EncodeSubject", "SSR_CombineSubjects", "SSR_ApplySubject", "SSR_ApplySubjectAdvanced",
     "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMini", "SSR_MiniScene",
     "SSR_SelectByPoints", "SSR_RecordFootprint", "SSR_SubjectFootprint", "SSR_InspectModel",
+    "SSR_ShowToControlNet",
 }  # fmt: skip
 
 
@@ -29,6 +30,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
             "model", "ssr_encoder", "subject", "strength", "start", "end", "curve", "layers", "combine", "subject_scaling", "region",
             "layer_strengths", "curve_values", "frame_strengths",
         ],
+        "SSR_ShowToControlNet": ["positive", "negative", "subject"],
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
         "SSR_SaveSubject": ["subject", "filename_prefix"],
         "SSR_LoadSubject": ["subject_file"],
