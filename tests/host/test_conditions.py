@@ -119,25 +119,58 @@ def test_region_over_both_halves_of_two_area_conditions_follows_each_crop(apply,
     assert difference[8:].max() == 0.0
 
 
-def test_context_windows_find_the_positive_by_uuid(apply, encoder, subject, rows):
-    """Core context windows remake the cond lists of every window, so identity is lost."""
-    import comfy.context_windows as windows
+@pytest.fixture(params=[True, False], ids=["with the frame before", "without"])
+def windows(request):
+    """Gives a MODEL core context windows of two frames of four, as Context Windows (Manual) does; by default each window gets the
+    frame before it as well."""
     import comfyui_version
 
     if comfyui_version.__version__ == "0.3.64":
         pytest.skip("ComfyUI 0.3.64 fails by itself on context windows over an image batch")
-    model = tiny.model()
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
-    patched.model_options["context_handler"] = windows.IndexListContextHandler(
-        context_schedule=windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
-        fuse_method=windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID),
-        context_length=2,
-        context_overlap=1,
-        dim=0,
-    )
-    tiny.sample(patched, steps=1, batch=4)
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    def give(model):
+        return ContextWindowsManualNode.execute(
+            model, 2, 1, "standard_static", 1, False, "pyramid", 0, False, causal_window_fix=request.param
+        ).args[0]
+
+    return give
+
+
+FRAMES = 4
+
+
+def changed(one, other):
+    return [frame for frame in range(FRAMES) if not torch.equal(one[frame], other[frame])]
+
+
+def test_context_windows_find_the_positive_by_uuid(apply, encoder, subject, rows, windows):
+    """Core context windows remake the cond lists of every window, so identity is lost."""
+    tiny.sample(windows(apply.apply_subjects(tiny.model(), encoder, subject, 0.65)), steps=1, batch=FRAMES)
     assert len(rows) == 3
     assert all(chunks == [NULL, SUBJECT] for chunks in rows)
+
+
+def test_every_frame_keeps_its_strength_in_context_windows(apply, model, encoder, subject, windows):
+    without = tiny.sample(windows(model), steps=1, batch=FRAMES)
+    patched = windows(apply.apply_subjects(model, encoder, subject, [0.0, 1.0, 0.0, 1.0]))
+    assert changed(tiny.sample(patched, steps=1, batch=FRAMES), without) == [1, 3]
+
+
+def test_every_frame_keeps_its_region_in_context_windows(apply, model, encoder, subject, windows):
+    region = torch.zeros(FRAMES, 16, 16)
+    region[2] = 1.0
+    without = tiny.sample(windows(model), steps=1, batch=FRAMES)
+    patched = windows(apply.apply_subjects(model, encoder, subject, 1.0, region=region))
+    assert changed(tiny.sample(patched, steps=1, batch=FRAMES), without) == [2]
+
+
+def test_a_footprint_knows_the_frames_of_context_windows(apply, model, encoder, subject, windows):
+    recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
+    patched, recorder = recording(windows(apply.apply_subjects(model, encoder, subject, [0.0, 0.0, 1.0, 0.0])))
+    tiny.sample(patched, steps=1, batch=FRAMES)
+    (frames,) = recorder.footprint.maps()  # [frames, H, W]
+    assert [bool(frame.max() > 0) for frame in frames] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("own_list", [False, True], ids=["in the host's list", "in a list of its own"])

@@ -30,6 +30,7 @@ def frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
     """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
     window = options.get("context_window")
     if window is not None and getattr(window, "dim", 0) == 0:
-        return tuple(window.index_list)
+        anchor = getattr(window, "causal_anchor_index", None)  # the frame before, drawn along and thrown away afterwards
+        return (*(() if anchor is None or anchor < 0 else (anchor,)), *window.index_list)
     indices = (options.get("ad_params") or {}).get("sub_idxs")
     return None if indices is None else tuple(int(index) for index in indices)
