@@ -21,15 +21,14 @@ CATEGORY = "SSR-Encoder"
 
 def strengths(value: Any, what: str = "strength") -> float | tuple[float, ...]:
     """One strength, or one per picture of the batch: FLOAT outputs of other packs' schedulers carry lists."""
-    if isinstance(value, int | float):
-        return value
+    single = isinstance(value, int | float)
     try:
-        numbers = tuple(float(one) for one in value)
+        numbers = tuple(float(one) for one in ((value,) if single else value))
     except (TypeError, ValueError):
         numbers = ()
     if not numbers or not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"{what} got {value!r}; expected a number, or a list of numbers with one for each frame.")
-    return numbers
+    return numbers[0] if single else numbers
 
 
 def choice(value: str, choices: tuple[str, ...], what: str) -> str:

@@ -37,7 +37,7 @@ class Branch:
     weight: Tensor | None = None
 
 
-class Run(NamedTuple):
+class Span(NamedTuple):
     """Chunks [start, stop) of a batch that one attention call serves with rows [row, row + rows) of a branch."""
 
     start: int
@@ -46,27 +46,27 @@ class Run(NamedTuple):
     rows: int
 
 
-def plan_runs(rows: Sequence[int | None]) -> tuple[Run, ...]:
+def plan_spans(rows: Sequence[int | None]) -> tuple[Span, ...]:
     """Split a batch of condition chunks into as few attention calls as need no copy of K and V.
 
     rows: for every chunk the branch row it attends to, or None for none. Equal neighbours share their row (the chunks fold into
     the query axis); ascending neighbours use a slice of rows. [0, 1] -> one call; [0, 1, 1] -> two.
     """
-    runs: list[Run] = []
+    spans: list[Span] = []
     for chunk, row in enumerate(rows):
         if row is None:
             continue
-        last = runs[-1] if runs else None
+        last = spans[-1] if spans else None
         if last and last.stop == chunk:
             length = last.stop - last.start
             if last.rows == 1 and last.row == row:
-                runs[-1] = Run(last.start, chunk + 1, row, 1)
+                spans[-1] = Span(last.start, chunk + 1, row, 1)
                 continue
             if length == last.rows and row == last.row + last.rows:
-                runs[-1] = Run(last.start, chunk + 1, last.row, last.rows + 1)
+                spans[-1] = Span(last.start, chunk + 1, last.row, last.rows + 1)
                 continue
-        runs.append(Run(chunk, chunk + 1, row, 1))
-    return tuple(runs)
+        spans.append(Span(chunk, chunk + 1, row, 1))
+    return tuple(spans)
 
 
 def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -89,39 +89,39 @@ def add_branches(
     text: Tensor,
     query: Tensor,
     branches: Sequence[Branch],
-    runs: Sequence[Run],
+    spans: Sequence[Span],
     chunks: int,
     heads: int,
     attention: AttentionFn = scaled_dot_product,
 ) -> Tensor:
     """The layer's text attention plus all branches. text, query: [chunks*pictures, L, C] -> [chunks*pictures, L, C].
 
-    Contributions are summed first and added once, and a chunk that no run covers keeps its bits.
+    Contributions are summed first and added once, and a chunk that no span covers keeps its bits.
     """
-    if not branches or not runs:
+    if not branches or not spans:
         return text
     pictures = query.shape[0] // chunks
-    if len(runs) == 1 and runs[0].stop - runs[0].start == chunks:
-        delta, strength = _contribution(query, branches, runs[0], pictures, heads, attention)
+    if len(spans) == 1 and spans[0].stop - spans[0].start == chunks:
+        delta, strength = _contribution(query, branches, spans[0], pictures, heads, attention)
         return torch.add(text, delta, alpha=strength)
     out = text.clone()
-    for run in runs:
-        part = slice(run.start * pictures, run.stop * pictures)
-        delta, strength = _contribution(query[part], branches, run, pictures, heads, attention)
+    for span in spans:
+        part = slice(span.start * pictures, span.stop * pictures)
+        delta, strength = _contribution(query[part], branches, span, pictures, heads, attention)
         out[part].add_(delta, alpha=strength)
     return out
 
 
 def _contribution(
-    query: Tensor, branches: Sequence[Branch], run: Run, pictures: int, heads: int, attention: AttentionFn
+    query: Tensor, branches: Sequence[Branch], span: Span, pictures: int, heads: int, attention: AttentionFn
 ) -> tuple[Tensor, float]:
-    """Sum of the branches for the chunks of one run, and a factor still to be applied: [run*pictures, L, C], float."""
-    rows = slice(run.row, run.row + run.rows)
+    """Sum of the branches for the chunks of one span, and a factor still to be applied: [span*pictures, L, C], float."""
+    rows = slice(span.row, span.row + span.rows)
     total: Tensor | None = None
     for branch in branches:
         delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, attention)
         if branch.weight is not None:
-            delta = _weigh(delta, branch.weight[run.start : run.stop], pictures)
+            delta = _weigh(delta, branch.weight[span.start : span.stop], pictures)
         if len(branches) == 1:
             return delta, branch.strength
         total = delta * branch.strength if total is None else torch.add(total, delta, alpha=branch.strength)

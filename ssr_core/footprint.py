@@ -12,40 +12,56 @@ from .schedule import Area
 
 
 class Footprint:
-    """Of one sampling. queries: the subjects, in order; canvas: latent height and width of the whole picture.
+    """Of one sampling. queries: the subjects, in order.
 
     What counts is how large a subject's contribution is beside the text's, averaged over layers and steps.
     """
 
-    def __init__(self, queries: Sequence[str], canvas: tuple[int, int]) -> None:
+    def __init__(self, queries: Sequence[str]) -> None:
         self.queries = tuple(queries)
-        self.canvas = canvas
-        self._sums: dict[int, Tensor] = {}
-        self._passes: dict[int, Tensor] = {}
+        self._noted: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        """By picture and by the device that drew it: sums [subjects, H, W] and numbers of passes [H, W]."""
 
-    def add(self, magnitudes: Tensor, area: Area | None = None, pictures: Sequence[int] | None = None) -> None:
-        """One layer of one pass. magnitudes: [subjects, pictures, h, w] over the crop `area` of the canvas (None: all of it);
-        pictures: their numbers in the whole batch (a context window), None for the first ones.
+    def add(
+        self,
+        magnitudes: Tensor,
+        canvas: tuple[int, int],
+        area: Area | None = None,
+        pictures: Sequence[int] | None = None,
+    ) -> None:
+        """One layer of one pass. magnitudes: [subjects, pictures, h, w] over the crop `area` (None: all of it) of the canvas, the whole
+        picture's latent height and width; pictures: their numbers in the whole batch (a context window), None for the first ones.
         """
-        height, width, top, left = area or (*self.canvas, 0, 0)
+        height, width, top, left = area or (*canvas, 0, 0)
         grown = F.interpolate(magnitudes.float(), size=(height, width), mode="bilinear", align_corners=False)
         place = (slice(top, top + height), slice(left, left + width))
         for column, picture in enumerate(range(grown.shape[1]) if pictures is None else pictures):
-            if picture not in self._sums:
-                self._sums[picture] = grown.new_zeros(len(self.queries), *self.canvas)
-                self._passes[picture] = grown.new_zeros(self.canvas)
-            self._sums[picture][(slice(None), *place)] += grown[:, column]
-            self._passes[picture][place] += 1
+            key = (picture, grown.device)
+            if key not in self._noted:
+                self._noted[key] = grown.new_zeros(len(self.queries), *canvas), grown.new_zeros(canvas)
+            sums, passes = self._noted[key]
+            sums[(slice(None), *place)] += grown[:, column]
+            passes[place] += 1
+
+    def settle(self) -> None:
+        """Off the devices: what waits for a node to ask for it does so in main memory."""
+        settled: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
+        for (picture, _), (sums, passes) in self._noted.items():
+            key = (picture, torch.device("cpu"))
+            others = settled.get(key, (0, 0))
+            settled[key] = (others[0] + sums.cpu(), others[1] + passes.cpu())
+        self._noted = settled
 
     def maps(self) -> Tensor:
         """[subjects, pictures, H, W] in 0..1, divided by the largest value of each picture, so that its subjects compare."""
-        if not self._sums:
+        self.settle()
+        if not self._noted:
             raise ValueError(
                 "No subject acted in the sampling that was recorded: its strength was 0, no step was in its window, "
                 "or it was drawn in tiles that could not be found in the picture."
             )
-        means = [self._sums[picture] / self._passes[picture].clamp_min(1) for picture in sorted(self._sums)]
-        maps = torch.stack(means, dim=1).cpu()  # [subjects, pictures, H, W]
+        means = [sums / passes.clamp_min(1) for _, (sums, passes) in sorted(self._noted.items(), key=lambda entry: entry[0][0])]
+        maps = torch.stack(means, dim=1)  # [subjects, pictures, H, W]
         return maps / maps.amax(dim=(0, 2, 3), keepdim=True).clamp_min(1e-12)
 
 

@@ -6,7 +6,7 @@ from support import golden
 
 from ssr_core import attention, checkpoints, vision
 from ssr_core.aligner import Aligner, mask_bias
-from ssr_core.attention import Branch, add_branches, plan_runs
+from ssr_core.attention import Branch, add_branches, plan_spans
 from ssr_core.encoder import SubjectProjection
 from ssr_core.layout import SD15
 from ssr_core.subject import Subject, branch_inputs
@@ -103,7 +103,7 @@ def test_d_decoupled_attention(width, tokens, subject_tokens, strength):
     query = hidden @ w["to_q.weight"].T
     out = attention.scaled_dot_product(query, text @ w["to_k.weight"].T, text @ w["to_v.weight"].T, 8)
     branches = [Branch(*projection(subject), strength=strength)] if strength else []
-    out = add_branches(out, query, branches, plan_runs([0, 1]), 2, 8)
+    out = add_branches(out, query, branches, plan_spans([0, 1]), 2, 8)
     out = out @ w["to_out.0.weight"].T + w["to_out.0.bias"]
     expected = golden.outputs("d_attn")[f"h{width}/s{subject_tokens}/scale{strength}"]
     assert golden.relative_error(out, expected) <= TOLERANCE

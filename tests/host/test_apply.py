@@ -81,6 +81,40 @@ def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, 
     assert moved == [True] + [False] * 15
 
 
+def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(apply, encoder, subject, other):
+    """A LoRA on the positive alone exchanges the layer's weights between two calls of one sampling."""
+    import comfy.hooks
+
+    patched = apply.apply_subjects(tiny.model(), encoder, subject + other, 1.0, combine="by word")
+    name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    hook = comfy.hooks.WeightHook(1.0, 1.0)
+    hook.need_weight_init = False
+    hook.weights = {name: ("diff", (torch.ones(32, 768),))}
+    hooks = comfy.hooks.HookGroup()
+    hooks.add(hook)
+    run = comfy_host.part("ssr_core.hosts.comfyui.run")
+    seen, original = [], run.word_shares
+
+    def spy(query, keys, heads):
+        seen.append(torch.stack(keys))
+        return original(query, keys, heads)
+
+    run.word_shares = spy
+    try:
+        tiny.sample(patched, steps=1, positive=tiny.cond(11, hooks=hooks))
+    finally:
+        run.word_shares = original
+    assert len(seen) == 32
+    assert [not torch.equal(one, two) for one, two in zip(seen[:16], seen[16:], strict=True)] == [True] + [False] * 15
+
+
+def test_keys_and_values_have_the_type_that_a_node_made_the_model_compute_in(apply, encoder, subject):
+    stored = tiny.model(dtype=torch.float16, cast=torch.float16)
+    stored.add_object_patch("manual_cast_dtype", torch.float32)  # what ModelComputeDtype does
+    (applied,) = apply.applied_to(apply.apply_subjects(stored, encoder, subject, 0.5))
+    assert applied.branches[0][0][0].dtype == torch.float32
+
+
 def test_order_of_two_apply_nodes_does_not_matter(apply, model, encoder, subject, other):
     one = apply.apply_subjects(apply.apply_subjects(model, encoder, subject, 0.5), encoder, other, 0.8)
     two = apply.apply_subjects(apply.apply_subjects(model, encoder, other, 0.8), encoder, subject, 0.5)

@@ -91,6 +91,21 @@ def test_dual_cfg_knows_its_negative(patched, rows):
     assert rows == [[SUBJECT, SUBJECT, NULL]]
 
 
+def test_perp_neg_subtracts_its_empty_prompt(patched, rows):
+    import comfy.samplers
+    from comfy_extras.nodes_perpneg import Guider_PerpNeg
+
+    guider = Guider_PerpNeg(patched)
+    guider.set_conds(tiny.cond(11), tiny.cond(12), tiny.cond(13))  # positive, negative, empty
+    guider.set_cfg(5.0, 1.0)
+    with torch.inference_mode():
+        guider.sample(
+            torch.randn(1, 4, 16, 16), torch.zeros(1, 4, 16, 16), comfy.samplers.sampler_object("euler"),
+            torch.tensor([5.0, 0.0]), seed=0, disable_pbar=True,
+        )  # fmt: skip
+    assert rows == [[NULL, NULL, SUBJECT]]
+
+
 def test_area_conditions_crop_the_region(apply, model, encoder, subject, plain):
     """A subject allowed on the left half only must not touch an area pass on the right half."""
     left = torch.zeros(1, 64, 64)
@@ -138,6 +153,28 @@ def windows(request):
 
 
 FRAMES = 4
+
+
+def test_context_windows_along_the_width_leave_regions_out_and_say_so(apply, model, encoder, subject, windows, caplog):
+    left = torch.zeros(1, 16, 16)
+    left[..., :8] = 1.0
+
+    def sample(**region):
+        patched = windows(apply.apply_subjects(model, encoder, subject, 1.0, **region))
+        handler = patched.model_options["context_handler"]
+        handler.dim, handler.context_length = 3, 8
+        return tiny.sample(patched, steps=1)
+
+    assert torch.equal(sample(region=left), sample())
+    assert caplog.text.count("context windows along the picture's height or width") == 1
+
+
+def test_a_tile_that_could_lie_in_several_places_lies_in_none():
+    window_of = comfy_host.part("ssr_core.hosts.comfyui.conditions").window_of
+    whole = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    assert window_of(whole[..., 1:4, 2:7], whole) == (3, 5, 1, 2)
+    assert window_of(torch.zeros(1, 4, 3, 5), torch.zeros(1, 4, 6, 8)) is None
+    assert window_of(whole[..., 1:4, 2:7] + 1, whole) is None
 
 
 def changed(one, other):

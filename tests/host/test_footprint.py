@@ -94,10 +94,11 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     for line in (
         "16 cross-attentions",
         '1. "dog", "hat", by word',
-        "strength 0.65, in 9 of 16 layers",
+        "strength 0.65, in 9 of 16 cross-attentions: output 3 4 5 6 7 8 9 10 11",
         "steps 0 to 0.8, region everywhere",
         "K and V: 462 tokens, torch.float32",
-        "also at 1 cross-attentions: test_footprint.",
+        "also replaces cross-attentions: test_footprint.",
+        "at input 1 (called first, then ours is added)",
         "sampler_cfg_function: test_footprint.",
         "not sampled yet with these subjects",
     ):
@@ -106,3 +107,10 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     assert "batches of the last sampling: [null, subject]" in describe(patched)
     tiny.sample(recording(patched)[0], steps=1, cfg=1.0)
     assert "batches of the last sampling: [subject]" in describe(patched)
+    tiny.sample(apply.apply_subjects(patched, encoder, other, 0.5), steps=1)
+    assert "batches of the last sampling: [subject]" in describe(patched), "another MODEL's sampling is none of this one's"
+    stages = apply.apply_subjects(
+        model, encoder, subject, 0.5, layers=schedule.layer_strengths(encoder.config.layout, numbers=(1, 0, 0.5))
+    )
+    assert "in 15 of 16 cross-attentions: input 1 2 4 5 7 8, output 3 4 5 6 7 8 9 10 11" in describe(stages)
+    assert "times 1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5 there" in describe(stages)

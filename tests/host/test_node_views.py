@@ -75,8 +75,8 @@ def test_footprint_nodes_say_what_is_missing(nodes, model):
     recorder = nodes["SSR_RecordFootprint"].execute(model).args[1]
     with pytest.raises(ValueError, match="Nothing was recorded"):
         nodes["SSR_SubjectFootprint"].execute(recorder, image)
-    recorder.footprint = comfy_host.part("ssr_core.footprint").Footprint(["dog"], (2, 2))
-    recorder.footprint.add(torch.ones(1, 1, 2, 2))
+    recorder.footprint = comfy_host.part("ssr_core.footprint").Footprint(["dog"])
+    recorder.footprint.add(torch.ones(1, 1, 2, 2), (2, 2))
     with pytest.raises(ValueError, match='no subject 2; the recorded sampling had: 1 "dog"'):
         nodes["SSR_SubjectFootprint"].execute(recorder, image, index=2)
     overlay, mask = nodes["SSR_SubjectFootprint"].execute(recorder, image).args
@@ -84,7 +84,7 @@ def test_footprint_nodes_say_what_is_missing(nodes, model):
     assert mask.shape == (1, 8, 8)
 
 
-@pytest.mark.parametrize("linked", ["dog", [], [1.0, float("nan")], None, [[1.0]]])
+@pytest.mark.parametrize("linked", ["dog", [], [1.0, float("nan")], float("inf"), None, [[1.0]]])
 def test_a_linked_strength_must_be_numbers(nodes, model, encoder, linked):
     with pytest.raises(ValueError, match="expected a number, or a list of numbers"):
         nodes["SSR_ApplySubject"].execute(model, encoder, (), linked)

@@ -1,23 +1,23 @@
-"""Decoupled attention in a batch of condition chunks: runs, folding, regions, and what must not change."""
+"""Decoupled attention in a batch of condition chunks: spans, folding, regions, and what must not change."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.attention import Branch, add_branches, attend_shared, plan_runs, scaled_dot_product, word_shares
+from ssr_core.attention import Branch, add_branches, attend_shared, plan_spans, scaled_dot_product, word_shares
 
 HEADS, WIDTH, LENGTH = 2, 8, 6
 
 chunk_rows = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=8)
 
 
-def chunk_of(rows, runs):
-    """Which row the runs give to every chunk."""
+def chunk_of(rows, spans):
+    """Which row the spans give to every chunk."""
     served = [None] * len(rows)
-    for run in runs:
-        for chunk in range(run.start, run.stop):
-            served[chunk] = run.row if run.rows == 1 else run.row + chunk - run.start
+    for span in spans:
+        for chunk in range(span.start, span.stop):
+            served[chunk] = span.row if span.rows == 1 else span.row + chunk - span.start
     return served
 
 
@@ -52,11 +52,11 @@ def random_batch(generator, chunks, pictures):
 @settings(deadline=None, max_examples=200)
 @given(chunk_rows)
 def test_runs_are_disjoint_ordered_and_give_every_chunk_its_own_row(rows):
-    runs = plan_runs(rows)
-    edges = [edge for run in runs for edge in (run.start, run.stop)]
+    spans = plan_spans(rows)
+    edges = [edge for span in spans for edge in (span.start, span.stop)]
     assert edges == sorted(edges)
-    assert all(run.rows in (1, run.stop - run.start) and run.start < run.stop for run in runs)
-    assert chunk_of(rows, runs) == rows
+    assert all(span.rows in (1, span.stop - span.start) and span.start < span.stop for span in spans)
+    assert chunk_of(rows, spans) == rows
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_runs_are_disjoint_ordered_and_give_every_chunk_its_own_row(rows):
     [([], 0), ([None], 0), ([0, 1], 1), ([1, 0], 2), ([1, 1, 1], 1), ([0, 1, 1], 2), ([0, None, 1], 2), ([0, 1, 2, 3], 1)],
 )
 def test_common_batches_need_few_calls(rows, calls):
-    assert len(plan_runs(rows)) == calls
+    assert len(plan_spans(rows)) == calls
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,7 +91,7 @@ def test_any_batch_equals_one_attention_per_picture_and_branch(rows, pictures, b
         for tokens, strength, kind in branches
     ]
     before = text.clone()
-    out = add_branches(text, query, made, plan_runs(rows), len(rows), HEADS)
+    out = add_branches(text, query, made, plan_spans(rows), len(rows), HEADS)
     torch.testing.assert_close(out, naive(text, query, made, rows), atol=1e-5, rtol=1e-5)
     assert torch.equal(text, before), "the layer's own text attention was written to"
     for chunk, row in enumerate(rows):
@@ -103,8 +103,8 @@ def test_any_batch_equals_one_attention_per_picture_and_branch(rows, pictures, b
 def test_no_branch_and_no_run_give_back_the_very_same_tensor():
     generator = torch.Generator().manual_seed(0)
     text, query = random_batch(generator, 2, 1)
-    assert add_branches(text, query, [], plan_runs([0, 1]), 2, HEADS) is text
-    assert add_branches(text, query, [random_branch(generator)], plan_runs([None, None]), 2, HEADS) is text
+    assert add_branches(text, query, [], plan_spans([0, 1]), 2, HEADS) is text
+    assert add_branches(text, query, [random_branch(generator)], plan_spans([None, None]), 2, HEADS) is text
 
 
 @pytest.mark.parametrize("weight", [None, torch.zeros(2, 1, LENGTH, 1)], ids=["strength 0", "weight 0"])
@@ -112,7 +112,7 @@ def test_zero_strength_and_zero_weight_change_no_bit(weight):
     generator = torch.Generator().manual_seed(0)
     text, query = random_batch(generator, 2, 2)
     branch = random_branch(generator, strength=0.0 if weight is None else 1.0, weight=weight)
-    assert torch.equal(add_branches(text, query, [branch], plan_runs([0, 1]), 2, HEADS), text)
+    assert torch.equal(add_branches(text, query, [branch], plan_spans([0, 1]), 2, HEADS), text)
 
 
 @settings(deadline=None, max_examples=25)
@@ -135,7 +135,7 @@ def test_a_host_is_asked_once_per_run_and_branch_with_unrepeated_keys():
         asked.append((tuple(query.shape), tuple(key.shape)))
         return scaled_dot_product(query, key, value, heads)
 
-    add_branches(text, query, [random_branch(generator, rows=2)], plan_runs([0, 1, 1]), 3, HEADS, host)
+    add_branches(text, query, [random_branch(generator, rows=2)], plan_spans([0, 1, 1]), 3, HEADS, host)
     assert asked == [((2, 4 * LENGTH, WIDTH), (2, 5, WIDTH)), ((1, 4 * LENGTH, WIDTH), (1, 5, WIDTH))]
 
 
@@ -145,8 +145,8 @@ def test_the_order_of_branches_does_not_matter(order, rows, seed):
     generator = torch.Generator().manual_seed(seed)
     text, query = random_batch(generator, len(rows), 2)
     branches = [random_branch(generator, tokens, strength=0.3 * tokens) for tokens in (2, 3, 5, 7)]
-    ordered = add_branches(text, query, branches, plan_runs(rows), len(rows), HEADS)
-    shuffled = add_branches(text, query, [branches[place] for place in order], plan_runs(rows), len(rows), HEADS)
+    ordered = add_branches(text, query, branches, plan_spans(rows), len(rows), HEADS)
+    shuffled = add_branches(text, query, [branches[place] for place in order], plan_spans(rows), len(rows), HEADS)
     torch.testing.assert_close(shuffled, ordered, atol=1e-5, rtol=1e-5)
 
 
@@ -156,7 +156,7 @@ def test_tokens_repeated_n_times_count_once():
     text, query = random_batch(generator, 1, 1)
     once = random_branch(generator, rows=1)
     thrice = Branch(once.key.repeat(1, 3, 1), once.value.repeat(1, 3, 1), 1.0)
-    one, three = (add_branches(text, query, [branch], plan_runs([0]), 1, HEADS) for branch in (once, thrice))
+    one, three = (add_branches(text, query, [branch], plan_spans([0]), 1, HEADS) for branch in (once, thrice))
     torch.testing.assert_close(three, one)
 
 
@@ -166,8 +166,8 @@ def test_half_precision_stays_half_precision(dtype):
     text, query = (tensor.to(dtype) for tensor in random_batch(generator, 2, 1))
     full = random_branch(generator, rows=2, strength=0.7)
     branches = [Branch(full.key.to(dtype), full.value.to(dtype), full.strength)] * 2
-    assert add_branches(text, query, branches, plan_runs([0, 1]), 2, HEADS).dtype == dtype
-    assert add_branches(text, query, branches, plan_runs([None, 1]), 2, HEADS).dtype == dtype
+    assert add_branches(text, query, branches, plan_spans([0, 1]), 2, HEADS).dtype == dtype
+    assert add_branches(text, query, branches, plan_spans([None, 1]), 2, HEADS).dtype == dtype
 
 
 def naive_shares(query, word_keys):

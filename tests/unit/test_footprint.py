@@ -8,43 +8,52 @@ from ssr_core.footprint import Footprint
 
 
 def test_layers_of_any_size_are_averaged_on_the_canvas():
-    noted = Footprint(["dog"], (4, 4))
-    noted.add(torch.full((1, 1, 2, 2), 1.0))
-    noted.add(torch.full((1, 1, 1, 1), 3.0))
+    noted = Footprint(["dog"])
+    noted.add(torch.full((1, 1, 2, 2), 1.0), (4, 4))
+    noted.add(torch.full((1, 1, 1, 1), 3.0), (4, 4))
     half = torch.zeros(1, 1, 4, 4)
     half[..., :2] = 4.0
-    noted.add(half)
+    noted.add(half, (4, 4))
     expected = torch.tensor([8 / 3, 8 / 3, 4 / 3, 4 / 3]) / (8 / 3)
     torch.testing.assert_close(noted.maps(), expected.expand(1, 1, 4, 4))
 
 
 def test_a_crop_counts_only_where_it_lies():
-    noted = Footprint(["dog"], (4, 4))
-    noted.add(torch.full((1, 1, 2, 2), 1.0))
-    noted.add(torch.full((1, 1, 2, 2), 3.0), area=(2, 2, 0, 2))  # the upper right quarter
+    noted = Footprint(["dog"])
+    noted.add(torch.full((1, 1, 2, 2), 1.0), (4, 4))
+    noted.add(torch.full((1, 1, 2, 2), 3.0), (4, 4), area=(2, 2, 0, 2))  # the upper right quarter
     found = noted.maps()[0, 0]
     assert found[:2, 2:].unique().tolist() == [1.0]
     assert found[2:].unique().tolist() == [0.5]
 
 
 def test_frames_of_a_window_are_their_own_pictures():
-    noted = Footprint(["dog"], (2, 2))
-    noted.add(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), pictures=(3, 0))
-    noted.add(torch.tensor([2.0]).view(1, 1, 1, 1), pictures=(3,))
+    noted = Footprint(["dog"])
+    noted.add(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), (2, 2), pictures=(3, 0))
+    noted.add(torch.tensor([2.0]).view(1, 1, 1, 1), (2, 2), pictures=(3,))
     assert noted.maps().shape == (1, 2, 2, 2)
-    assert noted._sums[0].max() == 2.0
-    assert noted._sums[3].max() == 3.0
+    noted.add(torch.tensor([0.5]).view(1, 1, 1, 1), (2, 2), area=(1, 1, 0, 0), pictures=(3,))
+    second = noted.maps()[0, 1]
+    assert second[0, 0] / second[1, 1] == pytest.approx((3.5 / 3) / (3.0 / 2))
+
+
+def test_devices_that_share_a_batch_are_put_together_when_the_sampling_ends():
+    """meta stands in for a second device: it cannot be read, so it must never meet the first one's numbers before that."""
+    noted = Footprint(["dog"])
+    noted.add(torch.ones(1, 1, 1, 1), (2, 2))
+    noted.add(torch.ones(1, 1, 1, 1, device="meta"), (2, 2))
+    assert {device.type for _, device in noted._noted} == {"cpu", "meta"}
 
 
 def test_subjects_of_a_picture_share_a_scale():
-    noted = Footprint(["dog", "cat"], (1, 1))
-    noted.add(torch.tensor([[4.0, 1.0], [2.0, 2.0]]).view(2, 2, 1, 1))
+    noted = Footprint(["dog", "cat"])
+    noted.add(torch.tensor([[4.0, 1.0], [2.0, 2.0]]).view(2, 2, 1, 1), (1, 1))
     assert noted.maps().flatten(1).tolist() == [[1.0, 0.5], [0.5, 1.0]]
 
 
 def test_a_sampling_in_which_nobody_acted_says_so():
     with pytest.raises(ValueError, match="No subject acted"):
-        Footprint(["dog"], (2, 2)).maps()
+        Footprint(["dog"]).maps()
 
 
 def test_magnitude_is_one_where_a_contribution_is_as_large_as_the_text():

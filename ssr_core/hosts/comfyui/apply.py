@@ -73,7 +73,7 @@ def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
 
 def _compute_dtype(model: Any) -> torch.dtype:
     """The type of a MODEL's activations: its weights may be stored in fewer bits and cast up."""
-    dtype = model.model.manual_cast_dtype or model.model_dtype()
+    dtype = model.get_model_object("manual_cast_dtype") or model.model_dtype()  # nodes may have patched it
     return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float16
 
 

@@ -18,14 +18,21 @@ from ...schedule import Area
 
 Conds = Sequence[Mapping[str, Any]] | None
 
+NEGATIVES = ("negative", "empty_negative_prompt")
+"""What guiders call the lists that are subtracted; the second is PerpNegGuider's. All other lists are on the subject's side."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of."""
+    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of.
+
+    whole: whether that latent holds whole pictures, and not the parts that context windows along height or width make.
+    """
 
     rows: tuple[int, ...]
     areas: Mapping[tuple[int, Any], Area]
     latent: Tensor
+    whole: bool = True
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -44,7 +51,9 @@ def row_of_label(label: int) -> int:
     return SUBJECT if label == 0 else NULL
 
 
-def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], latent: Tensor) -> Conditions:
+def read_conditions(
+    guider_conds: Mapping[str, Conds], lists: Sequence[Conds], latent: Tensor, whole: bool = True
+) -> Conditions:
     """guider_conds: the guider's cond lists by name ("positive", "negative", ...); lists: those of this batch, by label."""
     rows = tuple(_row(guider_conds, conds, label) for label, conds in enumerate(lists))
     areas = {
@@ -53,7 +62,7 @@ def read_conditions(guider_conds: Mapping[str, Conds], lists: Sequence[Conds], l
         for cond in conds or ()
         if len(cond.get("area") or ()) == 4 and isinstance(cond["area"][0], int)
     }
-    return Conditions(rows, areas, latent)
+    return Conditions(rows, areas, latent, whole)
 
 
 def _within(area: Sequence[int], latent: Tensor) -> Area:
@@ -76,20 +85,22 @@ def _row(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
 
 
 def _row_of_name(name: str) -> int:
-    return NULL if name == "negative" else SUBJECT
+    return NULL if name in NEGATIVES else SUBJECT
 
 
 def window_of(tile: Tensor, whole: Tensor) -> Area | None:
-    """Where a tile was cut out of a picture, found by its values, since nobody tells; None where it was not. [n, C, h | H, w | W].
-
-    Latents are noise to the last bit: two places with the same values do not occur.
+    """Where a tile was cut out of a picture, found by its values, since nobody tells; None where it was not, or where several
+    places hold the same values, as in an empty latent without noise. [n, C, h | H, w | W].
     """
     height, width = tile.shape[-2:]
     if tile.shape[:2] != whole.shape[:2] or height > whole.shape[-2] or width > whole.shape[-1]:
         return None
     whole = whole.to(tile.device)
     corners = whole[0, 0, : whole.shape[-2] - height + 1, : whole.shape[-1] - width + 1]
+    found = None
     for top, left in (corners == tile[0, 0, 0, 0]).nonzero().tolist():
         if torch.equal(whole[..., top : top + height, left : left + width], tile):
-            return height, width, top, left
-    return None
+            if found is not None:
+                return None
+            found = (height, width, top, left)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...attention import SUBJECT
@@ -32,7 +32,8 @@ def _model(model: Any) -> Iterator[str]:
     base = model.model
     layers = cross_attentions(base.diffusion_model)
     sampling = model.get_model_object("model_sampling")
-    cast = f", computes in {base.manual_cast_dtype}" if base.manual_cast_dtype else ""
+    manual_cast = model.get_model_object("manual_cast_dtype")
+    cast = f", computes in {manual_cast}" if manual_cast else ""
     yield f"MODEL: {type(base).__name__} around {type(base.diffusion_model).__name__}, {len(layers)} cross-attentions"
     yield f"weights {model.model_dtype()}{cast}, on {model.load_device}, offloaded to {model.offload_device}"
     yield f"model sampling: {', '.join(kind.__name__ for kind in type(sampling).__mro__[1:3])}"
@@ -42,22 +43,29 @@ def _applied(number: int, applied: Applied) -> Iterator[str]:
     key = applied.branches[0][0][0]
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
     combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
-    acting = sum(strength != 0.0 for strength in applied.layer_strengths)
+    order = applied.layout.execution_order
+    acting = [layer for layer in order if applied.layer_strengths[layer.index] != 0.0]
     yield (
         f"{number}. "
         + ", ".join(f'"{part.query}"' for part in applied.parts)
         + (f", {combined}" if len(applied.parts) > 1 else "")
     )
     frames = f", per frame {_few(applied.frame_strengths)}" if applied.frame_strengths else ""
-    yield f"   strength {applied.strength:g}{frames}, in {acting} of {len(applied.layer_strengths)} layers{_layers(applied)}"
+    where = _blocks(layer.block for layer in acting)
+    yield f"   strength {applied.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
+    strengths = [applied.layer_strengths[layer.index] for layer in acting]
+    if len(set(strengths)) > 1:
+        yield f"   times {_few(strengths, len(order))} there"
     yield f"   steps {_steps(applied.schedule)}, region {_region(applied)}"
     yield f"   K and V: {key.shape[1]} tokens, {key.dtype}, {size / 1e6:.1f} MB on {key.device}"
 
 
-def _layers(applied: Applied) -> str:
-    different = len(set(applied.layer_strengths)) > 1
-    order = applied.layout.execution_order
-    return f" ({_few([applied.layer_strengths[layer.index] for layer in order], 16)})" if different else ""
+def _blocks(blocks: Iterable[tuple[Any, ...]]) -> str:
+    """Blocks by the host's names, those of a stage together: "input 1 2 4, middle 0"."""
+    stages: dict[str, list[str]] = {}
+    for stage, number, *depth in blocks:
+        stages.setdefault(stage, []).append(f"{number}.{depth[0]}" if depth and depth[0] else f"{number}")
+    return ", ".join(f"{stage} {' '.join(numbers)}" for stage, numbers in stages.items())
 
 
 def _steps(schedule: StepSchedule) -> str:
@@ -76,8 +84,11 @@ def _neighbours(model: Any) -> Iterator[str]:
     """Other packs' replacements, patches and wrappers."""
     options = model.model_options.get("transformer_options", {})
     replaced = options.get("patches_replace", {}).get("attn2", {})
-    for kind, count in Counter(_name(entry) for entry in replaced.values()).items():
-        yield f"also at {count} cross-attentions: {kind} (called first, then ours is added)"
+    kinds: dict[str, list[tuple[Any, ...]]] = {}
+    for block, entry in replaced.items():
+        kinds.setdefault(_name(entry), []).append(block)
+    for kind, blocks in kinds.items():
+        yield f"also replaces cross-attentions: {kind} at {_blocks(blocks)} (called first, then ours is added)"
     for name, patches in options.get("patches", {}).items():
         yield f"patches {name}: {_counted(patches)}"
     wrappers = {**model.wrappers}

@@ -29,8 +29,19 @@ def labels_of(options: dict[str, Any]) -> list[int]:
 def frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
     """Which frames of the whole batch a pass works on: core context windows or AnimateDiff-Evolved's, None for all."""
     window = options.get("context_window")
-    if window is not None and getattr(window, "dim", 0) == 0:
-        anchor = getattr(window, "causal_anchor_index", None)  # the frame before, drawn along and thrown away afterwards
-        return (*(() if anchor is None or anchor < 0 else (anchor,)), *window.index_list)
+    if window is not None and window.dim == 0:
+        return (*anchor_of(options), *window.index_list)
     indices = (options.get("ad_params") or {}).get("sub_idxs")
     return None if indices is None else tuple(int(index) for index in indices)
+
+
+def anchor_of(options: dict[str, Any]) -> tuple[int, ...]:
+    """The frame before a core context window, if it is drawn along ahead of the window's own; it is thrown away afterwards."""
+    anchor = getattr(options.get("context_window"), "causal_anchor_index", None)
+    return () if anchor is None or anchor < 0 else (anchor,)
+
+
+def cuts_pictures(options: dict[str, Any]) -> bool:
+    """Whether core context windows run along the pictures' height or width instead of their frames."""
+    window = options.get("context_window")
+    return window is not None and window.dim >= 2

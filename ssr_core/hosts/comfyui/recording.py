@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...attention import SUBJECT, Branch, add_branches, plan_runs
+from ...attention import SUBJECT, Branch, add_branches, plan_spans
 from ...footprint import Footprint, magnitude
 from ...layout import CrossAttention
-from .options import attention_of, frame_indices, labels_of
+from .options import anchor_of, attention_of, frame_indices, labels_of
 
 if TYPE_CHECKING:
     from .run import Call
@@ -43,9 +43,8 @@ def record(
     options: dict[str, Any],
 ) -> None:
     """Note how much each subject adds at every position of the conditional chunks."""
-    run, labels = call.run, labels_of(options)
-    if run.footprint is None:
-        run.footprint = Footprint([part.query for applied in run.subjects for part in applied.parts], call.canvas)
+    run, labels, frames, skipped = call.run, labels_of(options), frame_indices(options), len(anchor_of(options))
+    assert run.footprint is not None
     grid, areas = run.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
     if grid is None or areas is None:
         return
@@ -61,13 +60,14 @@ def record(
                 torch.zeros_like(own_query),
                 own_query,
                 [replace(branch, weight=weight)],
-                plan_runs([row]),
+                plan_spans([row]),
                 1,
                 options["n_heads"],
                 attention_of(options),
             )
             found[subject] = magnitude(delta, own_text)
-        run.footprint.add(found.unflatten(2, grid), area, frame_indices(options))
+        found = found[:, skipped:].unflatten(2, grid)  # [subjects, n, h, w]
+        run.footprint.add(found, call.canvas, area, None if frames is None else frames[skipped:])
 
 
 def _alone(call: Call, layer: CrossAttention, branches: Sequence[Branch]) -> list[tuple[int, Branch]]:

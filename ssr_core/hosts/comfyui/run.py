@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_runs, word_shares
+from ...attention import Branch, add_branches, plan_spans, word_shares
 from ...footprint import Footprint
 from ...layout import Block, CrossAttention
 from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
@@ -32,10 +32,9 @@ class Run:
     def __init__(self, subjects: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
         self.subjects = subjects
         self.guider = guider
-        self.recording = recording
         self.roles: set[tuple[int, ...]] = set()
-        self.footprint: Footprint | None = None
-        self.warned = False
+        self.footprint = Footprint([part.query for applied in subjects for part in applied.parts]) if recording else None
+        self._warned: set[str] = set()
         self._tensors: dict[tuple[Any, ...], Any] = {}
 
     def multipliers(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
@@ -47,7 +46,10 @@ class Run:
 
     def _at(self, schedule: StepSchedule, model_sampling: Any, sigma: float) -> float:
         """The host's own convention: percent_to_sigma of the sampling in force now, both ends included."""
-        first, last = (float(model_sampling.percent_to_sigma(share)) for share in (schedule.start, schedule.end))
+        first, last = self._kept(
+            ("window", schedule.start, schedule.end, id(model_sampling)),
+            lambda: [float(model_sampling.percent_to_sigma(share)) for share in (schedule.start, schedule.end)],
+        )
         if not last <= sigma <= first:
             return 0.0
         if len(schedule.curve) == 1:
@@ -102,11 +104,12 @@ class Run:
         if len(embeds) < 2:
             return None  # a single subject has every position whole
 
-        def project() -> list[Tensor]:
-            to_k = call.attentions[layer.block].to_k
-            return [to_k(words[None].to(query.device, query.dtype))[0] for words in embeds]  # [W, C] each
+        def place() -> list[Tensor]:
+            return [words[None].to(query.device, query.dtype) for words in embeds]  # [1, W, D] each
 
-        keys = self._kept(("words", number, layer.index, query.device, query.dtype), project)
+        # Projected at every call: LoRAs on conds and other models of one guider exchange the layer's weights within a sampling.
+        to_k = call.attentions[layer.block].to_k
+        keys = [to_k(words)[0] for words in self._kept(("words", number, query.device, query.dtype), place)]  # [W, C] each
         shares = word_shares(query, keys, options["n_heads"]).to(query.dtype)  # [subjects, chunks * pictures, L, 1]
         return list(shares.unflatten(1, (len(labels_of(options)), -1)))
 
@@ -133,9 +136,11 @@ class Run:
         grid, areas = self.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
         if grid is None or areas is None:
             return None
-        frames = frame_indices(options)
+        region = self.subjects[number].region
+        assert region is not None
+        frames = frame_indices(options) if len(region) > 1 else None
         key = ("region", number, areas, canvas, grid, pictures, frames, query.device, query.dtype)
-        return self._kept(key, lambda: self._make_region(number, areas, canvas, grid, pictures, frames, query))
+        return self._kept(key, lambda: _make_region(region, areas, canvas, grid, pictures, frames, query))
 
     def grid(self, call: Call, query: Tensor, options: dict[str, Any]) -> tuple[int, int] | None:
         """Height and width of the layer's tokens, or None, with a warning, where they are no grid."""
@@ -147,32 +152,31 @@ class Run:
 
     def warn(self, message: str) -> None:
         """Say it once in a sampling."""
-        if not self.warned:
+        if message not in self._warned:
             log.warning("SSR-Encoder: %s", message)
-            self.warned = True
-
-    def _make_region(
-        self,
-        number: int,
-        areas: tuple[Area | None, ...],
-        canvas: tuple[int, int],
-        grid: tuple[int, int],
-        pictures: int,
-        frames: tuple[int, ...] | None,
-        query: Tensor,
-    ) -> Tensor:
-        region = self.subjects[number].region
-        assert region is not None
-        chosen = frames_for(region.to(query.device), pictures, frames)  # [1 or pictures, H, W]
-        if len(set(areas)) == 1:
-            weights = region_weights(chosen, canvas, areas[0], grid)  # [1 or pictures, L, 1]
-            return weights.to(query.dtype).expand(len(areas), *weights.shape)
-        return torch.stack([region_weights(chosen, canvas, area, grid) for area in areas]).to(query.dtype)
+            self._warned.add(message)
 
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         if key not in self._tensors:
             self._tensors[key] = make()
         return self._tensors[key]
+
+
+def _make_region(
+    region: Tensor,
+    areas: tuple[Area | None, ...],
+    canvas: tuple[int, int],
+    grid: tuple[int, int],
+    pictures: int,
+    frames: tuple[int, ...] | None,
+    query: Tensor,
+) -> Tensor:
+    """[frames, H, W] -> [chunks, 1 or pictures, L, 1] on the query's device and in its type."""
+    chosen = frames_for(region, pictures, frames).to(query.device)  # [1 or pictures, H, W]
+    if len(set(areas)) == 1:
+        weights = region_weights(chosen, canvas, areas[0], grid)  # [1 or pictures, L, 1]
+        return weights.to(query.dtype).expand(len(areas), *weights.shape)
+    return torch.stack([region_weights(chosen, canvas, area, grid) for area in areas]).to(query.dtype)
 
 
 class Batch(NamedTuple):
@@ -226,9 +230,9 @@ class Call:
             return text
         rows = [self.conditions.row(label) if self.conditions else row_of_label(label) for label in labels]
         branches = self.run.branches(self, layer, query, options)
-        if self.run.recording:
+        if self.run.footprint is not None:
             record(self, layer, text, query, branches, rows, options)
-        return add_branches(text, query, branches, plan_runs(rows), len(labels), options["n_heads"], attention_of(options))
+        return add_branches(text, query, branches, plan_spans(rows), len(labels), options["n_heads"], attention_of(options))
 
     @cached_property
     def attentions(self) -> dict[Block, Any]:
@@ -239,6 +243,9 @@ class Call:
         """Which crop of the picture each chunk works on, None for all of it; no tuple at all where a tile cannot be found in it."""
         if self.conditions is None:
             return (None,) * len(labels)
+        if not self.conditions.whole:
+            self.run.warn("context windows along the picture's height or width: region masks and footprints are left out.")
+            return None
         told = [self.conditions.area(*pair) for pair in zip(labels, uuids, strict=True)] if len(uuids) == len(labels) else []
         size = _size(self.latent)
         if all((area or (*self.canvas, 0, 0))[:2] == size for area in told or [None]):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .applied import Applied
 from .conditions import Conditions, read_conditions, row_of_label
-from .options import attention_of, frame_indices
+from .options import attention_of, cuts_pictures, frame_indices
 from .recording import RECORDER, Recorder
 from .run import Call, Run, batch_of
 
@@ -33,22 +33,16 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
 
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
-        # The guider's model_options are its own copy for this one sampling.
-        options = guider.model_options.setdefault("transformer_options", {})
-        outer = options.get(KEY)
         recorder: Recorder | None = guider.model_patcher.get_attachment(RECORDER)
-        options[KEY] = run = Run(subjects, guider, recording=recorder is not None)
-        try:
-            result = executor(*args, **kwargs)
-            if recorder is not None:
-                recorder.footprint = run.footprint
-            ROLES.update(dict.fromkeys(subjects, tuple(sorted(run.roles))))
-            return result
-        finally:
-            if outer is None:
-                del options[KEY]
-            else:
-                options[KEY] = outer
+        run = Run(subjects, guider, recording=recorder is not None)
+        # The guider's model_options are its own copy, thrown away with everything in it after this one sampling.
+        guider.model_options.setdefault("transformer_options", {})[KEY] = run
+        result = executor(*args, **kwargs)
+        if recorder is not None and run.footprint is not None:
+            run.footprint.settle()
+            recorder.footprint = run.footprint
+        ROLES[subjects[-1]] = tuple(sorted(run.roles))
+        return result
 
     return outer_sample
 
@@ -67,7 +61,7 @@ def note_conditions(
     options = dict(model_options.get("transformer_options", {}))
     run = options.get(KEY)
     guider_conds = getattr(run.guider, "conds", None) if run is not None else None
-    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, latent)
+    options[CONDITIONS] = read_conditions(guider_conds or {}, conds, latent, whole=not cuts_pictures(options))
     return executor(model, conds, latent, timestep, {**model_options, "transformer_options": options}, *args, **kwargs)
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_runs, scaled_dot_product, word_shares
+from ...attention import Branch, add_branches, plan_spans, scaled_dot_product, word_shares
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, UNetLayout
@@ -57,7 +57,7 @@ class SubjectProcessor:
         self.words = words
         self.branches = tuple(branches)
         self.chunks = len(rows)
-        self.runs = plan_runs(rows)
+        self.spans = plan_spans(rows)
 
     def __call__(
         self,
@@ -82,7 +82,7 @@ class SubjectProcessor:
         query = attn.to_q(hidden_states)  # [B, L, C]
         text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
         branches = self._shared_out(attn, query) if self.words else self.branches
-        out = add_branches(text, query, branches, self.runs, self.chunks, attn.heads)
+        out = add_branches(text, query, branches, self.spans, self.chunks, attn.heads)
         return attn.to_out[1](attn.to_out[0](out))
 
     def _shared_out(self, attn: Any, query: Tensor) -> list[Branch]:
