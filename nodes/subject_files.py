@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core import subject as subjects
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.subject import SubjectSet
+from ..ssr_core.subject_file import load, provenance, save
 from . import types
 from .compat import Schema
 from .view import view
@@ -38,7 +38,7 @@ class SaveSubject(io.ComfyNode):
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
         path, shown = folders.new_subject_file(filename_prefix)
         made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        subjects.save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made})
+        save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made})
         return io.NodeOutput(subject, ui={"text": [f"Saved {shown}"]})
 
 
@@ -63,9 +63,21 @@ class LoadSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject_file: str) -> io.NodeOutput:
-        loaded = subjects.load(folders.subject_path(subject_file))
-        return io.NodeOutput(loaded, ui=view(loaded))
+        path = folders.subject_path(subject_file)
+        loaded = load(path)
+        return io.NodeOutput(loaded, ui={**view(loaded), "text": [_described(loaded, provenance(path))]})
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "") -> Any:
         return folders.stamp(folders.SUBJECTS, subject_file)
+
+
+def _described(loaded: SubjectSet, told: dict[str, str]) -> str:
+    """Where the subjects of a file come from, in words."""
+    lines = []
+    for number, one in enumerate(loaded, start=1):
+        height, width = one.source_size
+        by = " and ".join(["words"] * bool(one.words) + ["mask"] * (one.marked is not None))
+        reference = f"of a picture of {width} x {height} pixels, {one.fit}"
+        lines.append(f'{number}. "{one.query}", by {by}, {reference}, strength {one.strength:g}, encoder {one.encoder[:12]}')
+    return "\n".join(lines + [f"{name.replace('_', ' ')}: {text}" for name, text in sorted(told.items())])

@@ -34,7 +34,9 @@ def parse_points(text: str) -> tuple[Point, ...]:
     try:
         if text.strip()[0] in "[{":
             content = json.loads(text)
-            pairs = [(item["x"], item["y"]) if isinstance(item, dict) else tuple(item) for item in content]
+            pairs = [(item["x"], item["y"]) if isinstance(item, dict) else item for item in content]
+            if not all(isinstance(value, int | float) for pair in pairs for value in pair):
+                raise TypeError
         else:
             pairs = [tuple(part.replace(",", " ").split()) for part in re.split(r"[;\n]", text) if part.strip()]
         points = tuple((float(x), float(y)) for x, y in pairs)

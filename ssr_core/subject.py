@@ -6,22 +6,15 @@ here (branch_inputs), because that is where several subjects become one or sever
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .vision import FITS, Fit, seen_box
-
-FORMAT = "ssr_subject"
-FORMAT_VERSION = "1"
+from .vision import Fit, seen_box
 
 Combine = Literal["joint", "separate", "by word"]
 COMBINES: tuple[Combine, ...] = get_args(Combine)
@@ -194,136 +187,3 @@ def check_encoder(subjects: SubjectSet, encoder: str) -> None:
                 f'The subject "{subject.query}" was made by another encoder ({subject.encoder[:12] or "unknown"}) than the one '
                 f"connected here ({encoder[:12]}). Encode it again with this encoder, or connect the encoder that made it."
             )
-
-
-_TENSORS = ("tokens", "null_tokens", "attention", "picture")
-_OPTIONAL_TENSORS = ("word_embeds", "marked")
-
-
-def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None) -> None:
-    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
-
-    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
-    """
-    if not subjects:
-        raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
-    tensors = {
-        f"{index}.{name}": getattr(subject, name).cpu().contiguous().clone()
-        for index, subject in enumerate(subjects)
-        for name in _TENSORS
-    }
-    tensors |= {
-        f"{index}.{name}": tensor.cpu().contiguous().clone()
-        for index, subject in enumerate(subjects)
-        for name in _OPTIONAL_TENSORS
-        if (tensor := getattr(subject, name)) is not None
-    }
-    described = [
-        {
-            "query": subject.query,
-            "words": [list(word) for word in subject.words],
-            "encoder": subject.encoder,
-            "source_size": list(subject.source_size),
-            "fit": subject.fit,
-            "strength": subject.strength,
-        }
-        for subject in subjects
-    ]
-    metadata = {
-        **(provenance or {}),
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "subjects": json.dumps(described),
-    }
-    save_file(tensors, path, metadata=metadata)
-
-
-def load(path: Path) -> SubjectSet:
-    """Read what save wrote. Raises ValueError that names the file for anything else."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no subject file {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if (fault := _foreign(metadata)) is None:
-                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-    if fault is not None:
-        raise ValueError(f"{path} {fault}")
-    try:
-        described = json.loads(metadata["subjects"])
-        subjects = tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
-        if not subjects:
-            raise ValueError("no subject in it")
-    except (LookupError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-    return subjects
-
-
-def _foreign(metadata: dict[str, str]) -> str | None:
-    """Why a file with this metadata is not one of ours, or None."""
-    if metadata.get("format") != FORMAT:
-        return f"is not a subject file (format {metadata.get('format', 'none')!r}). Choose a file written by Save Subject."
-    if metadata.get("format_version") != FORMAT_VERSION:
-        return (
-            f"is a subject file of format version {metadata.get('format_version')}; this version of the pack reads version "
-            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
-        )
-    return None
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged or incomplete ({error}). Copy it again or encode the subject again.")
-
-
-def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
-    own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
-    _check_shapes(own)
-    if fields["fit"] not in FITS:
-        raise ValueError(f"fit {fields['fit']!r}")
-    height, width = (int(side) for side in fields["source_size"])
-    words = tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"])
-    strength = float(fields["strength"])
-    if min(height, width) < 1 or not math.isfinite(strength):
-        raise ValueError(f"source size {height} x {width}, strength {strength}")
-    if not all(0 <= word.first < word.stop <= len(own["attention"]) for word in words):
-        raise ValueError(f"words {words} outside the map of {len(own['attention'])} tokens")
-    word_embeds, marked = (tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS)
-    if word_embeds is not None and tuple(word_embeds.shape) != (_width(words), own["tokens"].shape[1]):
-        raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
-    if marked is not None and tuple(marked.shape) != (own["attention"].shape[1] - 1,):
-        raise ValueError(f"marked {tuple(marked.shape)} for {own['attention'].shape[1] - 1} patches")
-    return Subject(
-        **own,
-        query=str(fields["query"]),
-        words=words,
-        encoder=str(fields["encoder"]),
-        source_size=(height, width),
-        fit=fields["fit"],
-        strength=strength,
-        word_embeds=word_embeds,
-        marked=marked,
-    )
-
-
-def _width(words: Sequence[Word]) -> int:
-    """Token positions that the words occupy together."""
-    return sum(word.stop - word.first for word in words)
-
-
-def _check_shapes(own: dict[str, Tensor]) -> None:
-    """Whether the tensors of one subject belong together."""
-    tokens, attention, picture = own["tokens"], own["attention"], own["picture"]
-    side = picture.shape[0]
-    fits = (
-        tokens.ndim == 2
-        and own["null_tokens"].shape == tokens.shape
-        and attention.ndim == 2
-        and picture.shape == (side, side, 3)
-        and picture.dtype == torch.uint8
-        and all(own[name].is_floating_point() for name in ("tokens", "null_tokens", "attention"))
-    )
-    if not fits:
-        raise ValueError("tensors " + ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in own.items()))

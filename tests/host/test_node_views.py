@@ -63,11 +63,14 @@ def test_a_loaded_subject_shows_what_is_in_its_file(nodes, encoder, clip, clip_v
     (entry,) = answer.ui["ssr_subject"]
     assert entry["box"] == [0, 0, 1, 1]
     assert (entry["width"], entry["height"]) == (subject[0].picture.shape[1],) * 2
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as content:
-        assert content.metadata()["made_by"] == "ComfyUI-SSR-Encoder"
-        assert content.metadata()["made_at"].startswith("20")
+    (text,) = answer.ui["text"]
+    made, at, by = text.splitlines()
+    height, width = subject[0].source_size
+    assert made == (
+        f'1. "a red dog", by words, of a picture of {width} x {height} pixels, center crop, strength 1, '
+        f"encoder {subject[0].encoder[:12]}"
+    )
+    assert (by, at[:11]) == ("made by: ComfyUI-SSR-Encoder", "made at: 20")
 
 
 def test_footprint_nodes_say_what_is_missing(nodes, model):
