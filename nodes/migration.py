@@ -1,6 +1,7 @@
 """Graphs made with the older port (node ids ApplySSR, EncodeSSRQuery, LoadSSRAligner, LoadSSRAttention) open with our nodes.
 
-Hosts that know node replacement offer it, in the frontend's list of errors, where the older port is not installed.
+Hosts that know node replacement offer it, in the frontend's list of errors, where the older port is not installed; prompts in API
+format they replace unasked.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import ComfyAPI, io
+from server import PromptServer
 
 REPLACEMENTS: list[dict[str, Any]] = [
     {
@@ -50,11 +52,26 @@ REPLACEMENTS += [
     },
 ]
 
+_OLD_IDS = frozenset(fields["old_node_id"] for fields in REPLACEMENTS)
+
+
+def complete(json_data: Any) -> Any:
+    """Before a prompt in API format is replaced: the host reads every mapped input and the title, and a query at the head of a chain
+    never had a `prev_ssr_embeds`."""
+    for node in json_data.get("prompt", {}).values():
+        if node.get("class_type") in _OLD_IDS:
+            node.setdefault("_meta", {})
+        if node.get("class_type") == "EncodeSSRQuery":
+            node["inputs"].setdefault("prev_ssr_embeds", None)
+    return json_data
+
 
 async def register() -> None:
     """Does nothing on hosts without node replacement."""
     replacement = getattr(ComfyAPI(), "node_replacement", None)
-    if replacement is None:
+    server = getattr(PromptServer, "instance", None)
+    if replacement is None or server is None:
         return
     for fields in REPLACEMENTS:
         await replacement.register(io.NodeReplace(**fields))
+    server.add_on_prompt_handler(complete)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import comfy_host, golden, sd15
 from support.server import running
 from support.workflow import to_prompt
@@ -33,6 +33,10 @@ def server(tmp_path_factory):
     sd15.write(base / "models")
     encoders = base / "models" / "ssr_encoder"
     (encoders / "half.bin").hardlink_to(encoders / sd15.ALIGNER)  # under a name that no pair is published under
+    older = base / "models" / "ssr"  # the older port's folder, with its conversions of the pair
+    older.mkdir()
+    for official, name in ((sd15.ALIGNER, "ssr_aligner"), (sd15.LAYERS, "ssr_layers")):
+        save_file(torch.load(encoders / official, weights_only=True), older / f"{name}.safetensors")
     (base / "input").mkdir()
     Image.fromarray(golden.golden_inputs.image(640, 480, 0)).save(base / "input" / "reference.png")
     with running(base, "--fp32-text-enc") as server:
@@ -179,6 +183,67 @@ def test_either_half_of_a_pair_finds_the_other(server):
     both = latent("pair", encoder_file=sd15.ALIGNER, layers_file=sd15.LAYERS)
     assert torch.equal(latent("first", encoder_file=sd15.ALIGNER), both)
     assert torch.equal(latent("second", encoder_file=sd15.LAYERS, layers_file="(in the same file)"), both)
+
+
+def older_prompt() -> dict:
+    """The older port's published example as its frontend exports it for the API: two queries in a chain, a picture for each."""
+
+    def node(kind, **inputs):
+        return {"class_type": kind, "inputs": inputs, "_meta": {"title": kind}}
+
+    shared = {"clip": ["4", 1], "clip_vision": ["13", 0], "ssr_aligner": ["15", 0], "negative_scale": 0, "negative": ""}
+    return {
+        "3": node(
+            "KSampler", seed=100, steps=2, cfg=6.5, sampler_name="dpmpp_2m", scheduler="karras", denoise=1, model=["14", 0],
+            positive=["6", 0], negative=["7", 0], latent_image=["5", 0],
+        ),
+        "4": node("CheckpointLoaderSimple", ckpt_name=sd15.CHECKPOINT),
+        "5": node("EmptyLatentImage", width=SIDE, height=SIDE, batch_size=1),
+        "6": node("CLIPTextEncode", text="woman, fur, photo, 4k uhd, masterpiece", clip=["4", 1]),
+        "7": node("CLIPTextEncode", text="text, watermark, nsfw", clip=["4", 1]),
+        "9": node("SaveLatent", samples=["3", 0], filename_prefix="older"),
+        "10": node("LoadImage", image="reference.png"),
+        "12": node("ImageScale", upscale_method="nearest-exact", width=512, height=512, crop="center", image=["10", 0]),
+        "13": node("CLIPVisionLoader", clip_name=sd15.CLIP_VISION),
+        "14": node("ApplySSR", model=["4", 0], ssr_attentions=["16", 0], ssr_embeds=["19", 0]),
+        "15": node("LoadSSRAligner", checkpoint="ssr_aligner.safetensors"),
+        "16": node("LoadSSRAttention", checkpoint="ssr_layers.safetensors"),
+        "17": node("EncodeSSRQuery", positive_scale=0.5, positive="wolf, fur", image=["12", 0], **shared),
+        "19": node(
+            "EncodeSSRQuery", positive_scale=0.4, positive="woman", image=["21", 0], prev_ssr_embeds=["17", 0], **shared
+        ),
+        "20": node("LoadImage", image="reference.png"),
+        "21": node("ImageScale", upscale_method="nearest-exact", width=512, height=512, crop="disabled", image=["20", 0]),
+    }  # fmt: skip
+
+
+def test_a_prompt_of_the_older_port_is_drawn_by_ours_with_its_own_files(server):
+    try:
+        server.get("/node_replacements")
+    except OSError:
+        pytest.skip("this ComfyUI replaces no nodes")
+
+    def latent(graph, name):
+        graph["9"]["inputs"]["filename_prefix"] = name
+        server.run(graph)
+        return load_file(next((server.base / "output").glob(f"{name}*.latent")))["latent_tensor"]
+
+    older, ours = older_prompt(), older_prompt()
+    clip = {"clip": ["4", 1], "clip_vision": ["13", 0], "ssr_encoder": ["15", 0]}
+    ours["15"] = {"class_type": "SSR_LoadEncoder", "inputs": {"encoder_file": sd15.ALIGNER, "layers_file": sd15.LAYERS}}
+    ours["17"] = {
+        "class_type": "SSR_EncodeSubject", "inputs": {**clip, "image": ["12", 0], "query": "wolf, fur", "strength": 0.5}
+    }  # fmt: skip
+    ours["19"] = {
+        "class_type": "SSR_EncodeSubject",
+        "inputs": {**clip, "image": ["21", 0], "query": "woman", "strength": 0.4, "previous": ["17", 0]},
+    }
+    apply = {"model": ["4", 0], "ssr_encoder": ["15", 0], "subject": ["19", 0], "strength": 1.0}
+    ours["14"] = {"class_type": "SSR_ApplySubject", "inputs": apply}
+    del ours["16"]
+    expected = latent(ours, "ours")
+    del older["17"]["_meta"]  # scripts leave out what the server did not need so far
+    assert torch.equal(latent(older, "older"), expected)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
