@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --out soak
 
-SSR Mini on the CPU. The prompts switch subjects, models (two LoRAs, FreeU), batch sizes and sizes; a tenth fails, a tenth is interrupted
-while it samples. Afterwards the same prompts run on a fresh server that keeps no node's output, the other way round, and every latent
-must have the same bits. Writes soak.json and soak.svg.
+SSR Mini on the CPU. The prompts switch subjects, models (two LoRAs, FreeU), batch sizes and sizes; a tenth fails, in one node or
+another or in the middle of a sampling, and a tenth is interrupted while it samples. Afterwards the same prompts run on a fresh server that
+keeps no node's output, the other way round, and every latent must have the same bits. Writes soak.json and soak.svg.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def main() -> None:
     tenth = max(1, len(settled) // 10)
     first, last = (sum(part) / tenth / 1e6 for part in (settled[:tenth], settled[-tenth:]))
     report = {
-        "prompts": {end: sum(job.ends == end for job in jobs) for end in ("success", "error", "interrupted")},
+        "prompts": dict(Counter(job.ends for job in jobs)),
         "lost": long.lost + fresh.lost,
         "different_bits": different,
         "memory_mb": [round(held / 1e6, 1) for held in long.memory],
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor]]:
-    soak.write_loras(base / "models" / "loras")
+    soak.prepare(base)
     with running(base, *arguments) as server, tqdm(total=len(jobs), desc=base.name) as bar:
         soaked = soak.run(server, jobs, told=lambda job: bar.update())
         return soaked, soak.latents(server, [job for job in jobs if job.ended == "success"])

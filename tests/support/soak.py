@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -29,13 +30,18 @@ CLASSES = ("boat", "star", "fish", "house", "tree")
 PLACES = ("on a green meadow", "in the desert", "in the white snow")
 LONG = 400
 """Sampling steps of a prompt that is to be interrupted."""
+FAULTS = {"in the scene": "scene 0", "while encoding": "encode 0", "while applying": "apply 0", "while sampling": "sampler"}
+"""Where a prompt that is to fail does so: the name of the node."""
+
+TEST_PACK = Path(__file__).with_name("soak_pack.py")
+"""Nodes that only the soak has."""
 
 Graph = dict[str, Any]
 
 
 @dataclass
 class Job:
-    """One prompt. ends: how it must end: "success", "error" or "interrupted"."""
+    """One prompt. ends: how it must end: "success", "interrupted", or "error in" a node's type."""
 
     name: str
     graph: Graph
@@ -58,9 +64,12 @@ class Soaked:
         return [f"{job.name}: {job.ended or 'no end'}, not {job.ends}" for job in self.jobs if job.ended != job.ends]
 
 
-def write_loras(loras: Path) -> None:
-    """Two LoRAs for Mini's UNet, so that there are models to switch between."""
+def prepare(base: Path) -> None:
+    """Into a server's base directory: two LoRAs for Mini's UNet, so that there are models to switch between, and the soak's own nodes."""
+    loras, pack = base / "models" / "loras", base / "custom_nodes" / "soak_pack"
     loras.mkdir(parents=True, exist_ok=True)
+    pack.mkdir(parents=True, exist_ok=True)
+    shutil.copy(TEST_PACK, pack / "__init__.py")
     for number, file in enumerate(LORAS):
         generator = torch.Generator().manual_seed(number)
         name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
@@ -78,10 +87,17 @@ def plan(count: int, seed: int = 0) -> list[Job]:
     kinds = ["success"] * 8 + ["error", "interrupted"]
     ends = [kinds[number % len(kinds)] for number in range(count)]
     rng.shuffle(ends)
-    return [Job(f"{number:03}", _graph(rng, f"{number:03}", end), end) for number, end in enumerate(ends)]
+    jobs, faults = [], 0
+    for number, end in enumerate(ends):
+        fault = ""
+        if end == "error":
+            fault, faults = list(FAULTS)[faults % len(FAULTS)], faults + 1
+        graph = _graph(rng, f"{number:03}", end, fault)
+        jobs.append(Job(f"{number:03}", graph, f"error in {graph[FAULTS[fault]]['class_type']}" if fault else end))
+    return jobs
 
 
-def _graph(rng: random.Random, name: str, end: str) -> Graph:
+def _graph(rng: random.Random, name: str, end: str, fault: str) -> Graph:
     steps = LONG if end == "interrupted" else rng.choice((3, 4, 6))
     graph: Graph = {"mini": node("SSR_LoadMini")}
     model = ["mini", 0]
@@ -93,7 +109,10 @@ def _graph(rng: random.Random, name: str, end: str) -> Graph:
         model = ["freeu", 0]
     subjects = rng.choice((0, 1, 1, 1, 2)) if end == "success" else 1
     for number in range(subjects):
-        model = _subject(rng, graph, model, f"{number}", broken=end == "error")
+        model = _subject(rng, graph, model, f"{number}", fault)
+    if fault == "while sampling":
+        graph["fault"] = node("SoakFault", model=model, call=rng.choice((1, 2, 3)))
+        model = ["fault", 0]
     graph["latent"] = node(
         "EmptyLatentImage", width=rng.choice((96, 128, 160)), height=rng.choice((96, 128)), batch_size=rng.choice((1, 1, 2, 4))
     )
@@ -108,7 +127,7 @@ def _graph(rng: random.Random, name: str, end: str) -> Graph:
     return graph
 
 
-def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, broken: bool) -> list[Any]:
+def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, fault: str) -> list[Any]:
     """Add the nodes of one subject; the MODEL that has it."""
     scene = graph[f"scene {name}"] = node(
         "SSR_MiniScene", scene=rng.randrange(40), objects=rng.choice((2, 3)), background="any", marked=rng.choice((1, 2))
@@ -117,20 +136,23 @@ def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, brok
     inputs: dict[str, Any] = {"query": [f"scene {name}", 2] if words else "", "mask_weight": 3.0}
     if mask:
         inputs["mask"] = [f"scene {name}", 1]
-    if broken:
+    if fault == "in the scene":
         scene["inputs"]["marked"] = 4  # of two or three objects
+    if fault == "while encoding":
+        inputs |= {"query": "", "points": "500, 500"}  # outside of the picture
     graph[f"encode {name}"] = node(
         "SSR_EncodeSubject",
         ssr_encoder=["mini", 4], clip=["mini", 1], clip_vision=["mini", 3], image=[f"scene {name}", 0],
-        null_query="", fit="center crop", subject_strength=1.0, **inputs,
+        null_query="", fit="center crop", strength=1.0, **inputs,
     )  # fmt: skip
     applied = {"model": model, "ssr_encoder": ["mini", 4], "subject": [f"encode {name}", 0], "strength": rng.choice((0.5, 1.0))}
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and fault != "while applying":
         graph[f"apply {name}"] = node("SSR_ApplySubject", **applied)
         return [f"apply {name}", 0]
     graph[f"apply {name}"] = node(
         "SSR_ApplySubjectAdvanced", **applied, start=0.0, end=rng.choice((0.6, 1.0)), curve=rng.choice(("constant", "fade out")),
         layers=rng.choice(("all", "detail")), combine="joint", subject_scaling="official", region=[f"scene {name}", 1],
+        layer_strengths="1, 2" if fault == "while applying" else "",
     )  # fmt: skip
     if rng.random() < 0.3:
         graph[f"record {name}"] = node("SSR_RecordFootprint", model=[f"apply {name}", 0])
@@ -140,6 +162,12 @@ def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, brok
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
+
+
+def census(server: Server, graph: Graph | None = None, **inputs: Any) -> dict[str, int]:
+    """How many tensors and how many things of this pack's the server holds after a graph that ends in the census, or after none."""
+    outputs = server.run({**(graph or {}), "census": node("SoakCensus", moment=time.time(), **inputs)})["outputs"]
+    return json.loads(outputs["census"]["text"][0])
 
 
 def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambda job: None) -> Soaked:
@@ -192,7 +220,7 @@ def _end(status: dict[str, Any]) -> str:
     if "execution_interrupted" in events:
         where = events["execution_interrupted"]["node_type"]
         return "interrupted" if where == "KSampler" else f"interrupted in {where}"
-    return "error" if "execution_error" in events else status["status_str"]
+    return f"error in {events['execution_error']['node_type']}" if "execution_error" in events else status["status_str"]
 
 
 def _post(server: Server, path: str, content: dict[str, Any]) -> None:

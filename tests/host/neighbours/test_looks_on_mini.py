@@ -136,7 +136,7 @@ def look_of(picture, kind):
     return None if found is None else known[choose_look(found, [look for _, look in known])][0]
 
 
-def test_without_a_subject_there_is_no_look_to_keep(mini, prompts):
+def test_with_nobody_applied_there_is_no_look_to_keep(mini, prompts):
     drawn = [look_of(picture_of(mini, sample(mini, prompts, mini.model, kind_of(scene))), kind_of(scene)) for scene in SCENES]
     assert sum(look == (scene, 0) for look, scene in zip(drawn, SCENES, strict=True)) <= 1
 
