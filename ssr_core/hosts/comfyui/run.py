@@ -23,8 +23,6 @@ from .recording import record
 
 log = logging.getLogger("ssr_encoder")
 
-Replacement = Callable[[Tensor, Tensor, Tensor, dict[str, Any]], Tensor]
-
 
 class Run:
     """One sampling: what does not change from step to step, dropped when the sampling ends."""
@@ -217,7 +215,6 @@ class Call:
         self.latent = latent
         self.canvas = conditions.canvas if conditions else _size(latent)
         self.reached = False
-        self.layers: dict[Block, tuple[CrossAttention, Replacement | None]] = {}
 
     def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
         """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""

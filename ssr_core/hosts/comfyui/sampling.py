@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .applied import Applied
+from .compiled import add_subjects, in_progress
 from .conditions import Conditions, read_conditions, row_of_label
 from .options import attention_of, cuts_pictures, frame_indices
 from .recording import RECORDER, Recorder
@@ -22,7 +23,7 @@ from .run import Call, Run, batch_of
 
 KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options: the run."""
-CONDITIONS, CALL = f"{KEY}_conditions", f"{KEY}_call"
+CONDITIONS, CALL, STANDING = f"{KEY}_conditions", f"{KEY}_call", f"{KEY}_standing"
 
 ROLES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
 """Which sides the chunks of the last sampling's batches were on (NULL, SUBJECT), for Inspect."""
@@ -34,10 +35,12 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         recorder: Recorder | None = guider.model_patcher.get_attachment(RECORDER)
-        run = Run(subjects, guider, recording=recorder is not None)
-        # The guider's model_options are its own copy, thrown away with everything in it after this one sampling.
-        guider.model_options.setdefault("transformer_options", {})[KEY] = run
-        result = executor(*args, **kwargs)
+        options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this one sampling
+        options[KEY] = run = Run(subjects, guider, recording=recorder is not None)
+        try:
+            result = executor(*args, **kwargs)
+        finally:
+            del options[KEY]
         if recorder is not None and run.footprint is not None:
             run.footprint.settle()
             recorder.footprint = run.footprint
@@ -92,12 +95,13 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         call = Call(run, multipliers, conditions, latent, batch, executor.class_obj.diffusion_model)
         options = {
             **options,
+            **_bound(options.get("patches_replace", {}), call),
             CALL: call,
-            "patches_replace": _bound(options.get("patches_replace", {}), call),
             "cond_or_uncond": labels,
             "uuids": uuids,
         }
-        result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
+        with in_progress(call, options):
+            result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         if not call.reached:
             name = type(executor.class_obj.diffusion_model).__name__
             run.warn(
@@ -110,25 +114,23 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
 
 
 def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
-    """patches_replace with `attend` at every layer where somebody acts; the call remembers what stood there."""
+    """patches_replace with `attend` at every layer where somebody acts, and beside it which layer that is and what stood there."""
     standing = patches_replace.get("attn2", {})
-    attn2 = dict(standing)
+    attn2, known = dict(standing), {}
     for layer in call.run.subjects[0].layout.layers:
         if next(call.run.acting(call, layer), None) is not None:
-            call.layers[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
+            known[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
             attn2[layer.block] = attend
-    return {**patches_replace, "attn2": attn2}
+    return {"patches_replace": {**patches_replace, "attn2": attn2}, STANDING: known}
 
 
-# One function for all layers, runs and models, outside of what torch.compile sees: nothing in it is guarded or specialised, so
-# neither another step nor another subject compiles anything anew.
-@torch.compiler.disable
 def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
     """The replacement at every layer: whatever stood there, or the host's own text attention, plus the subjects'."""
-    call: Call = extra_options[CALL]
-    layer, previous = call.layers[(*extra_options["block"][:2], extra_options.get("block_index", 0))]
+    block = (*extra_options["block"][:2], extra_options.get("block_index", 0))
+    layer, previous = extra_options[STANDING][block]
     if previous is None:
         text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
     else:
         text = previous(query, key, value, extra_options)
-    return call.add(layer, text, query, extra_options)
+    add = add_subjects if torch.compiler.is_compiling() else extra_options[CALL].add
+    return add(layer, text, query, extra_options)

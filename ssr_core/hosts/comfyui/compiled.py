@@ -1,0 +1,64 @@
+"""What torch.compile sees of the subjects: one opaque operation a layer, so that the UNet stays one graph.
+
+Nothing of a run is compiled in: the operation asks for the call in progress when it runs. Neither another step nor another subject
+compiles anything anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...layout import CrossAttention
+from .options import labels_of
+
+if TYPE_CHECKING:
+    from .run import Call
+
+SCHEMA = "(Tensor text, Tensor query, int layer, int heads, SymInt[] labels, SymInt[] grid, ScalarType? precision) -> Tensor"
+
+_IN_PROGRESS: ContextVar[tuple[Call, dict[str, Any]]] = ContextVar("ssr_encoder_call")
+
+
+@contextmanager
+def in_progress(call: Call, options: dict[str, Any]) -> Iterator[None]:
+    """Make a call of the UNet, with its transformer_options, the one that compiled layers ask for."""
+    token = _IN_PROGRESS.set((call, options))
+    try:
+        yield
+    finally:
+        _IN_PROGRESS.reset(token)
+
+
+def _in_this_call(
+    text: Tensor, query: Tensor, layer: int, heads: int, labels: list[int], grid: list[int], precision: torch.dtype | None
+) -> Tensor:
+    call, options = _IN_PROGRESS.get()
+    found = call.run.subjects[0].layout.layers[layer]
+    own = {"n_heads": heads, "cond_or_uncond": labels, "cond_or_uncond_couple": None, "attn_precision": precision}
+    out = call.add(found, text, query, {**options, **own, **({"activations_shape": grid} if grid else {})})
+    return text.clone() if out is text else out  # an operation must not return what it was given
+
+
+def _operation() -> Callable[..., Tensor]:
+    tag = getattr(torch.Tag, "cudagraph_unsafe", None)
+    if tag is None:
+        # A CUDA graph would replay the first call's K and V for ever. This torch cannot be told, so the graph is broken instead.
+        return torch.compiler.disable(_in_this_call)
+    operation = torch.library.custom_op("ssr_encoder::add_subjects", _in_this_call, mutates_args=(), schema=SCHEMA, tags=(tag,))
+    operation.register_fake(lambda text, *rest: torch.empty_like(text))
+    return operation
+
+
+_add_subjects = _operation()
+
+
+def add_subjects(layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
+    """Call.add where torch.compile traces. text, query: [chunks * pictures, L, C]."""
+    grid = list(options.get("activations_shape", ()))
+    return _add_subjects(text, query, layer.index, options["n_heads"], labels_of(options), grid, options.get("attn_precision"))
