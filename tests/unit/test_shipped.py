@@ -1,7 +1,10 @@
 """What goes into the registry's zip: everything a user needs, and nothing that its scanner flags."""
 
+import os
 import re
+import shutil
 import subprocess
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +46,37 @@ def test_the_zip_holds_what_users_need():
         "web/ssr_subject.js", "web/lib/subject_view.js", "ssr_core/mini/weights/unet.safetensors",
     }  # fmt: skip
     assert needed <= files
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    """Runs the registry's own tool on a clone of what is committed."""
+    program = shutil.which("comfy")
+    if program is None:
+        pytest.skip("comfy-cli is not installed: the registry's own checks are left out")
+    clone = tmp_path_factory.mktemp("registry") / "pack"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+
+    def run(*arguments: str) -> tuple[str, Path]:
+        command = [program, "--skip-prompt", "--no-enable-telemetry", *arguments]
+        quiet = {**os.environ, "DO_NOT_TRACK": "1"}
+        done = subprocess.run(command, cwd=clone, env=quiet, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr, clone
+
+    return run
+
+
+def test_the_registrys_tool_finds_nothing_to_complain_about(comfy):
+    said, _ = comfy("node", "validate")
+    assert "passed" in said
+    assert not re.search(r"warning|error\b(?!\W+null)", said, re.IGNORECASE), said
+
+
+def test_the_registrys_tool_packs_what_these_tests_look_at(comfy):
+    _, clone = comfy("node", "pack")
+    with zipfile.ZipFile(clone / "node.zip") as packed:
+        assert sorted(name for name in packed.namelist() if not name.endswith("/")) == sorted(shipped())
 
 
 def test_every_template_has_a_thumbnail():
