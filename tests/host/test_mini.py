@@ -107,6 +107,19 @@ def test_loras_and_controlnets_act_on_it(mini):
     assert torch.equal(tiny.sample(mini.model, positive=positive, negative=negative), plain)
 
 
+def test_the_host_can_make_a_second_copy_of_its_model(mini):
+    """As it does for every GPU beside the first, and for LoRAs on conds where weights are streamed."""
+    load, arguments = mini.model.cached_patcher_init
+    copy = load(*arguments, disable_dynamic=True)
+    assert copy.model is not mini.model.model
+    positive, negative = conditioning(mini, "a star on the blue sea"), conditioning(mini, "")
+    drawn, again = (tiny.sample(model, positive=positive, negative=negative) for model in (mini.model, copy))
+    assert torch.equal(drawn, again)
+    if hasattr(mini.model, "deepclone_multigpu"):
+        clone = mini.model.deepclone_multigpu(torch.device("cpu"))
+        assert clone.model is not mini.model.model
+
+
 def diffusers_latent(base, graph):
     """What a template's prompt asks for, through hosts/diffusers."""
     from ssr_core import checkpoints

@@ -60,9 +60,10 @@ class HostEncoder:
         return tuple(kept)
 
 
-def patcher_class() -> Any:
+def patcher_class(disable_dynamic: bool = False) -> Any:
     """The host's ModelPatcher. Looked up at call time: hosts with dynamic VRAM swap another class in while they start."""
-    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    plain = comfy.model_patcher.ModelPatcher
+    return plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
 
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:

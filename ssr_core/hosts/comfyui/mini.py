@@ -66,7 +66,7 @@ class _MiniConfig(comfy.supported_models.SD15):
 
 def load(folder: Path = files.FOLDER) -> MiniModels:
     return MiniModels(
-        model=_model(load_file(files.find(folder, files.UNET))),
+        model=_model(folder),
         clip=_clip(load_file(files.find(folder, files.TEXT_ENCODER))),
         vae=_vae(load_file(files.find(folder, files.AUTOENCODER))),
         clip_vision=_clip_vision(load_file(files.find(folder, files.VISION_ENCODER))),
@@ -74,7 +74,8 @@ def load(folder: Path = files.FOLDER) -> MiniModels:
     )
 
 
-def _model(state: dict[str, Tensor]) -> Any:
+def _model(folder: Path, disable_dynamic: bool = False) -> Any:
+    state = load_file(files.find(folder, files.UNET))
     names = comfy.utils.unet_to_diffusers(UNET_CONFIG)
     own = {names[name]: value.float() for name, value in state.items()}
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
@@ -83,7 +84,10 @@ def _model(state: dict[str, Tensor]) -> Any:
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model(own, "", device=offload)
     model.load_model_weights(own, "")
-    return patcher_class()(model, load_device=device, offload_device=offload)
+    patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload)
+    # How the host gets a second copy with weights of its own: for LoRAs on conds, and for other GPUs.
+    patcher.cached_patcher_init = (_model, (folder,))
+    return patcher
 
 
 def _clip(state: dict[str, Tensor]) -> Any:
