@@ -17,14 +17,16 @@ from ..ssr_core.subject import Subject, SubjectSet
 KEY = "ssr_subject"
 LONGEST = 640
 """Longer side of the picture that is shown, in pixels."""
+MOST = 16
+"""How many subjects of a set are shown: each costs a file at every run."""
 
 
 def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
-    """A node's `ui`: one entry a subject. pictures: the references; None shows the square that the encoder saw.
+    """A node's `ui`: one entry a subject, of the first MOST. pictures: the references; None shows the square that the encoder saw.
 
     Maps are bytes in base64, a patch each, row by row, 255 where the query looks most; box is in shares of the picture.
     """
-    return {KEY: [_entry(subject, pictures[index] if pictures else None) for index, subject in enumerate(subjects)]}
+    return {KEY: [_entry(subject, pictures[index] if pictures else None) for index, subject in enumerate(subjects[:MOST])]}
 
 
 def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:

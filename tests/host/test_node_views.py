@@ -49,6 +49,11 @@ def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, cl
         assert not file.info, "no workflow in the file"
 
 
+def test_of_a_large_set_the_first_are_shown(subject):
+    view = comfy_host.part("nodes.view")
+    assert len(view.view(subject * 20)[view.KEY]) == view.MOST
+
+
 def test_a_loaded_subject_shows_what_is_in_its_file(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
     import folder_paths
 
