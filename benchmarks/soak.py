@@ -4,7 +4,8 @@
 
 SSR Mini on the CPU. The prompts switch subjects, models (two LoRAs, FreeU), batch sizes and sizes; a tenth fails, in one node or
 another or in the middle of a sampling, and a tenth is interrupted while it samples. Afterwards the same prompts run on a fresh server that
-keeps no node's output, the other way round, and every latent must have the same bits. Writes soak.json and soak.svg.
+keeps no node's output, the other way round, and every latent must have the same bits; and once more without
+subjects, for what the host itself gathers. Writes soak.json and soak.svg.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def main() -> None:
         long, drawn = run(Path(folder) / "long", jobs, CACHE)
         again = [soak.Job(job.name, job.graph) for job in reversed(jobs) if job.ends == "success"]
         fresh, expected = run(Path(folder) / "fresh", again, "--cache-none")
+        without = [soak.Job(job.name, soak.bare(job.graph), job.ends) for job in jobs if not job.ends.startswith("error")]
+        plain, _ = run(Path(folder) / "plain", without, CACHE)
     different = [name for name, latent in expected.items() if name not in drawn or not torch.equal(latent, drawn[name])]
-    settled = long.memory[int(WARM * len(jobs)) :]
-    tenth = max(1, len(settled) // 10)
-    first, last = (sum(part) / tenth / 1e6 for part in (settled[:tenth], settled[-tenth:]))
+    (first, last), (plain_first, plain_last) = settled(long.memory), settled(plain.memory)
     report = {
         "prompts": dict(Counter(job.ends for job in jobs)),
         "lost": long.lost + fresh.lost,
@@ -57,16 +58,28 @@ def main() -> None:
         "memory_mb": [round(held / 1e6, 1) for held in long.memory],
         "settled_mb": round(first, 1),
         "end_mb": round(last, 1),
+        "without_subjects": {"settled_mb": round(plain_first, 1), "end_mb": round(plain_last, 1)},
         "seconds": round(sum(job.seconds for job in jobs)),
     }
     (options.out / "soak.json").write_text(json.dumps(report, indent=2))
-    points = [(number, held / 1e6) for number, held in enumerate(long.memory, start=1)]
-    top = 500.0 * (1 + max(held for _, held in points) // 500)
-    (options.out / "soak.svg").write_text(plot({"memory of the server, MB": points}, "prompts", top, "{:.0f}"))
+    lines = {
+        name: [(number, held / 1e6) for number, held in enumerate(soaked.memory, start=1)]
+        for name, soaked in (("memory of the server, MB", long), ("the same prompts without subjects", plain))
+    }
+    top = 500.0 * (1 + max(held for line in lines.values() for _, held in line) // 500)
+    (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}"))
     print(
         f"{len(jobs)} prompts {report['prompts']} in {report['seconds']} s; lost: {report['lost'] or 'none'}; other bits than fresh: "
-        f"{different or 'none'}; memory after {WARM:.0%} of them {first:.0f} MB, at the end {last:.0f} MB"
+        f"{different or 'none'}; memory after {WARM:.0%} of them {first:.0f} MB, at the end {last:.0f} MB; the same without subjects "
+        f"{plain_first:.0f} and {plain_last:.0f} MB"
     )
+
+
+def settled(memory: list[int]) -> tuple[float, float]:
+    """Megabytes once the server is warm, and at the end: means over a tenth of the prompts in between."""
+    warm = memory[int(WARM * len(memory)) :]
+    tenth = max(1, len(warm) // 10)
+    return sum(warm[:tenth]) / tenth / 1e6, sum(warm[-tenth:]) / tenth / 1e6
 
 
 def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor]]:

@@ -160,6 +160,15 @@ def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, faul
     return [f"apply {name}", 0]
 
 
+def bare(graph: Graph) -> Graph:
+    """The same prompt without subjects: the sampler gets the MODEL that went into the first of them."""
+    kept = {name: entry for name, entry in graph.items() if name == "mini" or not entry["class_type"].startswith("SSR_")}
+    sampler = kept["sampler"] = {**kept["sampler"], "inputs": {**kept["sampler"]["inputs"]}}
+    while (source := sampler["inputs"]["model"][0]) not in kept:
+        sampler["inputs"]["model"] = graph[source]["inputs"]["model"]
+    return kept
+
+
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
