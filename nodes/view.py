@@ -42,7 +42,6 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
         "width": width if picture else subject.picture.shape[1],
         "height": height if picture else subject.picture.shape[0],
         "box": [left / width, top / height, right / width, bottom / height] if picture else [0, 0, 1, 1],
-        "query": subject.query,
         "map": _bytes(subject.heat()),
         "words": [{"text": word.text, "map": _bytes(subject.heat(word.text))} for word in subject.words],
         "marked": None if subject.marked is None else _bytes(subject.marked),

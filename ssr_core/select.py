@@ -40,7 +40,7 @@ def parse_points(text: str) -> tuple[Point, ...]:
         else:
             pairs = [tuple(part.replace(",", " ").split()) for part in re.split(r"[;\n]", text) if part.strip()]
         points = tuple((float(x), float(y)) for x, y in pairs)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
         points = ((math.nan, math.nan),)
     if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
         raise ValueError(

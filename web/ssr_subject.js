@@ -3,109 +3,125 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { SubjectView } from "./lib/subject_view.js";
+import { forwardToCanvas } from "./lib/canvas_events.js";
+import { viewsInPage } from "./lib/elements.js";
+import { isLinked, lastOutput, liveNodes, pathTo, rememberInstance } from "./lib/graph.js";
 import { readSubjects } from "./lib/payload.js";
+import { SoloRun } from "./lib/solo_run.js";
+import { SubjectView } from "./lib/subject_view.js";
 import { textsFor } from "./lib/texts.js";
 
 const NODES = ["SSR_EncodeSubject", "SSR_LoadSubject"];
 /** Own type name: a widget named like one of the frontend's would be drawn as that. */
 const WIDGET_TYPE = "SSR_SUBJECT_VIEW";
 const OPACITY = "ssr_opacity";
+const USUAL_OPACITY = 0.6;
+/** Modes of a node that is muted or bypassed. */
+const OFF = [2, 4];
+/** Nothing of the view in it: the frontend keeps the options of widgets that are gone. */
+const VIEW_OPTIONS = { serialize: false, hideOnZoom: false, getMinHeight: () => 260 };
 
-/** @type {Map<FrontendNode, SubjectView>} views of the nodes that exist */
-const views = new Map();
+/** @type {WeakMap<object, SubjectView>} by node; weak, as nobody tells when a copy or a node in a subgraph is gone */
+const views = new WeakMap();
+/** @type {WeakMap<Element, { node: any, widget: any }>} by the view's element */
+const owners = new WeakMap();
 
 app.registerExtension({
   name: "SSR-Encoder.SubjectView",
 
+  setup() {
+    app.canvas.canvas.addEventListener("subgraph-opening", rememberInstance);
+  },
+
   /** Undo and tabs make nodes anew and put the last results back afterwards. */
   onNodeOutputsUpdated() {
-    for (const [node, view] of views) view.show(readSubjects(lastOutput(node)));
+    for (const node of liveNodes()) views.get(node)?.show(readSubjects(lastOutput(node)));
+  },
+
+  afterConfigureGraph() {
+    requestAnimationFrame(takePlaces);
   },
 
   nodeCreated(created) {
     const node = /** @type {FrontendNode} */ (created);
-    if (!NODES.includes(node.comfyClass ?? "")) return;
-    const points = node.widgets?.find((widget) => widget.name === "points");
-    const view = new SubjectView({
-      texts: textsFor(app.extensionManager.setting.get("Comfy.Locale")),
-      opacity: Number(node.properties[OPACITY] ?? 0.6),
-      onOpacity: (value) => (node.properties[OPACITY] = value),
-      onRun: () => runAlone(node),
-      points: points && { read: () => String(points.value ?? ""), write: (text) => setValue(node, points, text) },
-      pictureUrl: (file) => api.apiURL(`/view?${new URLSearchParams(file)}`),
-    });
-    const widget = node.addDOMWidget("ssr_view", WIDGET_TYPE, view.element, {
-      serialize: false,
-      hideOnZoom: false,
-      getMinHeight: () => 260,
-    });
-    widget.serialize = false; // neither in the workflow's positional values nor in the prompt
-    views.set(node, view);
-
-    const { onExecuted, onConfigure, onRemoved } = node;
-    node.onExecuted = function (output) {
-      onExecuted?.call(this, output);
-      view.show(readSubjects(output));
-    };
-    node.onConfigure = function (saved) {
-      onConfigure?.call(this, saved);
-      view.setOpacity(Number(this.properties[OPACITY] ?? 0.6));
-      view.showPoints();
-      view.show(readSubjects(lastOutput(node)));
-      requestAnimationFrame(() => takePlace(node, view));
-    };
-    node.onRemoved = function () {
-      onRemoved?.call(this);
-      views.delete(node);
-      view.destroy();
-      view.element.dataset.goneNode = String(node.id);
-    };
+    if (NODES.includes(node.comfyClass ?? "")) addView(node);
   },
 });
 
+/** @param {FrontendNode} node */
+function addView(node) {
+  const texts = textsFor(app.extensionManager.setting.get("Comfy.Locale"));
+  const opacity = () => Number(node.properties[OPACITY] ?? USUAL_OPACITY);
+  const run = new SoloRun(node, (running) => view.setRunning(running));
+  const view = new SubjectView({
+    texts,
+    opacity: opacity(),
+    onOpacity: (value) => (node.properties[OPACITY] = value),
+    onRun: () => (pathTo(node).some(({ mode }) => OFF.includes(mode)) ? view.say(texts.off) : run.start()),
+    points: pointsInput(node, () => view.showPoints()),
+    pictureUrl: (file) => api.apiURL(`/view?${new URLSearchParams(file)}`),
+    forward: forwardToCanvas,
+  });
+  const widget = node.addDOMWidget("ssr_view", WIDGET_TYPE, view.element, { ...VIEW_OPTIONS });
+  widget.serialize = false; // neither in the workflow's positional values nor in the prompt
+  views.set(node, view);
+  owners.set(view.element, { node, widget });
+
+  const { onExecuted, onConfigure, onConnectionsChange, onRemoved } = node;
+  node.onExecuted = function (output) {
+    onExecuted?.call(this, output);
+    view.show(readSubjects(output));
+    run.finish();
+  };
+  node.onConfigure = function (saved) {
+    onConfigure?.call(this, saved);
+    view.setOpacity(opacity());
+    view.showPoints();
+    view.show(readSubjects(lastOutput(node)));
+  };
+  node.onConnectionsChange = function (...change) {
+    onConnectionsChange?.apply(this, change);
+    view.showPoints();
+  };
+  node.onRemoved = function () {
+    onRemoved?.call(this);
+    run.stop();
+  };
+}
+
+/** @param {FrontendNode} node @param {() => void} onTyped @returns {import("./lib/subject_view.js").PointsInput | null} */
+function pointsInput(node, onTyped) {
+  const [points, query] = ["points", "query"].map((name) => node.widgets?.find((widget) => widget.name === name));
+  if (!points) return null;
+  const { callback } = points;
+  points.callback = function (...change) {
+    callback?.apply(this, change);
+    onTyped();
+  };
+  return {
+    read: () => String(points.value ?? ""),
+    write: (text) => {
+      points.value = text;
+      points.callback?.(text, app.canvas, node);
+      node.setDirtyCanvas(true, true);
+    },
+    linked: () => isLinked(node, "points"),
+    selectsWithout: () => isLinked(node, "mask") || isLinked(node, "query") || String(query?.value ?? "").trim() !== "",
+  };
+}
+
 /**
- * Nodes 2.0 keeps the frame of a node that undo or another tab makes anew, with the element of the old one still in it.
- * @param {any} node @param {SubjectView} view
+ * After nodes were made anew. Nodes 2.0 keeps the frame of a node that undo or another tab makes anew, with the element of the old
+ * one still in it; and nobody tells that nodes in a subgraph are gone.
  */
-function takePlace(node, view) {
-  if (view.element.isConnected) return;
-  for (const gone of document.querySelectorAll("[data-gone-node]")) {
-    if (/** @type {HTMLElement} */ (gone).dataset.goneNode === String(node.id)) gone.replaceWith(view.element);
+function takePlaces() {
+  const live = liveNodes();
+  for (const element of viewsInPage()) {
+    const owner = owners.get(element);
+    if (!owner || live.includes(owner.node)) continue;
+    const id = String(owner.node.id);
+    const heir = LiteGraph.vueNodesMode && live.find((node) => String(node.id) === id && views.get(node)?.element.isConnected === false);
+    owner.widget.onRemove?.(); // the frontend forgets it too
+    element.replaceWith(...(heir ? [views.get(heir)?.element ?? ""] : []));
   }
-}
-
-/** Runs this node and what it needs, without sampling. @param {any} node */
-function runAlone(node) {
-  return app.queuePrompt(0, 1, [executionId(node)]);
-}
-
-/** What the node's last run gave: the frontend keeps it by the id within a subgraph. @param {any} node */
-function lastOutput(node) {
-  const { graph } = node;
-  const root = graph?.rootGraph ?? graph;
-  return graph && app.nodeOutputs?.[graph === root ? String(node.id) : `${graph.id}:${node.id}`];
-}
-
-/** A node's id as the server knows it: ids of the subgraph nodes around it first. @param {any} node */
-function executionId(node) {
-  const root = app.graph.rootGraph ?? app.graph;
-  return pathTo(root, node)?.join(":") ?? String(node.id);
-}
-
-/** @param {any} graph @param {any} node @returns {(string | number)[] | undefined} */
-function pathTo(graph, node) {
-  if (graph === node.graph) return [node.id];
-  for (const outer of graph.nodes ?? graph._nodes ?? []) {
-    const inner = outer.subgraph && pathTo(outer.subgraph, node);
-    if (inner) return [outer.id, ...inner];
-  }
-  return undefined;
-}
-
-/** @param {any} node @param {any} widget @param {string} text */
-function setValue(node, widget, text) {
-  widget.value = text;
-  widget.callback?.(text, app.canvas, node);
-  node.setDirtyCanvas?.(true, true);
 }

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 from support import comfy_host
+from support.browser import draws_dom_widgets, load, open_page, set_renderer, template
+from support.server import running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -30,3 +32,34 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("view"), "--fp32-text-enc") as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["canvas", "nodes 2.0"])
+def window(browser, server, request):
+    """The frontend in each of its renderers; a module's tests share it, as loading it takes longer than most of them."""
+    page, errors = open_page(browser, server.url)
+    if request.param != "canvas":
+        if not draws_dom_widgets(page):
+            page.close()
+            pytest.skip("this frontend's first draft of Nodes 2.0 draws no pack's own elements")
+        set_renderer(page, True)
+    yield page, errors
+    set_renderer(page, False)
+    page.close()
+
+
+@pytest.fixture
+def page(window, request):
+    """With the template of a text query in it."""
+    page, errors = window
+    errors.found.clear()
+    set_renderer(page, "canvas" not in request.node.callspec.id)  # a test before may have changed it
+    load(page, template())
+    yield page
+    assert errors.ours() == []

@@ -1,109 +1,36 @@
-"""The picture in Encode Subject, in ComfyUI's own frontend and in both of its renderers."""
+"""The picture in Encode Subject, in ComfyUI's own frontend and in both of its renderers: what it shows, and what it takes from a server."""
 
 import json
 from pathlib import Path
 
 import pytest
-from support import comfy_host
-from support.server import PACK_FOLDER, running
+from support.browser import (
+    ENCODE,
+    VIEW,
+    Errors,
+    button,
+    click_reference,
+    last_run,
+    load,
+    look,
+    message,
+    pixels,
+    runs,
+    set_widget,
+    settled,
+    template,
+    view,
+)
+from support.server import PACK_FOLDER
 
-TEMPLATE = comfy_host.PACK / "example_workflows" / "ssr_mini_text_query.json"
-HOSTILE = "<img src=x onerror=window.hacked=1> \"cat' </script>"
-ENCODE = "app.graph._nodes.find(node => node.type === 'SSR_EncodeSubject')"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("view"), "--fp32-text-enc") as server:
-        yield server
-
-
-@pytest.fixture(params=["canvas", "nodes 2.0"])
-def page(browser, server, request):
-    page = browser.new_page(viewport={"width": 1500, "height": 1300})
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.goto(server.url)
-    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
-    page.wait_for_timeout(1500)
-    page.keyboard.press("Escape")  # the templates dialog of a first start
-    if request.param != "canvas":
-        if not draws_dom_widgets(page):
-            page.close()
-            pytest.skip("this frontend's first draft of Nodes 2.0 draws no pack's own elements")
-        page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
-    load(page, json.loads(TEMPLATE.read_text()))
-    yield page
-    page.evaluate("app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
-    assert not [error for error in errors if "ssr" in error.lower() or PACK_FOLDER in error]
-    page.close()
-
-
-def draws_dom_widgets(page):
-    """Whether Nodes 2.0 of this frontend mounts elements of packs: from 1.28 on."""
-    major, minor, *_ = page.evaluate("window.__COMFYUI_FRONTEND_VERSION__").split(".")
-    return (int(major), int(minor)) >= (1, 28)
-
-
-def load(page, workflow):
-    page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
-    page.wait_for_timeout(500)
-    focus(page)
-
-
-def focus(page):
-    page.evaluate(f"() => {{ app.canvas.ds.scale = 1; app.canvas.centerOnNode({ENCODE}); app.canvas.setDirty(true, true); }}")
-    page.wait_for_timeout(700)
-
-
-def set_widget(page, name, value):
-    page.evaluate(
-        f"([name, value]) => {{ {ENCODE}.widgets.find(widget => widget.name === name).value = value; }}", [name, value]
-    )
-
-
-def widget(page, name):
-    return page.evaluate(f"name => {ENCODE}.widgets.find(widget => widget.name === name).value", name)
-
-
-def view(page):
-    return page.locator(".ssr-view").first
-
-
-def pixels(page):
-    """What the view's canvas shows, to compare."""
-    return page.evaluate("document.querySelector('.ssr-view canvas').toDataURL()")
-
-
-def runs(page, server):
-    return len(server.get("/history"))
-
-
-def look(page, server):
-    """Press Look and wait until its run is over and its picture is there."""
-    before = runs(page, server)
-    view(page).get_by_role("button", name="Look").click()
-    shown(page, server, before)
-
-
-def shown(page, server, before):
-    limit = 60
-    while runs(page, server) == before and limit:
-        page.wait_for_timeout(500)
-        limit -= 1
-    page.wait_for_function("document.querySelector('.ssr-view .ssr-message').textContent === ''", timeout=30_000)
-    page.wait_for_timeout(500)
-
-
-def last_run(server):
-    return list(server.get("/history").values())[-1]
+HOSTILE = "<img src=x onerror=window.hacked=1> \"cat' </script><script>window.hacked=1</script>"
+OTHER = "<b>another</b>"
 
 
 def test_look_shows_where_the_query_looks_before_anything_is_sampled(page, server, request):
     set_widget(page, "query", "a cat")
     blank = pixels(page)
-    look(page, server)
+    look(page)
     run = last_run(server)
     assert run["status"]["status_str"] == "success"
     assert [entry for entry in run["outputs"].values() if "images" in entry] == [], "something was sampled"
@@ -117,10 +44,10 @@ def test_look_shows_where_the_query_looks_before_anything_is_sampled(page, serve
     assert word != whole
     chips.nth(1).hover()
     assert pixels(page) not in (word, whole)
-    view(page).get_by_role("button", name="Look").hover()
+    button(page, "Look").hover()
     assert pixels(page) == whole
     chips.nth(2).click()
-    view(page).get_by_role("button", name="Look").hover()
+    button(page, "Look").hover()
     assert pixels(page) == word, "a clicked word stays"
 
     view(page).locator("input[type=range]").fill("0")
@@ -132,174 +59,198 @@ def test_look_shows_where_the_query_looks_before_anything_is_sampled(page, serve
     view(page).locator("input[type=range]").fill("0.25")
     saved = page.evaluate("app.graph.serialize()")
     (node,) = (node for node in saved["nodes"] if node["type"] == "SSR_EncodeSubject")
-    original = json.loads(TEMPLATE.read_text())
-    (before,) = (node for node in original["nodes"] if node["type"] == "SSR_EncodeSubject")
+    (before,) = (node for node in template()["nodes"] if node["type"] == "SSR_EncodeSubject")
     assert len(node["widgets_values"]) == len(before["widgets_values"]), "the view must not be saved as a value"
     load(page, saved)
     assert view(page).locator("input[type=range]").input_value() == "0.25"
 
 
-def test_clicks_and_strokes_become_points_that_select(page, server):
-    set_widget(page, "query", "")
-    set_widget(page, "points", "64, 64")
-    focus(page)
-    look(page, server)
-    shape = view(page).locator("canvas").bounding_box()
-    before = runs(page, server)
-    side = min(shape["width"], shape["height"])
-    centre = shape["x"] + shape["width"] / 2, shape["y"] + shape["height"] / 2
-    page.mouse.click(centre[0] - side * 0.3, centre[1] + side * 0.2)
-    shown(page, server, before)
-    first, second = (tuple(map(int, point.split(","))) for point in widget(page, "points").split(";"))
-    assert first == (64, 64)
-    assert second == pytest.approx((64 - 0.3 * 128, 64 + 0.2 * 128), abs=3)
-    assert last_run(server)["status"]["status_str"] == "success"
-
-    before = runs(page, server)
-    page.mouse.click(*centre)  # on the first point
-    shown(page, server, before)
-    assert widget(page, "points").split(", ") == [str(second[0]), str(second[1])]
-
-    before = runs(page, server)
-    page.mouse.move(centre[0] + side * 0.1, centre[1] - side * 0.3)
-    page.mouse.down()
-    page.mouse.move(centre[0] + side * 0.4, centre[1] - side * 0.3, steps=12)
-    page.mouse.up()
-    shown(page, server, before)
-    stroke = widget(page, "points").split("; ")
-    assert 3 <= len(stroke) <= 8
-
-    selected = pixels(page)
-    set_widget(page, "query", "cat")
-    view(page).get_by_role("button", name="Clear points").click()
-    page.wait_for_timeout(1500)
-    assert widget(page, "points") == ""
-    assert not view(page).get_by_role("button", name="Clear points").is_visible()
-    assert pixels(page) != selected
-
-
-def test_points_land_where_the_mouse_is_at_any_zoom(page, server):
-    look(page, server)
-    page.evaluate("() => { app.canvas.ds.scale = 0.6; app.canvas.setDirty(true, true); }")
-    focus_scale = f"() => {{ app.canvas.centerOnNode({ENCODE}); app.canvas.setDirty(true, true); }}"
-    page.evaluate(focus_scale)
-    page.wait_for_timeout(800)
-    shape = view(page).locator("canvas").bounding_box()
-    side = min(shape["width"], shape["height"])
-    page.mouse.click(shape["x"] + shape["width"] / 2 + side * 0.25, shape["y"] + shape["height"] / 2)
-    page.wait_for_timeout(1000)
-    x, y = map(int, widget(page, "points").split(","))
-    assert (x, y) == pytest.approx((64 + 0.25 * 128, 64), abs=4)
-
-
-def test_the_view_survives_undo_copies_and_a_change_of_renderer(page, server, request):
-    look(page, server)
-    shown_before = pixels(page)
-    tracker = "app.extensionManager.workflow.activeWorkflow.changeTracker"
-    old = page.evaluate(f"() => {{ window.old = {ENCODE}; {tracker}.checkState(); return window.old.title; }}")
-    page.evaluate(f"() => {{ {ENCODE}.title = 'renamed'; {tracker}.checkState(); }}")
-    page.evaluate(f"async () => {{ await {tracker}.undo(); }}")
-    page.wait_for_timeout(1500)
-    assert page.evaluate(f"[{ENCODE} !== window.old, {ENCODE}.title]") == [True, old], "undo makes nodes anew"
-    focus(page)
-    page.wait_for_timeout(1000)
-    assert pixels(page) == shown_before, "the last result is still known"
-
-    if draws_dom_widgets(page):
-        other = "canvas" in request.node.callspec.id
-        page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", other)
-        page.wait_for_timeout(1500)
-        focus(page)
-        assert view(page).is_visible()
-        look(page, server)
-
-    page.evaluate(f"() => {{ const copy = {ENCODE}.clone(); app.graph.add(copy); copy.pos = [900, 900]; }}")
-    page.wait_for_timeout(1000)
-    assert page.locator(".ssr-view").count() == 2
-    set_widget(page, "points", "10, 10")
-    others = page.evaluate(
-        "app.graph._nodes.filter(node => node.type === 'SSR_EncodeSubject')[1].widgets.find(w => w.name === 'points').value"
-    )
-    assert others == ""
-
-
-def test_after_the_page_is_loaded_anew_look_works_again(page, server):
-    """The graph comes back as the browser kept it; what was seen is asked for anew."""
+def test_a_pinned_word_and_the_keyboards_place_outlast_a_run(page):
     set_widget(page, "query", "a cat")
-    look(page, server)
+    look(page)
+    chips = view(page).locator(".ssr-chips button")
+    chips.nth(2).click()
+    pinned = pixels(page)
+    focused = "document.activeElement?.textContent"
+    assert page.evaluate(focused) == "cat"
+    button(page, "Look").dispatch_event("click")
+    settled(page)
+    assert (page.evaluate(focused), pixels(page)) == ("cat", pinned)
+    set_widget(page, "query", "the big cat")
+    button(page, "Look").dispatch_event("click")
+    settled(page)
+    assert chips.all_text_contents() == ["whole query", "the", "big", "cat"]
+    assert [chip.get_attribute("aria-pressed") for chip in chips.all()] == ["false", "false", "false", "true"]
+    assert page.evaluate(focused) == "cat"
+    set_widget(page, "query", "a dog")
+    look(page)
+    assert [chip.get_attribute("aria-pressed") for chip in chips.all()] == ["true", "false", "false"]
+
+
+def test_the_old_picture_stays_until_the_new_one_is_there(page):
+    look(page)
     seen = pixels(page)
-    workflow = page.evaluate("app.graph.serialize()")
-    page.reload()
-    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
-    page.wait_for_timeout(1500)
-    load(page, workflow)
-    assert widget(page, "query") == "a cat"
-    assert pixels(page) != seen
-    look(page, server)
-    assert pixels(page) == seen
+    page.route("**/view?*", lambda route: None)  # never answered
+    set_widget(page, "query", "a cat there")
+    button(page, "Look").click()
+    page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') === 'false'")
+    page.wait_for_timeout(500)
+    kept = pixels(page), view(page).locator(".ssr-chips button").all_text_contents()
+    page.unroute("**/view?*")
+    assert kept == (seen, ["cat"])
 
 
-def test_nothing_listens_any_more_after_a_node_is_removed(page):
-    """The detached elements are asked through the browser's debugger."""
-    session = page.context.new_cdp_session(page)
-    session.send("DOM.enable")
-    page.evaluate("window.kept = [...document.querySelectorAll('.ssr-view, .ssr-view *')]")
-    count = page.evaluate("window.kept.length")
-    assert count > 5
-    listeners(session, count, at_least=5)
-    page.evaluate(f"app.graph.remove({ENCODE})")
-    page.wait_for_timeout(1000)
-    assert page.locator(".ssr-view").count() == 0
-    assert listeners(session, count) == 0
+def test_a_run_shows_that_it_runs_and_clicks_meanwhile_become_one_more(page, server):
+    look(page)
+    page.evaluate(
+        """() => {
+            window.asked = [];
+            const queuePrompt = app.queuePrompt;
+            app.queuePrompt = function (...request) { window.asked.push(request); return queuePrompt.apply(this, request); };
+        }"""
+    )
+    before = runs(server)
+    state = f"[{VIEW}.getAttribute('aria-busy'), {VIEW}.querySelector('.ssr-message').textContent]"
+    busy = page.evaluate(
+        f"() => {{ for (let i = 0; i < 10; i++) {VIEW}.querySelector('button[title^=Run]').click(); return {state}; }}"
+    )
+    assert busy == ["true", "Looking…"]
+    settled(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate(state) == ["false", ""]
+    asked = page.evaluate("() => { delete app.queuePrompt; return window.asked; }")
+    assert [request[:2] for request in asked] == [[-1, 1], [-1, 1]], "in front of what waits, and once more"
+    assert runs(server) == before + 2
 
 
-def listeners(session, count, at_least=0):
-    """Listeners of ours on the kept elements."""
-    found = 0
-    for number in range(count):
-        thing = session.send("Runtime.evaluate", {"expression": f"window.kept[{number}]"})["result"]["objectId"]
-        own = session.send("DOMDebugger.getEventListeners", {"objectId": thing})["listeners"]
-        found += sum(listener["type"] in ("click", "input", "pointerdown", "pointerenter", "focus") for listener in own)
-    assert found >= at_least
-    return found
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "failed"])
+def test_a_run_that_fails_ends(page, window, server, refused):
+    look(page)
+    if refused:
+        page.evaluate(f"() => {{ const e = {ENCODE}; e.disconnectInput(e.inputs.findIndex(input => input.name === 'clip')); }}")
+    else:
+        set_widget(page, "query", "")
+    button(page, "Look").click()
+    page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') === 'false'", timeout=20_000)
+    assert message(page) == ""
+    if not refused:
+        assert "The query is empty" in json.dumps(last_run(server)["status"])
+    page.keyboard.press("Escape")  # the frontend's dialog
+    page.wait_for_timeout(500)
+    window[1].found.clear()  # the frontend logs the server's answer, with us in the stack
+    load(page, template())
+    look(page)
 
 
-def test_a_hostile_query_is_text(page, server):
-    set_widget(page, "query", HOSTILE)
-    look(page, server)
-    chips = view(page).locator(".ssr-chips button").all_text_contents()
-    assert "cat" in chips
-    assert page.evaluate("window.hacked") is None
-    assert page.evaluate("document.querySelectorAll('.ssr-view img, .ssr-view script').length") == 0
-    hostile = {
-        "picture": {"filename": "\"><img src=x onerror=window.hacked=1>", "subfolder": "../..", "type": "input"},
-        "width": 128, "height": 128, "box": [0, 0, 1, 1], "query": HOSTILE, "map": "AAAA", "words": [{"text": HOSTILE, "map": "AAAA"}],
-        "marked": "%%%",
-    }  # fmt: skip
-    for entry in (hostile, {**hostile, "map": "AAAAAA=="}, {**hostile, "box": "x"}, {}, None, "text"):
-        page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: [entry] }})", entry)
-    page.evaluate(f"() => {ENCODE}.onExecuted({{ ssr_subject: 'text' }})")
-    page.wait_for_timeout(1000)
-    assert page.evaluate("window.hacked") is None
-
-
-def test_in_a_subgraph_look_runs_the_node_inside(page, server):
-    made = page.evaluate(
+def test_a_batch_is_leafed_through(page):
+    page.evaluate(
         f"""() => {{
-            const node = {ENCODE};
-            if (!app.graph.convertToSubgraph) return false;
-            const items = new Set([node]);
-            return !!app.graph.convertToSubgraph(items);
+            const encode = {ENCODE};
+            const image = encode.inputs.findIndex(input => input.name === "image");
+            const scene = encode.getInputNode(image);
+            const other = scene.clone();
+            app.graph.add(other);
+            other.widgets.find(widget => widget.name === "scene").value = 7;
+            const batch = LiteGraph.createNode("ImageBatch");
+            app.graph.add(batch);
+            scene.connect(0, batch, 0);
+            other.connect(0, batch, 1);
+            batch.connect(0, encode, image);
         }}"""
     )
-    if not made:
-        pytest.skip("this frontend cannot make a subgraph here")
-    page.evaluate("() => app.canvas.setGraph(app.graph._nodes.find(node => node.subgraph).subgraph)")
-    page.wait_for_timeout(1500)
-    page.evaluate(
-        "() => { app.canvas.ds.scale = 1; "
-        "app.canvas.centerOnNode(app.canvas.graph._nodes.find(n => n.type === 'SSR_EncodeSubject')); }"
-    )
-    page.wait_for_timeout(1000)
-    look(page, server)
-    assert last_run(server)["status"]["status_str"] == "success"
+    look(page)
+    turn = view(page).locator(".ssr-turn")
+    assert (turn.text_content(), turn.get_attribute("aria-label")) == ("1 / 2", "Next picture (1 / 2)")
+    first = pixels(page)
+    turn.click()
+    page.wait_for_function(f"{VIEW}.querySelector('.ssr-turn').textContent === '2 / 2'")
+    assert pixels(page) != first
+    click_reference(page, 64, 64)
+    settled(page)
+    assert turn.text_content() == "2 / 2", "the second is still seen"
+    turn.click()
+    page.wait_for_function(f"{VIEW}.querySelector('.ssr-turn').textContent === '1 / 2'")
+
+
+def test_the_view_says_what_it_is_to_those_who_do_not_see_it(page):
+    canvas = view(page).locator("canvas")
+    assert canvas.get_attribute("role") == "img"
+    assert "Click" in canvas.get_attribute("aria-label")
+    assert view(page).locator(".ssr-message").get_attribute("role") == "status"
+    assert view(page).locator("input[type=range]").get_attribute("aria-label")
+
+
+def test_a_hostile_query_is_text(page):
+    set_widget(page, "query", HOSTILE)
+    look(page)
+    assert "cat" in view(page).locator(".ssr-chips button").all_text_contents()
+    image = page.evaluate(f"app.nodeOutputs[{ENCODE}.id].ssr_subject[0].picture")
+    hostile = {
+        "picture": image, "width": 128, "height": 128, "box": [0, 0, 1, 1], "query": HOSTILE, "map": "AAAAAA==",
+        "words": [{"text": HOSTILE, "map": "AAAAAA=="}, {"text": OTHER, "map": "AAAAAA=="}], "marked": None,
+    }  # fmt: skip
+    page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: [entry] }})", hostile)
+    chips = view(page).locator(".ssr-chips button")
+    chips.get_by_text(OTHER, exact=True).wait_for(timeout=10_000)
+    assert chips.all_text_contents() == ["whole query", HOSTILE, OTHER]
+    chips.nth(1).hover()
+    chips.nth(1).click()
+    assert page.evaluate(f"{VIEW}.querySelectorAll('img, script, b').length") == 0
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": {"filename": '"><img src=x onerror=window.hacked=1>', "subfolder": "../..", "type": "input"}},
+        {"picture": {"filename": {"toString": "x"}, "subfolder": 5, "type": None}},
+        {"picture": "javascript:window.hacked=1"},
+        {"picture": {"filename": "x" * 100_000, "subfolder": "", "type": "temp"}},
+        {"map": "A" * 6_000_000},
+        {"map": "%%%"},
+        {"map": "AAAA"},
+        {"map": None},
+        {"width": 1e300},
+        {"width": -5},
+        {"height": "many"},
+        {"box": "x"},
+        {"box": [0, 0, 1]},
+        {"box": [1, 1, 0, 0]},
+        {"box": [0, 0, 1e300, 1]},
+        {"box": [None, {}, [], "1"]},
+        {"words": "x"},
+        {"words": [None, 5, {"text": {}, "map": 7}, {"text": "w" * 100_000, "map": "AAAAAA=="}] * 1000},
+        {"marked": "%%%"},
+        {"marked": "AAAA"},
+    ],
+    ids=lambda change: json.dumps(change)[:40],
+)
+def test_a_hostile_answer_breaks_nothing(page, change):
+    entry = {
+        "picture": {"filename": "none.png", "subfolder": "", "type": "temp"}, "width": 128, "height": 128, "box": [0, 0, 1, 1],
+        "query": "", "map": "AAAAAA==", "words": [], "marked": None, **change,
+    }  # fmt: skip
+    page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: [entry, null, 'text', {{}}] }})", entry)
+    page.evaluate(f"() => {{ {ENCODE}.onExecuted({{ ssr_subject: 'text' }}); {ENCODE}.onExecuted(null); }}")
+    page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: Array(1000).fill(entry) }})", entry)
+    page.wait_for_timeout(150)
+    assert view(page).locator(".ssr-chips button").count() <= 81
+    assert all(len(text) <= 200 for text in view(page).locator(".ssr-chips button").all_text_contents())
+    assert view(page).locator(".ssr-turn").text_content() in ("", "1 / 64")
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate(f"{VIEW}.querySelectorAll('img, script').length") == 0
+
+
+def test_an_error_of_ours_would_be_noticed(browser, server):
+    page = browser.new_page()
+    errors = Errors(page)
+    page.goto(server.url)
+    module = f"/extensions/{PACK_FOLDER}/lib/heat.js"
+    page.evaluate(f"async () => {{ const heat = await import('{module}'); setTimeout(() => heat.heatPicture(null, 2)); }}")
+    page.wait_for_timeout(500)
+    assert any("heat.js" in error for error in errors.ours())
+    errors.found.clear()
+    page.evaluate(f"async () => {{ await import('/extensions/{PACK_FOLDER}/lib/none.js').catch(() => null); }}")
+    page.wait_for_timeout(500)
+    assert any("none.js" in error for error in errors.ours()), "the console's messages tell their file beside the text"
+    page.close()

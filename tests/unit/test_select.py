@@ -74,7 +74,23 @@ def test_points_are_read_as_people_and_point_editors_write_them(text):
     assert select.parse_points("  ") == ()
 
 
-@pytest.mark.parametrize("text", ["dog", "1, 2, 3", "1", "1, nan", '[{"x": 1}]', "[1, 2]", "{", "inf, 1", "<b>1</b>, 2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dog",
+        "1, 2, 3",
+        "1",
+        "1, nan",
+        '[{"x": 1}]',
+        "[1, 2]",
+        "{",
+        "inf, 1",
+        "<b>1</b>, 2",
+        "[[1" + "0" * 400 + ", 2]]",
+        "[" * 100_000,
+        '[["12", "34"]]',
+    ],
+)
 def test_anything_else_is_no_point(text):
     with pytest.raises(ValueError, match="expected pixels such as"):
         select.parse_points(text)

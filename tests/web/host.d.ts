@@ -6,6 +6,9 @@ declare module "*/scripts/api.js" {
   export const api: import("@comfyorg/comfyui-frontend-types").ComfyApi;
 }
 
+/** The frontend's only global that its packs need. */
+declare const LiteGraph: { vueNodesMode?: boolean };
+
 type ComfyExtension = import("@comfyorg/comfyui-frontend-types").ComfyExtension;
 
 /** LiteGraph's node with what the frontend adds to it and its published types leave out. */

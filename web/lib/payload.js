@@ -4,47 +4,60 @@
 /**
  * @typedef {{ text: string, map: Uint8Array }} Word
  * @typedef {{ picture: Record<string, string>, width: number, height: number, box: number[], grid: number,
- *   query: string, map: Uint8Array, words: Word[], marked: Uint8Array | null }} Subject
+ *   map: Uint8Array, words: Word[], marked: Uint8Array | null }} Subject
  */
+
+/** Far beyond what the node sends: 16 x 16 patches, CLIP's 77 tokens, a batch that anybody would leaf through. */
+const MOST = { grid: 64, words: 80, subjects: 64, text: 200, side: 1 << 16, box: 1 << 16 };
 
 /** @param {any} output what a node's run gave to the browser @returns {Subject[]} */
 export function readSubjects(output) {
-  const entries = Array.isArray(output?.ssr_subject) ? output.ssr_subject : [];
-  return entries.map(readSubject).filter((/** @type {Subject | null} */ subject) => subject !== null);
+  return list(output?.ssr_subject, MOST.subjects)
+    .map(readSubject)
+    .filter((subject) => subject !== null);
 }
 
 /** @param {any} entry @returns {Subject | null} */
 function readSubject(entry) {
   const map = bytes(entry?.map);
   const grid = Math.sqrt(map.length);
-  const box = Array.isArray(entry?.box) ? entry.box.map(Number) : [];
-  const width = Number(entry?.width);
-  const height = Number(entry?.height);
-  if (!Number.isInteger(grid) || grid < 1 || box.length !== 4 || ![...box, width, height].every(Number.isFinite)) return null;
-  const picture = Object.fromEntries(
-    ["filename", "subfolder", "type"].map((key) => [key, String(entry.picture?.[key] ?? "")]),
-  );
+  const [width, height] = [Number(entry?.width), Number(entry?.height)];
+  const box = list(entry?.box, 5).map(Number);
+  const [left, top, right, bottom] = box;
+  if (!Number.isInteger(grid) || grid < 1 || ![width, height].every((side) => side >= 1 && side <= MOST.side)) return null;
+  if (box.length !== 4 || !box.every((side) => Math.abs(side) <= MOST.box) || right <= left || bottom <= top) return null;
   const fits = (/** @type {Uint8Array} */ found) => found.length === map.length;
   const marked = entry.marked ? bytes(entry.marked) : null;
   return {
-    picture,
+    picture: Object.fromEntries(["filename", "subfolder", "type"].map((key) => [key, words(entry.picture?.[key])])),
     width,
     height,
     box,
     grid,
-    query: String(entry.query ?? ""),
     map,
-    words: (Array.isArray(entry.words) ? entry.words : [])
-      .map((/** @type {any} */ word) => ({ text: String(word?.text ?? ""), map: bytes(word?.map) }))
-      .filter((/** @type {Word} */ word) => fits(word.map)),
+    words: list(entry.words, MOST.words)
+      .map((word) => ({ text: words(word?.text), map: bytes(word?.map) }))
+      .filter((word) => fits(word.map)),
     marked: marked && fits(marked) ? marked : null,
   };
 }
 
+/** @param {unknown} value @param {number} most @returns {any[]} */
+function list(value, most) {
+  return Array.isArray(value) ? value.slice(0, most) : [];
+}
+
+/** @param {unknown} value */
+function words(value) {
+  return typeof value === "string" ? value.slice(0, MOST.text) : "";
+}
+
 /** @param {unknown} text base64 @returns {Uint8Array} */
 function bytes(text) {
+  if (typeof text !== "string" || text.length > (MOST.grid ** 2 * 4) / 3 + 4) return new Uint8Array();
   try {
-    return Uint8Array.from(atob(String(text ?? "")), (letter) => letter.charCodeAt(0));
+    const found = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return found.length > MOST.grid ** 2 ? new Uint8Array() : found;
   } catch {
     return new Uint8Array();
   }

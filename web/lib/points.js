@@ -1,33 +1,67 @@
 // @ts-check
-// Places in the reference, as the `points` input holds them: "x, y; x, y" in pixels. JSON of point editors is read too.
+// Places in the reference, as the `points` input holds them: "x, y; x, y" in pixels, or JSON as point editors write it.
+// Reads exactly what the node itself reads (parse_points in ssr_core/select.py): what it refuses has no points here either.
 
 /** @typedef {{ x: number, y: number }} Point */
 
-/** @param {string} text @returns {Point[]} what can be read of it */
+/** What Python's str.strip and str.split take for white space; JavaScript's own differ in five characters. */
+const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+const SPACES = new RegExp(`${SPACE}+`);
+const ENDS = new RegExp(`^${SPACE}+|${SPACE}+$`, "g");
+const DIGITS = "\\d(?:_?\\d)*";
+/** A finite number as Python's float reads it; Number alone would also take "0x10" and "". */
+const NUMBER = new RegExp(`^[+-]?(?:${DIGITS}\\.?(?:${DIGITS})?|\\.${DIGITS})(?:[eE][+-]?${DIGITS})?$`);
+
+/** @param {string} text @returns {Point[] | null} null where the node would refuse the text */
 export function parsePoints(text) {
-  const trimmed = text.trim();
-  if (/^[[{]/.test(trimmed)) {
-    try {
-      const content = JSON.parse(trimmed);
-      return keepFinite((Array.isArray(content) ? content : []).map((item) => ({ x: item?.x ?? item?.[0], y: item?.y ?? item?.[1] })));
-    } catch {
-      return [];
-    }
-  }
-  return keepFinite(
-    trimmed.split(/[;\n]/).map((part) => {
-      const [x, y] = part.replaceAll(",", " ").trim().split(/\s+/);
-      return { x: x ? Number(x) : NaN, y: y ? Number(y) : NaN };
-    }),
-  );
+  const trimmed = strip(text);
+  if (!trimmed) return [];
+  const pairs = /^[[{]/.test(trimmed) ? pairsOfJson(text) : pairsOfText(trimmed);
+  const valid = pairs?.every((pair) => pair.length === 2 && pair.every(Number.isFinite));
+  return pairs && valid ? pairs.map(([x, y]) => ({ x, y })) : null;
 }
 
 /** @param {Point[]} points */
 export function formatPoints(points) {
-  return points.map(({ x, y }) => `${Math.round(x)}, ${Math.round(y)}`).join("; ");
+  return points.map(({ x, y }) => `${x}, ${y}`).join("; ");
 }
 
-/** @param {any[]} points @returns {Point[]} */
-function keepFinite(points) {
-  return points.map(({ x, y }) => ({ x: Number(x), y: Number(y) })).filter(({ x, y }) => Number.isFinite(x) && Number.isFinite(y));
+/** @param {string} text @returns {number[][]} */
+function pairsOfText(text) {
+  const parts = text.split(/[;\n]/).filter(strip);
+  return parts.map((part) => strip(part.replaceAll(",", " ")).split(SPACES).map(number));
+}
+
+/** @param {string} text @returns {number[][] | null} */
+function pairsOfJson(text) {
+  let content;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (!Array.isArray(content)) return Object.keys(content).length ? null : [];
+  return content.map((item) => {
+    const pair = Array.isArray(item) ? item : [item?.x, item?.y];
+    return pair.map((value) => (typeof value === "number" || typeof value === "boolean" ? Number(value) : NaN));
+  });
+}
+
+/** @param {string} text @returns {number} NaN for what is none */
+function number(text) {
+  const digits = text.replace(/\p{Nd}/gu, western);
+  return NUMBER.test(digits) ? Number(digits.replaceAll("_", "")) : NaN;
+}
+
+/** Python reads the digits of every script. Unicode keeps them in runs of ten, from nought to nine. @param {string} digit */
+function western(digit) {
+  const code = Number(digit.codePointAt(0));
+  let first = code;
+  while (/\p{Nd}/u.test(String.fromCodePoint(first - 1))) first--;
+  return String((code - first) % 10);
+}
+
+/** @param {string} text */
+function strip(text) {
+  return text.replace(ENDS, "");
 }

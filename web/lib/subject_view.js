@@ -1,35 +1,21 @@
 // @ts-check
 // The view itself: a picture with the query's map over it, chips for its words, an opacity slider, points to click.
 
-import { heatPicture, shadePicture } from "./heat.js";
-import { formatPoints, parsePoints } from "./points.js";
+import { drawSubject } from "./drawing.js";
+import { make, viewElement } from "./elements.js";
+import { PointEditor } from "./point_editor.js";
+import { formatPoints } from "./points.js";
+import { WordChips } from "./word_chips.js";
 
 /**
  * @typedef {import("./payload.js").Subject} Subject
  * @typedef {import("./points.js").Point} Point
- * @typedef {{ texts: import("./texts.js").Texts, opacity: number, onOpacity: (value: number) => void, onRun: () => unknown,
- *   points?: { read: () => string, write: (text: string) => void }, pictureUrl: (file: Record<string, string>) => string }} Options
+ * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean,
+ *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether anything but points says what to take
+ * @typedef {{ texts: import("./texts.js").Texts, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
+ *   points: PointsInput | null, pictureUrl: (file: Record<string, string>) => string,
+ *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
  */
-
-const STYLE_ID = "ssr-subject-view-style";
-const STYLE = `
-.ssr-view { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box; font-size: 12px;
-  color: var(--input-text, #ddd); min-height: 0; }
-.ssr-view .ssr-stage { position: relative; flex: 1; min-height: 120px; border-radius: 4px; overflow: hidden;
-  background: var(--comfy-input-bg, #222); }
-.ssr-view canvas { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; }
-.ssr-view .ssr-message { position: absolute; inset: 0; display: grid; place-items: center; padding: 12px; text-align: center;
-  color: var(--descrip-text, #999); pointer-events: none; }
-.ssr-view .ssr-row { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; max-height: 48px; overflow: auto; flex: none; }
-.ssr-view button { font: inherit; color: inherit; background: var(--comfy-input-bg, #222); border: 1px solid var(--border-color, #444);
-  border-radius: 10px; padding: 1px 8px; cursor: pointer; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.ssr-view button:hover, .ssr-view button:focus-visible, .ssr-view button[aria-pressed="true"] { border-color: var(--p-primary-color, #4a9eff); }
-.ssr-view input[type="range"] { flex: 1; min-width: 40px; }
-.ssr-view [hidden] { display: none; }
-`;
-const POINT_RADIUS = 5;
-/** How near to a point, in screen pixels, a click removes it. */
-const GRAB = 8;
 
 export class SubjectView {
   /** @param {Options} options */
@@ -38,109 +24,134 @@ export class SubjectView {
     this.opacity = options.opacity;
     /** @type {Subject[]} */ this.subjects = [];
     this.index = 0;
-    /** @type {number | null} word under the mouse; -1 is the whole query */ this.hovered = null;
-    this.pinned = -1;
-    /** @type {HTMLImageElement | null} */ this.image = null;
-    /** @type {Point[]} */ this.points = [];
+    /** @type {import("./drawing.js").Shown | null} */ this.shown = null;
+    /** @type {HTMLImageElement | null} the picture that is to be shown next */ this.loading = null;
+    /** @type {(() => void) | null} what came while a stroke was being drawn */ this.waiting = null;
+    /** Whether anything is selected still; the last map says nothing once the last point is gone. */ this.selected = true;
+    this.running = false;
+    this.notice = "";
     this.listening = new AbortController();
-    this.chipsListening = new AbortController();
-    if (!document.getElementById(STYLE_ID)) document.head.append(make("style", { id: STYLE_ID, textContent: STYLE }));
-    const { texts } = options;
-    this.canvas = make("canvas", { title: options.points ? texts.click : "" });
-    this.message = make("div", { className: "ssr-message", textContent: texts.empty });
+    const { texts, points } = options;
+    this.canvas = make("canvas", {});
+    this.canvas.setAttribute("role", "img");
+    this.message = make("div", { className: "ssr-message" });
+    this.message.setAttribute("role", "status");
     this.stage = make("div", { className: "ssr-stage" }, this.canvas, this.message);
-    this.chips = make("div", { className: "ssr-row ssr-chips" });
-    this.turn = make("button", { type: "button", hidden: true });
-    this.slider = make("input", { type: "range", min: "0", max: "1", step: "0.05", title: texts.opacity });
+    this.chips = new WordChips(texts.whole, () => this.draw());
+    this.turn = make("button", { type: "button", className: "ssr-turn", title: texts.next, hidden: true });
+    this.slider = make("input", { type: "range", min: "0", max: "1", step: "0.05", title: texts.opacity, value: String(options.opacity) });
     this.slider.setAttribute("aria-label", texts.opacity);
-    this.slider.value = String(this.opacity);
     this.clear = make("button", { type: "button", textContent: texts.clear, hidden: true });
     this.look = make("button", { type: "button", textContent: texts.look, title: texts.lookTip });
     const bar = make("div", { className: "ssr-row" }, this.look, this.slider, this.turn, this.clear);
-    this.element = make("div", { className: "ssr-view" }, this.stage, this.chips, bar);
+    this.element = viewElement(
+      () => this.arrive(),
+      () => this.leave(),
+    );
+    this.element.append(this.stage, this.chips.element, bar);
+    this.resizing = new ResizeObserver(() => this.draw());
+    this.editor = points && new PointEditor(this.canvas, {
+      shown: () => this.shown,
+      read: points.read,
+      linked: points.linked,
+      write: (changed) => this.writePoints(changed),
+      changed: () => this.draw(),
+      ended: () => this.showWaiting(),
+    });
+    this.tell();
+  }
 
+  /** Into the page: by the frontend's hand, more than once where a node is drawn by another renderer or comes back. */
+  arrive() {
+    this.leave();
+    this.listening = new AbortController();
     const { signal } = this.listening;
-    this.look.addEventListener("click", () => options.onRun(), { signal });
+    this.look.addEventListener("click", () => this.options.onRun(), { signal });
     this.clear.addEventListener("click", () => this.writePoints([]), { signal });
-    this.turn.addEventListener("click", () => this.turnTo((this.index + 1) % this.subjects.length), { signal });
+    this.turn.addEventListener("click", () => this.load(this.subjects, (this.index + 1) % this.subjects.length), { signal });
     this.slider.addEventListener(
       "input",
       () => {
-        this.opacity = Number(this.slider.value);
-        options.onOpacity(this.opacity);
-        this.draw();
+        this.setOpacity(Number(this.slider.value));
+        this.options.onOpacity(this.opacity);
       },
       { signal },
     );
-    if (options.points) this.canvas.addEventListener("pointerdown", (event) => this.startStroke(event), { signal });
-    this.resizing = new ResizeObserver(() => this.draw());
+    this.chips.listen(signal);
+    this.editor?.listen(signal);
+    this.options.forward(this.element, signal);
     this.resizing.observe(this.stage);
     this.showPoints();
   }
 
+  /** Out of the page. */
+  leave() {
+    this.listening.abort();
+    this.resizing.disconnect();
+    this.editor?.leave();
+    this.canvas.width = this.canvas.height = 0; // Nodes 2.0 keeps what is gone in its tooltips; the pixels at least are given back
+  }
+
   /** @param {Subject[]} subjects of a run that has just ended, or of the last one */
   show(subjects) {
-    if (!subjects.length) return;
-    this.subjects = subjects;
-    this.turnTo(Math.min(this.index, subjects.length - 1));
+    if (subjects.length) this.load(subjects, Math.min(this.index, subjects.length - 1));
   }
 
-  /** @param {number} index */
-  turnTo(index) {
-    this.index = index;
-    this.hovered = null;
-    this.pinned = -1;
-    const subject = this.subjects[index];
-    this.turn.hidden = this.subjects.length < 2;
-    this.turn.textContent = `${index + 1} / ${this.subjects.length}`;
-    this.showChips(subject);
-    this.showPoints();
+  /** What is seen stays until the new picture is there. @param {Subject[]} subjects @param {number} index */
+  load(subjects, index) {
     const image = new Image();
-    this.image = null;
-    image.onload = () => {
-      if (this.subjects[this.index] !== subject) return; // another run was faster
-      this.image = image;
-      this.message.textContent = "";
-      this.draw();
+    this.loading = image;
+    const arrived = (/** @type {HTMLImageElement | null} */ found) => {
+      if (this.loading !== image) return; // another run was faster
+      this.waiting = () => this.put(subjects, index, found);
+      if (!this.editor?.stroke) this.showWaiting();
     };
-    image.onerror = () => {
-      if (this.subjects[this.index] === subject) this.message.textContent = this.options.texts.gone;
-    };
-    image.src = this.options.pictureUrl(subject.picture);
+    image.onload = () => arrived(image);
+    image.onerror = () => arrived(null);
+    image.src = this.options.pictureUrl(subjects[index].picture);
   }
 
-  /** @param {Subject} subject */
-  showChips(subject) {
-    this.chipsListening.abort();
-    this.chipsListening = new AbortController();
-    const { signal } = this.chipsListening;
-    const words = subject.words.length > 1 ? [{ text: this.options.texts.whole, number: -1 }] : [];
-    words.push(...subject.words.map((word, number) => ({ text: word.text, number })));
-    const chips = words.map(({ text, number }) => {
-      const chip = make("button", { type: "button", textContent: text, title: text });
-      chip.dataset.word = String(number);
-      chip.setAttribute("aria-pressed", String(number === this.pinned));
-      const hover = (/** @type {number | null} */ word) => () => {
-        this.hovered = word;
-        this.draw();
-      };
-      chip.addEventListener("pointerenter", hover(number), { signal });
-      chip.addEventListener("pointerleave", hover(null), { signal });
-      chip.addEventListener("focus", hover(number), { signal });
-      chip.addEventListener("blur", hover(null), { signal });
-      chip.addEventListener("click", () => this.pin(number), { signal });
-      return chip;
-    });
-    this.chips.replaceChildren(...chips);
+  showWaiting() {
+    this.waiting?.();
+    this.waiting = null;
   }
 
-  /** @param {number} word */
-  pin(word) {
-    this.pinned = word;
-    for (const chip of this.chips.children) {
-      chip.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (chip).dataset.word === String(word)));
-    }
-    this.draw();
+  /** @param {Subject[]} subjects @param {number} index @param {HTMLImageElement | null} image null where the file is gone */
+  put(subjects, index, image) {
+    this.loading = null;
+    this.subjects = subjects;
+    this.index = index;
+    this.shown = { subject: subjects[index], image };
+    this.selected = true;
+    this.notice = "";
+    this.turn.hidden = subjects.length < 2;
+    this.turn.textContent = `${index + 1} / ${subjects.length}`;
+    this.turn.setAttribute("aria-label", `${this.options.texts.next} (${this.turn.textContent})`);
+    this.chips.show(subjects[index].words);
+    this.tell();
+    this.showPoints();
+  }
+
+  /** @param {boolean} running whether a run that this view asked for is queued or under way */
+  setRunning(running) {
+    this.running = running;
+    this.notice = "";
+    this.element.setAttribute("aria-busy", String(running));
+    this.tell();
+  }
+
+  /** Over the picture, until the next run. @param {string} notice */
+  say(notice) {
+    this.notice = notice;
+    this.tell();
+  }
+
+  tell() {
+    const { texts } = this.options;
+    const resting = !this.shown ? texts.empty : this.shown.image ? "" : texts.gone;
+    const text = this.running || (this.loading && !this.shown) ? texts.running : this.notice || resting;
+    if (this.message.textContent !== text) this.message.textContent = text;
+    this.message.classList.toggle("ssr-over", Boolean(this.shown?.image));
   }
 
   /** @param {number} value */
@@ -150,158 +161,28 @@ export class SubjectView {
     this.draw();
   }
 
-  /** Reads the points again: they may have been typed, pasted or undone. */
+  /** Reads the points again: they may have been typed, pasted, undone, or be given by a link now. */
   showPoints() {
-    this.points = this.options.points ? parsePoints(this.options.points.read()) : [];
-    this.clear.hidden = !this.points.length;
+    this.editor?.read();
+    const { points, texts } = this.options;
+    const click = points && !points.linked() ? texts.click : "";
+    this.canvas.title = click;
+    this.canvas.setAttribute("aria-label", click || texts.picture);
+    this.clear.hidden = !this.editor?.points.length;
     this.draw();
   }
 
   /** @param {Point[]} points */
   writePoints(points) {
     this.options.points?.write(formatPoints(points));
+    this.selected = points.length > 0 || Boolean(this.options.points?.selectsWithout());
     this.showPoints();
-    this.options.onRun();
+    if (this.selected) this.options.onRun();
   }
 
   draw() {
-    const ratio = window.devicePixelRatio || 1;
-    this.canvas.width = Math.max(1, this.stage.clientWidth * ratio);
-    this.canvas.height = Math.max(1, this.stage.clientHeight * ratio);
-    const subject = this.subjects[this.index];
-    const context = this.canvas.getContext("2d");
-    if (!this.image || !subject || !context) return;
-    const place = this.place(subject);
-    const [left, top, right, bottom] = subject.box;
-    const box = [place.x + left * place.width, place.y + top * place.height, (right - left) * place.width, (bottom - top) * place.height];
-    context.save();
-    context.beginPath();
-    context.rect(place.x, place.y, place.width, place.height);
-    context.clip();
-    context.drawImage(this.image, place.x, place.y, place.width, place.height);
-    if (subject.marked) context.drawImage(shadePicture(subject.marked, subject.grid), ...tuple(box));
-    const word = this.hovered ?? this.pinned;
-    const map = word < 0 ? subject.map : subject.words[word].map;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(heatPicture(map, subject.grid, this.opacity), ...tuple(box));
-    this.drawFrame(context, place, box);
-    context.restore();
-    for (const point of this.points) {
-      context.beginPath();
-      context.arc(
-        place.x + (point.x / subject.width) * place.width,
-        place.y + (point.y / subject.height) * place.height,
-        POINT_RADIUS * ratio,
-        0,
-        2 * Math.PI,
-      );
-      context.fillStyle = "#fff";
-      context.fill();
-      context.lineWidth = 2 * ratio;
-      context.strokeStyle = "#000";
-      context.stroke();
-    }
+    const subject = this.shown?.subject;
+    const map = subject && this.selected ? (subject.words[this.chips.word]?.map ?? subject.map) : null;
+    drawSubject(this.canvas, this.shown, map, this.opacity, this.editor?.visible ?? []);
   }
-
-  /** What the encoder does not see is darkened. @param {CanvasRenderingContext2D} context @param {Rect} place @param {number[]} box */
-  drawFrame(context, place, box) {
-    const [x, y, width, height] = box;
-    if (width >= place.width - 1 && height >= place.height - 1) return;
-    context.beginPath();
-    context.rect(place.x, place.y, place.width, place.height);
-    context.rect(x, y, width, height);
-    context.fillStyle = "rgba(0, 0, 0, 0.5)";
-    context.fill("evenodd");
-    context.setLineDash([6, 4]);
-    context.strokeStyle = "#fff";
-    context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
-    context.setLineDash([]);
-  }
-
-  /** @typedef {{ x: number, y: number, width: number, height: number }} Rect */
-
-  /** Where the picture is on the canvas, whole and in its proportions. @param {Subject} subject @returns {Rect} */
-  place(subject) {
-    const scale = Math.min(this.canvas.width / subject.width, this.canvas.height / subject.height);
-    const width = subject.width * scale;
-    const height = subject.height * scale;
-    return { x: (this.canvas.width - width) / 2, y: (this.canvas.height - height) / 2, width, height };
-  }
-
-  /** Where in the reference the mouse is, at any zoom. @param {PointerEvent} event @param {Subject} subject @returns {Point | null} */
-  pointAt(event, subject) {
-    const shown = this.canvas.getBoundingClientRect();
-    const place = this.place(subject);
-    const x = (((event.clientX - shown.left) / shown.width) * this.canvas.width - place.x) / place.width;
-    const y = (((event.clientY - shown.top) / shown.height) * this.canvas.height - place.y) / place.height;
-    return x >= 0 && x < 1 && y >= 0 && y < 1 ? { x: x * subject.width, y: y * subject.height } : null;
-  }
-
-  /** @param {PointerEvent} event */
-  startStroke(event) {
-    const subject = this.subjects[this.index];
-    const start = event.button === 0 && subject && this.image ? this.pointAt(event, subject) : null;
-    if (!start) return;
-    event.stopPropagation(); // the node is not dragged
-    event.preventDefault();
-    const shown = this.canvas.getBoundingClientRect();
-    const pixel = subject.width / ((this.place(subject).width / this.canvas.width) * shown.width);
-    const near = this.points.findIndex((point) => Math.hypot(point.x - start.x, point.y - start.y) < GRAB * pixel);
-    if (near >= 0) {
-      this.writePoints(this.points.filter((_, number) => number !== near));
-      return;
-    }
-    this.points = [...this.points, start];
-    this.draw();
-    const patch = ((subject.box[2] - subject.box[0]) * subject.width) / subject.grid;
-    const stroke = new AbortController();
-    const signal = AbortSignal.any([stroke.signal, this.listening.signal]);
-    this.canvas.setPointerCapture(event.pointerId);
-    this.canvas.addEventListener(
-      "pointermove",
-      (move) => {
-        const point = this.pointAt(move, subject);
-        const last = this.points[this.points.length - 1];
-        if (!point || Math.hypot(point.x - last.x, point.y - last.y) < patch) return;
-        this.points = [...this.points, point];
-        this.draw();
-      },
-      { signal },
-    );
-    for (const end of ["pointerup", "pointercancel"]) {
-      this.canvas.addEventListener(
-        end,
-        () => {
-          stroke.abort();
-          this.writePoints(this.points);
-        },
-        { signal },
-      );
-    }
-  }
-
-  destroy() {
-    this.listening.abort();
-    this.chipsListening.abort();
-    this.resizing.disconnect();
-    this.image = null;
-    this.subjects = [];
-  }
-}
-
-/** @param {number[]} box @returns {[number, number, number, number]} */
-function tuple(box) {
-  return [box[0], box[1], box[2], box[3]];
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties @param {...Node} children
- * @returns {HTMLElementTagNameMap[Tag]}
- */
-function make(tag, properties, ...children) {
-  const element = document.createElement(tag);
-  Object.assign(element, properties);
-  element.append(...children);
-  return element;
 }

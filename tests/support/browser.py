@@ -1,0 +1,147 @@
+"""ComfyUI's page as the browser tests drive it: opened in one of its renderers, with the errors that are ours, and the view's parts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from support import comfy_host
+from support.server import PACK_FOLDER
+
+TEMPLATE = comfy_host.PACK / "example_workflows" / "ssr_mini_text_query.json"
+ENCODE = "app.canvas.graph._nodes.find(node => node.type === 'SSR_EncodeSubject')"
+VIEW = "document.querySelector('ssr-subject-view')"
+
+
+class Errors:
+    """What a page complains about: thrown errors with their stack, console errors with the file that they come from."""
+
+    def __init__(self, page: Any) -> None:
+        self.found: list[str] = []
+        page.on("pageerror", lambda error: self.found.append(f"{error} {error.stack or ''}"))
+        page.on("console", self._console)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.found.append(f"{message.text} {message.location['url']}")
+
+    def ours(self) -> list[str]:
+        return [error for error in self.found if "ssr" in error.lower() or PACK_FOLDER in error]
+
+
+def open_page(browser: Any, url: str, **options: Any) -> tuple[Any, Errors]:
+    """The frontend, loaded; options as of a browser's new_page."""
+    page = browser.new_page(**{"viewport": {"width": 1500, "height": 1300}, **options})
+    errors = Errors(page)
+    page.goto(url)
+    loaded(page)
+    return page, errors
+
+
+def loaded(page: Any) -> None:
+    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")  # the templates dialog of a first start
+
+
+def draws_dom_widgets(page: Any) -> bool:
+    """Whether Nodes 2.0 of this frontend mounts elements of packs: from 1.28 on."""
+    major, minor, *_ = page.evaluate("window.__COMFYUI_FRONTEND_VERSION__").split(".")
+    return (int(major), int(minor)) >= (1, 28)
+
+
+def set_renderer(page: Any, nodes2: bool) -> None:
+    page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", nodes2)
+
+
+def template() -> Any:
+    return json.loads(TEMPLATE.read_text())
+
+
+def load(page: Any, workflow: Any) -> None:
+    page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
+    page.wait_for_timeout(300)
+    focus(page)
+
+
+def focus(page: Any, scale: float = 1) -> None:
+    """Brings the view's node into the middle of the window."""
+    page.evaluate(
+        f"scale => {{ app.canvas.ds.scale = scale; app.canvas.centerOnNode({ENCODE}); app.canvas.setDirty(true, true); }}",
+        scale,
+    )
+    page.wait_for_timeout(500)
+
+
+def set_widget(page: Any, name: str, value: Any) -> None:
+    page.evaluate(
+        f"([name, value]) => {{ {ENCODE}.widgets.find(widget => widget.name === name).value = value; }}", [name, value]
+    )
+
+
+def widget(page: Any, name: str) -> Any:
+    return page.evaluate(f"name => {ENCODE}.widgets.find(widget => widget.name === name).value", name)
+
+
+def points(page: Any) -> list[tuple[float, ...]]:
+    """Of the points input, as numbers."""
+    return [tuple(map(float, point.split(","))) for point in widget(page, "points").split(";") if point]
+
+
+def view(page: Any) -> Any:
+    return page.locator("ssr-subject-view").first
+
+
+def button(page: Any, name: str) -> Any:
+    return view(page).get_by_role("button", name=name)
+
+
+def message(page: Any) -> str:
+    return page.evaluate(f"{VIEW}.querySelector('.ssr-message').textContent")
+
+
+def pixels(page: Any) -> str:
+    """What the view's canvas shows, to compare."""
+    return page.evaluate(f"{VIEW}.querySelector('canvas').toDataURL()")
+
+
+def runs(server: Any) -> int:
+    return len(server.get("/history"))
+
+
+def last_run(server: Any) -> Any:
+    return list(server.get("/history").values())[-1]
+
+
+def settled(page: Any) -> None:
+    """Waits until the run that the view asked for is over and its picture is there."""
+    page.wait_for_function(
+        f"{VIEW}.getAttribute('aria-busy') !== 'true' && {VIEW}.querySelector('.ssr-message').textContent === ''",
+        timeout=60_000,
+    )
+    page.wait_for_timeout(300)
+
+
+def look(page: Any) -> None:
+    button(page, "Look").click()
+    settled(page)
+
+
+def place_of(page: Any, x: float, y: float, width: int = 128, height: int = 128) -> tuple[float, float]:
+    """Where in the window the middle of a pixel of the reference is, which is width x height large."""
+    shape = view(page).locator("canvas").bounding_box()
+    scale = min(shape["width"] / width, shape["height"] / height)
+    left = shape["x"] + (shape["width"] - scale * width) / 2
+    top = shape["y"] + (shape["height"] - scale * height) / 2
+    return left + (x + 0.5) * scale, top + (y + 0.5) * scale
+
+
+def click_reference(page: Any, x: float, y: float, **size: int) -> None:
+    page.mouse.click(*place_of(page, x, y, **size))
+
+
+def clear_points(page: Any) -> None:
+    """Without a run."""
+    page.evaluate(
+        f"() => {{ const points = {ENCODE}.widgets.find(w => w.name === 'points'); points.value = ''; points.callback(''); }}"
+    )

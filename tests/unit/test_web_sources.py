@@ -1,0 +1,81 @@
+"""What the browser's modules may do, and that they read points as the node does."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ssr_core.select import parse_points
+
+WEB = Path(__file__).parents[2] / "web"
+SOURCES = sorted(WEB.rglob("*.js"))
+FORBIDDEN = (
+    r"innerHTML", r"outerHTML", r"insertAdjacentHTML", r"document\.write", r"\beval\b", r"\bFunction\s*\(", r"\bfetch\w*\s*\(",
+    r"XMLHttpRequest", r"WebSocket", r"EventSource", r"sendBeacon", r"setInterval", r"setTimeout", r"\bawait import\b", r"https?://",
+)  # fmt: skip
+HOST = {"scripts/app.js", "scripts/api.js"}
+"""What the frontend serves beside every pack's folder, which is two levels below its root."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(WEB).as_posix())
+def test_a_module_writes_no_markup_polls_nothing_and_asks_nobody(path):
+    source = path.read_text(encoding="utf-8")
+    assert [pattern for pattern in FORBIDDEN if re.search(pattern, source)] == []
+    assert source.startswith("// @ts-check\n")
+    assert len(source.splitlines()) < 300
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(WEB).as_posix())
+def test_what_a_module_imports_exists(path):
+    root = Path("/extensions/pack")
+    served = root / path.relative_to(WEB)
+    for name in re.findall(r'(?:from|import)\s*\(?"([^"]+)"', path.read_text(encoding="utf-8")):
+        assert name.startswith("."), "no package, no other server"
+        target = Path(*served.parent.parts)
+        for part in Path(name).parts:
+            target = target.parent if part == ".." else target / part
+        if target.is_relative_to(root):
+            assert (WEB / target.relative_to(root)).is_file(), name
+        else:
+            assert target.relative_to("/").as_posix() in HOST, name
+
+
+POINTS = [
+    "", "   ", "5, 6", "5 6", "5,6;7,8", "5, 6\n7, 8", "5,6;", ";", ";;5,6", "5,,6", " 5 , 6 ", "\t5\u00a06", "\u30005,6", "5\r6", "5\x1c6",
+    "1e2, 1E+1", "1e400, 2", "-5, +6", ".5, 5.", "1_000, 2", "1__0, 2", "_1, 2", "0x10, 5", "0b1, 5", "1e, 2", "1.2.3, 4", ".", ", ,",
+    "inf, 2", "nan, 2", "Infinity, 2", "infinity, -2", "1,2,3", "1", "a, b", "5, 6; b", "5, 6 / 7", "\uff11\uff12, \uff13",
+    "\u0663, \u0664",
+    "\U0001d7d3, 6", "\u00bd, 1", "\u00b2,3",
+    "\ufeff5, 6", "\x855, 6", "\uff15_\uff10, 1", "1;2", "- 5, 6", "5, 6;\x0b", "12,34px",
+    "[]", "{}", "[[5, 6]]", "[[5, 6], [7, 8]]", ' [{"x": 5, "y": 6}] ', '[{"x": 5, "y": 6, "z": 7}]', '[{"x": 5}]', '[{"y": 5, "x": "6"}]',
+    '[["", ""]]', "[[null, 5]]", '["12", "34"]', '[["12", "34"]]',
+    "[[1, 2, 3]]", "[[1]]", "[[]]", "[1, 2]", "[null]", "[true]", "[[true, false]]",
+    "[[1e2, -0.5]]", "[[NaN, 1]]", "[[Infinity, 1]]", "[[1e999, 1]]", "[[1, 2],]", "[[1, 2]", "[[01, 2]]",
+    '{"x": 5, "y": 6}', '{"12": 0}', '{"": 1}',
+    '[{"x": [5], "y": 6}]', "[[[1], [2]]]", '[{"x": null, "y": null}]', '["x"]', "[[1, 2]] x", "\u00a0[[1, 2]]", "\n[[1, 2]]\r\n",
+    '[{"x": 1, "x": 2, "y": 3}]', '[{"__proto__": {"x": 1, "y": 2}}]', "[[5, {}]]", '[""]', '[{"0": 1, "1": 2}]',
+]  # fmt: skip
+
+
+def test_the_browser_reads_points_exactly_as_the_node_does():
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node found: install Node.js to compare the two readers of points")
+    script = f"""
+        const source = {json.dumps((WEB / "lib" / "points.js").read_text(encoding="utf-8"))};
+        const {{ parsePoints }} = await import("data:text/javascript;charset=utf-8," + encodeURIComponent(source));
+        const found = {json.dumps(POINTS)}.map((text) => parsePoints(text)?.map(({{ x, y }}) => [x, y]) ?? null);
+        console.log(JSON.stringify(found));
+    """
+    ran = subprocess.run([node, "--input-type=module"], input=script, capture_output=True, text=True, timeout=60, check=True)
+    assert dict(zip(POINTS, json.loads(ran.stdout), strict=True)) == {text: read(text) for text in POINTS}
+
+
+def read(text):
+    """As the node reads it; None where it refuses."""
+    try:
+        return [list(point) for point in parse_points(text)]
+    except ValueError:
+        return None

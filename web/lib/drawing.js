@@ -1,0 +1,120 @@
+// @ts-check
+// Draws a reference with a query's map over it, and says which place of the reference is where on the canvas.
+
+import { heatPicture, shadePicture } from "./heat.js";
+
+/**
+ * @typedef {import("./payload.js").Subject} Subject
+ * @typedef {import("./points.js").Point} Point
+ * @typedef {{ x: number, y: number, width: number, height: number }} Rect
+ * @typedef {{ subject: Subject, image: HTMLImageElement | null }} Shown
+ */
+
+const POINT_RADIUS = 5;
+/** How near to a point, in screen pixels, a click removes it. */
+const GRAB = 8;
+/** The box comes in shares of the picture; times its sides again it may miss a whole pixel by a last digit. */
+const ROUNDING = 1e-6;
+
+/**
+ * @param {HTMLCanvasElement} canvas as large as its place on the page
+ * @param {Shown | null} shown @param {Uint8Array | null} map null where nothing is selected any more
+ * @param {number} opacity @param {Point[]} points
+ */
+export function drawSubject(canvas, shown, map, opacity, points) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.max(1, canvas.clientWidth * ratio);
+  canvas.height = Math.max(1, canvas.clientHeight * ratio);
+  const context = canvas.getContext("2d");
+  if (!shown?.image || !context) return;
+  const { subject, image } = shown;
+  const whole = place(canvas, subject);
+  const [left, top, right, bottom] = subject.box;
+  /** @type {[number, number, number, number]} */
+  const box = [whole.x + left * whole.width, whole.y + top * whole.height, (right - left) * whole.width, (bottom - top) * whole.height];
+  context.save();
+  context.beginPath();
+  context.rect(whole.x, whole.y, whole.width, whole.height);
+  context.clip();
+  context.drawImage(image, whole.x, whole.y, whole.width, whole.height);
+  if (map) {
+    if (subject.marked) context.drawImage(shadePicture(subject.marked, subject.grid), ...box);
+    context.imageSmoothingQuality = "high";
+    context.globalAlpha = opacity;
+    context.drawImage(heatPicture(map, subject.grid), ...box);
+    context.globalAlpha = 1;
+  }
+  drawFrame(context, whole, box);
+  context.restore();
+  for (const point of points) {
+    const x = whole.x + ((point.x + 0.5) / subject.width) * whole.width;
+    const y = whole.y + ((point.y + 0.5) / subject.height) * whole.height;
+    context.beginPath();
+    context.arc(x, y, POINT_RADIUS * ratio, 0, 2 * Math.PI);
+    context.fillStyle = "#fff";
+    context.fill();
+    context.lineWidth = 2 * ratio;
+    context.strokeStyle = "#000";
+    context.stroke();
+  }
+}
+
+/** What the encoder does not see is darkened. @param {CanvasRenderingContext2D} context @param {Rect} whole @param {number[]} box */
+function drawFrame(context, whole, [x, y, width, height]) {
+  if (x <= whole.x + 1 && y <= whole.y + 1 && x + width >= whole.x + whole.width - 1 && y + height >= whole.y + whole.height - 1) return;
+  context.beginPath();
+  context.rect(whole.x, whole.y, whole.width, whole.height);
+  context.rect(x, y, width, height);
+  context.fillStyle = "rgba(0, 0, 0, 0.5)";
+  context.fill("evenodd");
+  context.setLineDash([6, 4]);
+  context.strokeStyle = "#fff";
+  context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
+}
+
+/**
+ * Where the picture is on the canvas, whole and in its proportions.
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @returns {Rect}
+ */
+function place(canvas, subject) {
+  const scale = Math.min(canvas.width / subject.width, canvas.height / subject.height);
+  const width = subject.width * scale;
+  const height = subject.height * scale;
+  return { x: (canvas.width - width) / 2, y: (canvas.height - height) / 2, width, height };
+}
+
+/**
+ * Where in the reference, in its pixels, the mouse is at any zoom.
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event
+ */
+function exactly(canvas, subject, event) {
+  const seen = canvas.getBoundingClientRect();
+  const whole = place(canvas, subject);
+  const x = (((event.clientX - seen.left) / seen.width) * canvas.width - whole.x) / whole.width;
+  const y = (((event.clientY - seen.top) / seen.height) * canvas.height - whole.y) / whole.height;
+  return { x: x * subject.width, y: y * subject.height };
+}
+
+/**
+ * The pixel of the reference under the mouse; null outside of the picture and of what the encoder sees of it, where points select nothing.
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @returns {Point | null}
+ */
+export function pixelAt(canvas, subject, event) {
+  const { x, y } = exactly(canvas, subject, event);
+  const [left, top, right, bottom] = subject.box;
+  const column = Math.floor(x);
+  const row = Math.floor(y);
+  const inside = (/** @type {number} */ at, /** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ side) =>
+    at >= 0 && at < side && at + ROUNDING >= low * side && at + ROUNDING < high * side;
+  return inside(column, left, right, subject.width) && inside(row, top, bottom, subject.height) ? { x: column, y: row } : null;
+}
+
+/**
+ * The point under the mouse, or -1.
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @param {Point[]} points
+ */
+export function pointUnder(canvas, subject, event, points) {
+  const { x, y } = exactly(canvas, subject, event);
+  const scale = (place(canvas, subject).width / subject.width) * (canvas.getBoundingClientRect().width / canvas.width);
+  return points.findIndex((point) => Math.hypot(point.x + 0.5 - x, point.y + 0.5 - y) * scale < GRAB);
+}

@@ -1,0 +1,108 @@
+// @ts-check
+// Clicks and strokes on the picture become points. The points input is read anew at every start and written once, at the end.
+
+import { pixelAt, pointUnder } from "./drawing.js";
+import { parsePoints } from "./points.js";
+
+/**
+ * @typedef {import("./drawing.js").Shown} Shown
+ * @typedef {import("./points.js").Point} Point
+ * @typedef {{ shown: () => Shown | null, read: () => string, linked: () => boolean, write: (points: Point[]) => void,
+ *   changed: () => void, ended: () => void }} Owner
+ */
+
+export class PointEditor {
+  /** @param {HTMLCanvasElement} canvas @param {Owner} owner */
+  constructor(canvas, owner) {
+    this.canvas = canvas;
+    this.owner = owner;
+    /** @type {Point[]} */ this.points = [];
+    /** @type {{ points: Point[], listening: AbortController } | null} the one that is being drawn */ this.stroke = null;
+  }
+
+  /** @returns {Point[]} to be seen: the input's, and what the stroke adds to them */
+  get visible() {
+    return this.stroke?.points ?? this.points;
+  }
+
+  /** Reads the points again: they may have been typed, pasted or undone. */
+  read() {
+    this.points = this.owner.linked() ? [] : (parsePoints(this.owner.read()) ?? []);
+  }
+
+  /** @param {AbortSignal} signal */
+  listen(signal) {
+    this.canvas.addEventListener("pointerdown", (event) => this.start(event), { signal });
+    this.canvas.addEventListener("pointermove", (event) => this.showCursor(event), { signal });
+  }
+
+  /** @param {PointerEvent} event */
+  showCursor(event) {
+    const shown = this.editable();
+    if (this.stroke) return;
+    const free = () => (shown && pixelAt(this.canvas, shown.subject, event) ? "crosshair" : "not-allowed");
+    this.canvas.style.cursor = !shown ? "" : pointUnder(this.canvas, shown.subject, event, this.points) < 0 ? free() : "pointer";
+  }
+
+  /** @returns {Shown | null} */
+  editable() {
+    const shown = this.owner.shown();
+    return shown?.image && !this.owner.linked() ? shown : null;
+  }
+
+  /** @param {PointerEvent} event */
+  start(event) {
+    const shown = this.editable();
+    if (!shown || event.button !== 0 || !event.isPrimary || this.stroke) return;
+    this.read();
+    const { subject } = shown;
+    const known = pointUnder(this.canvas, subject, event, this.points);
+    const first = pixelAt(this.canvas, subject, event);
+    if (known < 0 && !first) return;
+    event.stopPropagation(); // the node is not dragged
+    event.preventDefault();
+    if (known >= 0) this.owner.write(this.points.filter((_, number) => number !== known));
+    else if (first) this.follow(event, subject, [...this.points, first]);
+  }
+
+  /** @param {PointerEvent} event @param {import("./payload.js").Subject} subject @param {Point[]} points */
+  follow({ pointerId }, subject, points) {
+    const listening = new AbortController();
+    this.stroke = { points, listening };
+    const [left, top, right, bottom] = subject.box;
+    const patch = { x: ((right - left) * subject.width) / subject.grid, y: ((bottom - top) * subject.height) / subject.grid };
+    /**
+     * @param {"pointermove" | "pointerup" | "pointercancel" | "lostpointercapture"} kind
+     * @param {(event: PointerEvent) => void} act
+     */
+    const on = (kind, act) =>
+      this.canvas.addEventListener(kind, (event) => event.pointerId === pointerId && act(event), { signal: listening.signal });
+    on("pointermove", (event) => {
+      const point = pixelAt(this.canvas, subject, event);
+      const last = points[points.length - 1];
+      if (!point || (Math.abs(point.x - last.x) < patch.x && Math.abs(point.y - last.y) < patch.y)) return;
+      points.push(point);
+      this.owner.changed();
+    });
+    on("pointerup", () => this.end(points));
+    on("lostpointercapture", () => this.end(points));
+    on("pointercancel", () => this.end(null));
+    this.canvas.setPointerCapture(pointerId);
+    this.owner.changed();
+  }
+
+  /** @param {Point[] | null} points null leaves the input as it was */
+  end(points) {
+    this.stroke?.listening.abort();
+    this.stroke = null;
+    this.owner.ended();
+    if (points) this.owner.write(points);
+    else this.owner.changed();
+  }
+
+  /** The view leaves the page. */
+  leave() {
+    this.stroke?.listening.abort();
+    this.stroke = null;
+  }
+}

@@ -1,0 +1,76 @@
+// @ts-check
+// Runs of one node and what it needs, before everything else that waits, one at a time.
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { executionId, liveNodes } from "./graph.js";
+
+export class SoloRun {
+  /** @param {any} node @param {(running: boolean) => void} onRunning */
+  constructor(node, onRunning) {
+    this.node = node;
+    this.onRunning = onRunning;
+    /** @type {AbortController | null} of the run that is queued or under way */ this.listening = null;
+    this.again = false;
+  }
+
+  /** While a run is waiting, any number of calls become one more run after it. */
+  start() {
+    if (this.listening) {
+      this.again = true;
+      return;
+    }
+    const listening = new AbortController();
+    this.listening = listening;
+    this.again = false;
+    this.onRunning(true);
+    const { signal } = listening;
+    /** @type {unknown} the first to start from now on, as ours is queued in front */ let prompt;
+    let queued = false;
+    api.addEventListener("execution_start", ({ detail }) => (prompt ??= detail.prompt_id), { signal });
+    api.addEventListener("execution_error", ({ detail }) => void (detail.prompt_id === prompt && this.finish()), { signal });
+    api.addEventListener("execution_interrupted", ({ detail }) => void (detail.prompt_id === prompt && this.stop()), { signal });
+    // The queue was cleared, or the connection was lost and with it the result.
+    api.addEventListener("status", ({ detail }) => void (queued && !detail?.exec_info?.queue_remaining && this.stop()), { signal });
+    const accepted = withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([executionId(this.node)])));
+    const answered = (/** @type {boolean} */ ok) => {
+      queued = true;
+      if (!ok && this.listening === listening) this.stop();
+    };
+    accepted.then(answered, (error) => {
+      answered(false);
+      throw error;
+    });
+  }
+
+  /** The node has a result, or an error. */
+  finish() {
+    const { again } = this;
+    this.stop();
+    if (again) this.start();
+  }
+
+  stop() {
+    if (!this.listening) return;
+    this.listening.abort();
+    this.listening = null;
+    this.again = false;
+    this.onRunning(false);
+  }
+}
+
+/**
+ * Seeds roll on after every prompt; newer frontends leave them alone where only a part of the graph runs, older ones do not.
+ * @param {() => Promise<boolean>} queue @returns {Promise<boolean>}
+ */
+async function withoutSeedControl(queue) {
+  const widgets = liveNodes().flatMap((node) => node.widgets ?? []);
+  const controls = widgets.filter((widget) => widget.beforeQueued && widget.afterQueued);
+  const callbacks = controls.map(({ beforeQueued, afterQueued }) => ({ beforeQueued, afterQueued }));
+  for (const control of controls) Object.assign(control, { beforeQueued: undefined, afterQueued: undefined });
+  try {
+    return await queue();
+  } finally {
+    controls.forEach((control, number) => Object.assign(control, callbacks[number]));
+  }
+}
