@@ -44,21 +44,19 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = soak.plan(options.count, options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        long, drawn = run(Path(folder) / "long", jobs, CACHE)
+        long, drawn, held = run(Path(folder) / "long", jobs, CACHE)
         again = [soak.Job(job.name, job.graph) for job in reversed(jobs) if job.ends == "success"]
-        fresh, expected = run(Path(folder) / "fresh", again, "--cache-none")
+        fresh, expected, _ = run(Path(folder) / "fresh", again, "--cache-none")
         without = [soak.Job(job.name, soak.bare(job.graph), job.ends) for job in jobs if not job.ends.startswith("error")]
-        plain, _ = run(Path(folder) / "plain", without, CACHE)
+        plain, _, plain_held = run(Path(folder) / "plain", without, CACHE)
     different = [name for name, latent in expected.items() if name not in drawn or not torch.equal(latent, drawn[name])]
-    (first, last), (plain_first, plain_last) = settled(long.memory), settled(plain.memory)
     report = {
         "prompts": dict(Counter(job.ends for job in jobs)),
         "lost": long.lost + fresh.lost,
         "different_bits": different,
         "memory_mb": [round(held / 1e6, 1) for held in long.memory],
-        "settled_mb": round(first, 1),
-        "end_mb": round(last, 1),
-        "without_subjects": {"settled_mb": round(plain_first, 1), "end_mb": round(plain_last, 1)},
+        "held_mb": held,
+        "held_mb_without_subjects": plain_held,
         "seconds": round(sum(job.seconds for job in jobs)),
     }
     (options.out / "soak.json").write_text(json.dumps(report, indent=2))
@@ -70,23 +68,25 @@ def main() -> None:
     (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}"))
     print(
         f"{len(jobs)} prompts {report['prompts']} in {report['seconds']} s; lost: {report['lost'] or 'none'}; other bits than fresh: "
-        f"{different or 'none'}; memory after {WARM:.0%} of them {first:.0f} MB, at the end {last:.0f} MB; the same without subjects "
-        f"{plain_first:.0f} and {plain_last:.0f} MB"
+        f"{different or 'none'}; held, with what is free given back, after {WARM:.0%} of them and at the end: {held} MB; the same without "
+        f"subjects: {plain_held} MB"
     )
 
 
-def settled(memory: list[int]) -> tuple[float, float]:
-    """Megabytes once the server is warm, and at the end: means over a tenth of the prompts in between."""
-    warm = memory[int(WARM * len(memory)) :]
-    tenth = max(1, len(warm) // 10)
-    return sum(warm[:tenth]) / tenth / 1e6, sum(warm[-tenth:]) / tenth / 1e6
-
-
-def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor]]:
+def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor], tuple[int, int]]:
+    """What became of the prompts, the latents, and the megabytes that the server holds once it is warm and at the end."""
     soak.prepare(base)
+    warm = int(WARM * len(jobs))
     with running(base, *arguments) as server, tqdm(total=len(jobs), desc=base.name) as bar:
-        soaked = soak.run(server, jobs, told=lambda job: bar.update())
-        return soaked, soak.latents(server, [job for job in jobs if job.ended == "success"])
+        first = soak.run(server, jobs[:warm], told=lambda job: bar.update())
+        soak.census(server)
+        held = server.resident()
+        rest = soak.run(server, jobs[warm:], told=lambda job: bar.update())
+        soak.census(server)
+        held_at_the_end = server.resident()
+        drawn = soak.latents(server, [job for job in jobs if job.ended == "success"])
+    soaked = soak.Soaked(first.jobs + rest.jobs, first.memory + rest.memory)
+    return soaked, drawn, (round(held / 1e6), round(held_at_the_end / 1e6))
 
 
 if __name__ == "__main__":
