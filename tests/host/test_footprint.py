@@ -93,6 +93,8 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     report = describe(patched)
     for line in (
         "16 cross-attentions",
+        "model sampling: ModelSamplingDiscrete, EPS",
+        "2 subjects in 1 Apply node",
         '1. "dog", "hat", by word',
         "strength 0.65, in 9 of 16 cross-attentions: output 3 4 5 6 7 8 9 10 11",
         "steps 0 to 0.8, region everywhere",

@@ -16,7 +16,7 @@ FORBIDDEN = (
     r"innerHTML", r"outerHTML", r"insertAdjacentHTML", r"document\.write", r"\beval\b", r"\bFunction\s*\(", r"\bfetch\w*\s*\(",
     r"XMLHttpRequest", r"WebSocket", r"EventSource", r"sendBeacon", r"setInterval", r"setTimeout", r"\bawait import\b", r"https?://",
 )  # fmt: skip
-HOST = {"scripts/app.js", "scripts/api.js"}
+HOST = {"scripts/api.js", "scripts/app.js", "scripts/widgets.js"}
 """What the frontend serves beside every pack's folder, which is two levels below its root."""
 
 

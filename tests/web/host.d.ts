@@ -2,6 +2,12 @@
 declare module "*/scripts/app.js" {
   export const app: import("@comfyorg/comfyui-frontend-types").ComfyApp;
 }
+declare module "*/scripts/widgets.js" {
+  /** The host's own widgets. The published types leave out what a pack needs of them. */
+  export const ComfyWidgets: {
+    STRING(node: FrontendNode, name: string, spec: [string, object], app: unknown): { widget: FrontendWidget };
+  };
+}
 declare module "*/scripts/api.js" {
   export const api: import("@comfyorg/comfyui-frontend-types").ComfyApi;
 }
@@ -21,3 +27,9 @@ type FrontendNode = Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0] & 
     options: import("@comfyorg/comfyui-frontend-types").DOMWidgetOptions<string>,
   ): { serialize?: boolean };
 };
+
+interface FrontendWidget {
+  value: unknown;
+  serialize?: boolean;
+  options: { serialize?: boolean; read_only?: boolean; getMinHeight?: () => number };
+}

@@ -17,7 +17,8 @@ from .sampling import KEY, ROLES
 def describe(model: Any) -> str:
     """MODEL, its subjects, what else sits on its cross-attentions, and what the last sampling with these subjects met."""
     applied: tuple[Applied, ...] = model.get_attachment(KEY) or ()
-    lines = [*_model(model), f"{sum(len(one.parts) for one in applied)} subjects in {len(applied)} Apply nodes"]
+    subjects = sum(len(one.parts) for one in applied)
+    lines = [*_model(model), f"{_number(subjects, 'subject')} in {_number(len(applied), 'Apply node')}"]
     for number, one in enumerate(applied, start=1):
         lines += _applied(number, one)
     lines += _neighbours(model)
@@ -36,7 +37,7 @@ def _model(model: Any) -> Iterator[str]:
     cast = f", computes in {manual_cast}" if manual_cast else ""
     yield f"MODEL: {type(base).__name__} around {type(base.diffusion_model).__name__}, {len(layers)} cross-attentions"
     yield f"weights {model.model_dtype()}{cast}, on {model.load_device}, offloaded to {model.offload_device}"
-    yield f"model sampling: {', '.join(kind.__name__ for kind in type(sampling).__mro__[1:3])}"
+    yield f"model sampling: {', '.join(kind.__name__ for kind in type(sampling).__bases__)}"
 
 
 def _applied(number: int, applied: Applied) -> Iterator[str]:
@@ -107,6 +108,10 @@ def _roles(applied: Applied) -> str:
         return "not sampled yet with these subjects"
     named = ["[" + ", ".join("subject" if row == SUBJECT else "null" for row in rows) + "]" for rows in batches]
     return f"batches of the last sampling: {' and '.join(named) or 'none in which a subject acted'}"
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")
 
 
 def _counted(found: Any) -> str:

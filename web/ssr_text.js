@@ -1,0 +1,44 @@
+// @ts-check
+// What Inspect Model, Save Subject and Load Subject have to say, as text in the node to read and to copy.
+
+import { app } from "../../scripts/app.js";
+import { ComfyWidgets } from "../../scripts/widgets.js";
+import { lastOutput, liveNodes } from "./lib/graph.js";
+
+const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject"];
+const NAME = "report";
+const HEIGHT = 90;
+
+app.registerExtension({
+  name: "SSR-Encoder.TextView",
+
+  /** Undo and tabs make nodes anew and put the last results back afterwards. */
+  onNodeOutputsUpdated() {
+    for (const node of liveNodes()) show(node, lastOutput(node));
+  },
+
+  nodeCreated(created) {
+    const node = /** @type {FrontendNode} */ (created);
+    if (!NODES.includes(node.comfyClass ?? "")) return;
+    const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
+    widget.serialize = false; // neither in the workflow's positional values ...
+    widget.options.serialize = false; // ... nor in the prompt
+    widget.options.read_only = true; // Nodes 2.0
+    widget.options.getMinHeight = () => HEIGHT;
+    const { element } = /** @type {{ element?: HTMLTextAreaElement }} */ (widget);
+    if (element) element.readOnly = true;
+
+    const { onExecuted } = node;
+    node.onExecuted = function (output) {
+      onExecuted?.call(this, output);
+      show(node, output);
+    };
+  },
+});
+
+/** @param {any} node @param {any} output what a run gave to the browser */
+function show(node, output) {
+  const widget = node.widgets?.find((/** @type {any} */ one) => one.name === NAME);
+  const lines = Array.isArray(output?.text) ? output.text : [];
+  if (widget && lines.length) widget.value = lines.join("\n");
+}
