@@ -10,11 +10,14 @@ from support.browser import (
     Errors,
     button,
     click_reference,
+    focus,
     last_run,
     load,
     look,
     message,
     pixels,
+    place_of,
+    points,
     runs,
     set_widget,
     settled,
@@ -254,3 +257,55 @@ def test_an_error_of_ours_would_be_noticed(browser, server):
     page.wait_for_timeout(500)
     assert any("none.js" in error for error in errors.ours()), "the console's messages tell their file beside the text"
     page.close()
+
+
+def test_wheel_and_middle_button_over_the_picture_move_the_canvas(page):
+    look(page)
+    state = "() => [app.canvas.ds.scale, ...app.canvas.ds.offset]"
+    page.mouse.move(*place_of(page, 64, 64))
+    scale, left, top = page.evaluate(state)
+    page.mouse.wheel(0, -120)
+    page.wait_for_timeout(400)
+    assert scale * 1.05 < page.evaluate(state)[0] < scale * 1.25, "one step"
+    focus(page)
+    scale, left, top = page.evaluate(state)
+    page.mouse.move(*place_of(page, 64, 64))
+    page.mouse.down(button="middle")
+    for step in range(1, 6):
+        x, y = 12 * step, 8 * step
+        page.mouse.move(750 + x, 650 + y)
+    moved = page.evaluate(state)
+    page.mouse.up(button="middle")
+    page.mouse.move(300, 300)
+    assert moved[0] == scale
+    assert (moved[1], moved[2]) != (left, top)
+    assert page.evaluate(state) == moved, "let go"
+    assert points(page) == []
+
+
+def test_look_changes_no_widget(page):
+    """Seeds whose control says so roll on after every prompt of the whole graph, not after this one."""
+    control = "app.graph._nodes.flatMap(n => n.widgets ?? []).find(w => w.name === 'control_after_generate')"
+    page.evaluate(f"() => {{ {control}.value = 'randomize'; }}")
+    values = (
+        "() => Object.fromEntries(app.graph._nodes.map(node => [node.id, (node.widgets ?? []).map(widget => widget.value)]))"
+    )
+    before = page.evaluate(values)
+    look(page)
+    look(page)
+    assert page.evaluate(values) == before
+    assert page.evaluate(f"typeof {control}.afterQueued") == "function"
+
+
+def test_a_bypassed_node_says_why_it_does_not_run(page, server):
+    look(page)
+    before = runs(server)
+    for mode in (2, 4):
+        page.evaluate(f"mode => {{ {ENCODE}.mode = mode; }}", mode)
+        button(page, "Look").dispatch_event("click")
+        assert "bypassed" in page.evaluate(f"{VIEW}.querySelector('.ssr-message').textContent")
+    page.wait_for_timeout(500)
+    assert runs(server) == before
+    page.evaluate(f"() => {{ {ENCODE}.mode = 0; }}")
+    page.wait_for_timeout(300)
+    look(page)

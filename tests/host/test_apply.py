@@ -57,9 +57,9 @@ def test_by_word_two_copies_of_a_subject_are_one(apply, model, encoder, subject)
     assert relative_error(twice, one) <= 1e-5
 
 
-def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, subject, other):
-    """A LoRA on the text keys of a layer moves the shares: they are read when the MODEL samples, not when the node runs."""
-    patched = apply.apply_subjects(model, encoder, subject + other, 1.0, combine="by word")
+@pytest.fixture
+def word_keys(monkeypatch):
+    """The words' keys at every layer, in the order of the calls."""
     run = comfy_host.part("ssr_core.hosts.comfyui.run")
     seen, original = [], run.word_shares
 
@@ -67,45 +67,42 @@ def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, 
         seen.append(torch.stack(keys))
         return original(query, keys, heads)
 
-    run.word_shares = spy
-    try:
-        tiny.sample(patched, steps=1)
-        clone = patched.clone()
-        name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-        clone.add_patches({name: ("diff", (torch.ones(32, 768),))}, 1.0)
-        tiny.sample(clone, steps=1)
-    finally:
-        run.word_shares = original
-    assert len(seen) == 32
-    moved = [not torch.equal(one, two) for one, two in zip(seen[:16], seen[16:], strict=True)]
-    assert moved == [True] + [False] * 15
+    monkeypatch.setattr(run, "word_shares", spy)
+    return seen
 
 
-def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(apply, encoder, subject, other):
+TO_K = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+"""Of the first layer that runs."""
+
+
+def moved(word_keys):
+    """In which layers the keys of two passes differ."""
+    assert len(word_keys) == 32
+    return [not torch.equal(one, two) for one, two in zip(word_keys[:16], word_keys[16:], strict=True)]
+
+
+def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, subject, other, word_keys):
+    """A LoRA on the text keys of a layer moves the shares: they are read when the MODEL samples, not when the node runs."""
+    patched = apply.apply_subjects(model, encoder, subject + other, 1.0, combine="by word")
+    tiny.sample(patched, steps=1)
+    clone = patched.clone()
+    clone.add_patches({TO_K: ("diff", (torch.ones(32, 768),))}, 1.0)
+    tiny.sample(clone, steps=1)
+    assert moved(word_keys) == [True] + [False] * 15
+
+
+def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(apply, encoder, subject, other, word_keys):
     """A LoRA on the positive alone exchanges the layer's weights between two calls of one sampling."""
     import comfy.hooks
 
     patched = apply.apply_subjects(tiny.model(), encoder, subject + other, 1.0, combine="by word")
-    name = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     hook = comfy.hooks.WeightHook(1.0, 1.0)
     hook.need_weight_init = False
-    hook.weights = {name: ("diff", (torch.ones(32, 768),))}
+    hook.weights = {TO_K: ("diff", (torch.ones(32, 768),))}
     hooks = comfy.hooks.HookGroup()
     hooks.add(hook)
-    run = comfy_host.part("ssr_core.hosts.comfyui.run")
-    seen, original = [], run.word_shares
-
-    def spy(query, keys, heads):
-        seen.append(torch.stack(keys))
-        return original(query, keys, heads)
-
-    run.word_shares = spy
-    try:
-        tiny.sample(patched, steps=1, positive=tiny.cond(11, hooks=hooks))
-    finally:
-        run.word_shares = original
-    assert len(seen) == 32
-    assert [not torch.equal(one, two) for one, two in zip(seen[:16], seen[16:], strict=True)] == [True] + [False] * 15
+    tiny.sample(patched, steps=1, positive=tiny.cond(11, hooks=hooks))
+    assert moved(word_keys) == [True] + [False] * 15
 
 
 def test_keys_and_values_have_the_type_that_a_node_made_the_model_compute_in(apply, encoder, subject):
