@@ -42,4 +42,5 @@ class Extension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         folders.register()
+        migration.listen()
         return NODES

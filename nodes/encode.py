@@ -113,7 +113,7 @@ class EncodeSubject(io.ComfyNode):
         fit: Any = FITS[0],
         strength: float = 1.0,
         points: str = "",
-        previous: SubjectSet | None = None,
+        previous: SubjectSet = (),
     ) -> io.NodeOutput:
         types.choice(fit, FITS, "fit")
         clicked = parse_points(points)
@@ -136,7 +136,7 @@ class EncodeSubject(io.ComfyNode):
             strength=strength,
             points=clicked,
         )
-        return io.NodeOutput((*(previous or ()), *subjects), ui=view(subjects, pictures))
+        return io.NodeOutput((*previous, *subjects), ui=view(subjects, pictures))
 
 
 class CombineSubjects(io.ComfyNode):

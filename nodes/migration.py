@@ -6,6 +6,7 @@ format they replace unasked.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from comfy_api.latest import ComfyAPI, io
@@ -52,26 +53,36 @@ REPLACEMENTS += [
     },
 ]
 
-_OLD_IDS = frozenset(fields["old_node_id"] for fields in REPLACEMENTS)
+_BY_OLD_ID = {fields["old_node_id"]: fields for fields in REPLACEMENTS}
 
 
-def complete(json_data: Any) -> Any:
-    """Before a prompt in API format is replaced: the host reads every mapped input and the title, and a query at the head of a chain
-    never had a `prev_ssr_embeds`."""
+def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
+    """What scripts send in API format. Done before the host's own replacement, which fails on chains of replaced nodes and on inputs
+    that were left out."""
+    registered = sys.modules["nodes"].NODE_CLASS_MAPPINGS  # the host's; read from this folder, an import would mean our own
     for node in json_data.get("prompt", {}).values():
-        if node.get("class_type") in _OLD_IDS:
-            node.setdefault("_meta", {})
-        if node.get("class_type") == "EncodeSSRQuery":
-            node["inputs"].setdefault("prev_ssr_embeds", None)
+        fields = _BY_OLD_ID.get(node.get("class_type"))
+        if fields is not None and fields["old_node_id"] not in registered:
+            node["class_type"], given = fields["new_node_id"], node["inputs"]
+            node["inputs"] = {
+                mapping["new_id"]: given[mapping["old_id"]] if "old_id" in mapping else mapping["set_value"]
+                for mapping in fields["input_mapping"]
+                if "set_value" in mapping or mapping["old_id"] in given
+            }
     return json_data
 
 
-async def register() -> None:
-    """Does nothing on hosts without node replacement."""
-    replacement = getattr(ComfyAPI(), "node_replacement", None)
+def listen() -> None:
+    """On every host: prompts in API format."""
     server = getattr(PromptServer, "instance", None)
-    if replacement is None or server is None:
+    if server is not None:
+        server.add_on_prompt_handler(replace_in_prompt)
+
+
+async def register() -> None:
+    """On hosts with node replacement: the frontend offers it."""
+    replacement = getattr(ComfyAPI(), "node_replacement", None)
+    if replacement is None:
         return
     for fields in REPLACEMENTS:
         await replacement.register(io.NodeReplace(**fields))
-    server.add_on_prompt_handler(complete)
