@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from comfy_api.latest import ComfyAPI, io
-from server import PromptServer
 
 REPLACEMENTS: list[dict[str, Any]] = [
     {
@@ -74,6 +73,8 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
 
 def listen() -> None:
     """On every host: prompts in API format."""
+    from server import PromptServer  # not above: only a running host has loaded it
+
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.add_on_prompt_handler(replace_in_prompt)
