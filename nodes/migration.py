@@ -72,12 +72,10 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
 
 
 def listen() -> None:
-    """On every host: prompts in API format."""
-    from server import PromptServer  # not above: only a running host has loaded it
-
-    server = getattr(PromptServer, "instance", None)
-    if server is not None:
-        server.add_on_prompt_handler(replace_in_prompt)
+    """On every host: prompts in API format. Where no server runs, as in tests, there are none."""
+    server = getattr(sys.modules.get("server"), "PromptServer", None)
+    if (running := getattr(server, "instance", None)) is not None:
+        running.add_on_prompt_handler(replace_in_prompt)
 
 
 async def register() -> None:

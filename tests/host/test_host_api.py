@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 from support import comfy_host
 
-HOST = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server")
+HOST = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths")
 NEWER = {"comfy_api.latest.io.NodeReplace"}
 """What only the newer host has, used only where that host calls it (Extension.on_load)."""
 FILES = sorted(
