@@ -58,7 +58,8 @@ _BY_OLD_ID = {fields["old_node_id"]: fields for fields in REPLACEMENTS}
 def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
     """What scripts send in API format. Done before the host's own replacement, which fails on chains of replaced nodes and on inputs
     that were left out."""
-    registered = sys.modules["nodes"].NODE_CLASS_MAPPINGS  # the host's; read from this folder, an import would mean our own
+    # The host's module of that name; seen from this folder, an import would mean our own.
+    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
     for node in json_data.get("prompt", {}).values():
         fields = _BY_OLD_ID.get(node.get("class_type"))
         if fields is not None and fields["old_node_id"] not in registered:
