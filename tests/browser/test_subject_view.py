@@ -93,14 +93,46 @@ def test_a_pinned_word_and_the_keyboards_place_outlast_a_run(page):
 def test_the_old_picture_stays_until_the_new_one_is_there(page):
     look(page)
     seen = pixels(page)
-    page.route("**/view?*", lambda route: None)  # never answered
+    held = []
+    page.route("**/view?*", lambda route: held.append(route))
     set_widget(page, "query", "a cat there")
-    button(page, "Look").click()
-    page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') === 'false'")
+    with page.expect_request("**/view?*"):
+        button(page, "Look").click()
     page.wait_for_timeout(500)
-    kept = pixels(page), view(page).locator(".ssr-chips button").all_text_contents()
+    assert (pixels(page), view(page).locator(".ssr-chips button").all_text_contents()) == (seen, ["cat"])
+    assert (view(page).get_attribute("aria-busy"), message(page)) == ("true", "Looking…")
+    for route in held:
+        route.continue_()
     page.unroute("**/view?*")
-    assert kept == (seen, ["cat"])
+    settled(page)
+    assert view(page).locator(".ssr-chips button").all_text_contents() == ["whole query", "a", "cat", "there"]
+    assert pixels(page) != seen
+
+
+def test_the_end_of_the_prompt_before_is_not_taken_for_the_end_of_ours(page):
+    """The server's count of what waits and its answer to our prompt come by two ways, in any order."""
+    look(page)
+    states = page.evaluate(
+        f"""async () => {{
+            const {{ api }} = await import("/scripts/api.js");
+            const status = count => api.dispatchEvent(new CustomEvent("status", {{
+                detail: count === null ? null : {{ exec_info: {{ queue_remaining: count }} }} }}));
+            const rest = () => new Promise(resolve => setTimeout(resolve, 50));
+            const states = [];
+            app.queuePrompt = async () => true; // accepted, and nothing ever comes of it
+            for (const counts of [[0, 1, 0], [null]]) {{
+                {VIEW}.querySelector("button[title^=Run]").click();
+                await rest();
+                for (const count of counts) {{
+                    status(count);
+                    states.push({VIEW}.getAttribute("aria-busy"));
+                }}
+            }}
+            delete app.queuePrompt;
+            return states;
+        }}"""
+    )
+    assert states == ["true", "true", "false", "false"]
 
 
 def test_a_run_shows_that_it_runs_and_clicks_meanwhile_become_one_more(page, server):

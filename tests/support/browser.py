@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from support import comfy_host
@@ -105,12 +106,22 @@ def pixels(page: Any) -> str:
     return page.evaluate(f"{VIEW}.querySelector('canvas').toDataURL()")
 
 
+def history(server: Any) -> list[Any]:
+    """The prompts that are over. A result reaches the page a little before its prompt is."""
+    deadline = time.monotonic() + 60
+    while any(server.get("/queue").values()):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the server's queue is not empty after a minute")
+        time.sleep(0.05)
+    return list(server.get("/history").values())
+
+
 def runs(server: Any) -> int:
-    return len(server.get("/history"))
+    return len(history(server))
 
 
 def last_run(server: Any) -> Any:
-    return list(server.get("/history").values())[-1]
+    return history(server)[-1]
 
 
 def settled(page: Any) -> None:

@@ -27,11 +27,17 @@ export class SoloRun {
     const { signal } = listening;
     /** @type {unknown} the first to start from now on, as ours is queued in front */ let prompt;
     let queued = false;
+    let counted = false;
     api.addEventListener("execution_start", ({ detail }) => (prompt ??= detail.prompt_id), { signal });
     api.addEventListener("execution_error", ({ detail }) => void (detail.prompt_id === prompt && this.finish()), { signal });
     api.addEventListener("execution_interrupted", ({ detail }) => void (detail.prompt_id === prompt && this.stop()), { signal });
-    // The queue was cleared, or the connection was lost and with it the result.
-    api.addEventListener("status", ({ detail }) => void (queued && !detail?.exec_info?.queue_remaining && this.stop()), { signal });
+    // An empty queue without a result of ours: it was cleared, or the connection was lost for a while. Before our prompt has been
+    // counted, an empty queue is the end of the prompt before it, which may reach us after the answer to ours.
+    api.addEventListener("reconnected", () => void (counted = true), { signal });
+    api.addEventListener("status", ({ detail }) => {
+      if (detail?.exec_info?.queue_remaining) counted = true;
+      else if (queued && (counted || !detail)) this.stop();
+    }, { signal });
     const accepted = withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([executionId(this.node)])));
     const answered = (/** @type {boolean} */ ok) => {
       queued = true;

@@ -101,10 +101,13 @@ export class SubjectView {
   load(subjects, index) {
     const image = new Image();
     this.loading = image;
+    this.tell();
     const arrived = (/** @type {HTMLImageElement | null} */ found) => {
       if (this.loading !== image) return; // another run was faster
+      this.loading = null;
       this.waiting = () => this.put(subjects, index, found);
-      if (!this.editor?.stroke) this.showWaiting();
+      if (this.editor?.stroke) this.tell();
+      else this.showWaiting();
     };
     image.onload = () => arrived(image);
     image.onerror = () => arrived(null);
@@ -118,7 +121,6 @@ export class SubjectView {
 
   /** @param {Subject[]} subjects @param {number} index @param {HTMLImageElement | null} image null where the file is gone */
   put(subjects, index, image) {
-    this.loading = null;
     this.subjects = subjects;
     this.index = index;
     this.shown = { subject: subjects[index], image };
@@ -136,7 +138,6 @@ export class SubjectView {
   setRunning(running) {
     this.running = running;
     this.notice = "";
-    this.element.setAttribute("aria-busy", String(running));
     this.tell();
   }
 
@@ -149,7 +150,9 @@ export class SubjectView {
   tell() {
     const { texts } = this.options;
     const resting = !this.shown ? texts.empty : this.shown.image ? "" : texts.gone;
-    const text = this.running || (this.loading && !this.shown) ? texts.running : this.notice || resting;
+    const busy = this.running || this.loading !== null;
+    const text = busy ? texts.running : this.notice || resting;
+    this.element.setAttribute("aria-busy", String(busy));
     if (this.message.textContent !== text) this.message.textContent = text;
     this.message.classList.toggle("ssr-over", Boolean(this.shown?.image));
   }
