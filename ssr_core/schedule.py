@@ -129,21 +129,18 @@ def region_weights(region: Tensor, canvas: tuple[int, int], area: Area | None, g
     return weights.clamp(0, 1).flatten(1)[..., None]
 
 
-def frames_for(region: Tensor, pictures: int, indices: Sequence[int] | None) -> Tensor:
-    """The frames of a region that a pass needs: [F, ...] -> [1 or pictures, ...].
+def frame_index(count: int, pictures: int, indices: Sequence[int] | None) -> Tensor:
+    """Which of the count entries of a list (strengths, a region's frames) each picture of a pass takes: [pictures] int64.
 
-    indices: which pictures of the whole batch the pass works on (a context window), None for the first ones. A region with
-    fewer frames than the batch holds its last one.
+    indices: which pictures of the whole batch the pass works on (a context window), None for the first ones. A list with fewer
+    entries than the batch holds its last one.
     """
-    if region.shape[0] == 1:
-        return region
-    wanted = torch.tensor(list(indices) if indices is not None else range(pictures), device=region.device)
-    return region[wanted.clamp(max=region.shape[0] - 1)]
+    return torch.tensor(list(range(pictures) if indices is None else indices)).clamp(max=count - 1)
 
 
 def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[int] | None) -> Tensor:
-    """Strength per picture of a pass, from one per picture of the whole batch: [1, pictures, 1, 1]. As frames_for chooses them."""
-    return frames_for(torch.tensor(strengths), pictures, indices).view(1, -1, 1, 1)
+    """Strength per picture of a pass, from one per picture of the whole batch, chosen by frame_index: [1, pictures, 1, 1]."""
+    return torch.tensor(strengths)[frame_index(len(strengths), pictures, indices)].view(1, -1, 1, 1)
 
 
 def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:

@@ -92,16 +92,18 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     patched.set_model_sampler_cfg_function(lambda args: args["cond"])
     report = describe(patched)
     for line in (
+        f"torch {torch.__version__}",
         "16 cross-attentions",
+        "weights torch.float32, on cpu, offloaded to cpu",
         "model sampling: ModelSamplingDiscrete, EPS",
         "2 subjects in 1 Apply node",
         '1. "dog", "hat", by word',
         "strength 0.65, in 9 of 16 cross-attentions: output 3 4 5 6 7 8 9 10 11",
         "steps 0 to 0.8, region everywhere",
-        "K and V: 462 tokens, torch.float32",
-        "also replaces cross-attentions: test_footprint.",
+        "K and V: 462 tokens, torch.float32, 18.5 MB on cpu",
+        f"also replaces cross-attentions: {__name__}.",
         "at input 1 (called first, then ours is added)",
-        "sampler_cfg_function: test_footprint.",
+        f"sampler_cfg_function: {__name__}.",
         "not sampled yet with these subjects",
     ):
         assert line in report, line
@@ -116,3 +118,30 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     )
     assert "in 15 of 16 cross-attentions: input 1 2 4 5 7 8, output 3 4 5 6 7 8 9 10 11" in describe(stages)
     assert "times 1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5 there" in describe(stages)
+
+
+def test_the_report_names_the_hosts_own_nodes_and_loras(model):
+    from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+    from comfy_extras.nodes_sag import SelfAttentionGuidance
+
+    guided = model.clone()
+    guided.add_patches({"diffusion_model.input_blocks.0.0.weight": (torch.zeros(32, 4, 3, 3),)})
+    for node, settings in ((PerturbedAttentionGuidance, (3.0,)), (SelfAttentionGuidance, (0.5, 2.0))):
+        guided = node().execute(guided, *settings).args[0]
+    report = comfy_host.part("ssr_core.hosts.comfyui.inspection").describe(guided)
+    assert "LoRAs and the like on 1 weight\n" in report
+    assert "replaces attn1: comfy_extras.nodes_sag.SelfAttentionGuidance." in report
+    assert "sampler_post_cfg_function: comfy_extras.nodes_pag.PerturbedAttentionGuidance." in report
+
+
+@pytest.mark.parametrize("folder", ["/home/ann/ComfyUI/custom_nodes/", "C:\\Users\\ann\\ComfyUI\\custom_nodes\\"])
+def test_the_report_names_a_pack_but_not_where_it_lies(model, folder):
+    def theirs(query, key, value, options):
+        return query
+
+    theirs.__module__ = f"{folder}ComfyUI-Theirs.attention"  # as the host imports packs
+    patched = model.clone()
+    patched.set_model_attn2_replace(theirs, "middle", 0)
+    report = comfy_host.part("ssr_core.hosts.comfyui.inspection").describe(patched)
+    assert "also replaces cross-attentions: ComfyUI-Theirs.attention." in report
+    assert "ann" not in report

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_core.layout import SD15
-from ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, frames_for, layer_strengths, parse_numbers, region_weights
+from ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, frame_index, layer_strengths, parse_numbers, region_weights
 
 shares = st.floats(0, 1)
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -229,18 +229,12 @@ def test_soft_edges_stay_soft(soft):
     assert torch.all(region_weights(torch.full((1, 64, 64), soft), (64, 64), None, (8, 8)) == soft)
 
 
-def test_a_pass_over_some_frames_takes_those_of_the_region():
-    region = torch.arange(4.0).view(4, 1, 1)
-    assert frames_for(region, 2, None).flatten().tolist() == [0, 1]
-    assert frames_for(region, 2, [3, 1]).flatten().tolist() == [3, 1]
+def test_a_pass_over_some_frames_takes_theirs():
+    assert frame_index(4, 2, None).tolist() == [0, 1]
+    assert frame_index(4, 2, [3, 1]).tolist() == [3, 1]
 
 
-def test_a_region_shorter_than_the_batch_holds_its_last_frame():
-    region = torch.arange(2.0).view(2, 1, 1)
-    assert frames_for(region, 4, None).flatten().tolist() == [0, 1, 1, 1]
-    assert frames_for(region, 2, [7, 0]).flatten().tolist() == [1, 0]
-
-
-def test_a_region_of_one_frame_serves_every_picture():
-    region = torch.rand(1, 4, 4)
-    assert frames_for(region, 16, [3, 9]) is region
+def test_a_list_shorter_than_the_batch_holds_its_last_entry():
+    assert frame_index(2, 4, None).tolist() == [0, 1, 1, 1]
+    assert frame_index(2, 2, [7, 0]).tolist() == [1, 0]
+    assert frame_index(1, 2, [3, 9]).tolist() == [0, 0]

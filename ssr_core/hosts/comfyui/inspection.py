@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import comfyui_version
+import torch
 
 from ...attention import SUBJECT
 from ...schedule import StepSchedule
@@ -12,6 +16,11 @@ from .applied import Applied
 from .layout import cross_attentions
 from .recording import RECORDER
 from .sampling import KEY, ROLES
+
+SAMPLER_OPTIONS = (
+    "sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper", "context_handler",
+)  # fmt: skip
+"""What nodes hang on a MODEL for its sampler, by the host's names: one thing or a list."""
 
 
 def describe(model: Any) -> str:
@@ -35,6 +44,7 @@ def _model(model: Any) -> Iterator[str]:
     sampling = model.get_model_object("model_sampling")
     manual_cast = model.get_model_object("manual_cast_dtype")
     cast = f", computes in {manual_cast}" if manual_cast else ""
+    yield f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}"
     yield f"MODEL: {type(base).__name__} around {type(base.diffusion_model).__name__}, {len(layers)} cross-attentions"
     yield f"weights {model.model_dtype()}{cast}, on {model.load_device}, offloaded to {model.offload_device}"
     yield f"model sampling: {', '.join(kind.__name__ for kind in type(sampling).__bases__)}"
@@ -82,24 +92,28 @@ def _region(applied: Applied) -> str:
 
 
 def _neighbours(model: Any) -> Iterator[str]:
-    """Other packs' replacements, patches and wrappers."""
+    """LoRAs, and what other packs and nodes have hung on the MODEL."""
+    if model.patches:
+        yield f"LoRAs and the like on {_number(len(model.patches), 'weight')}"
     options = model.model_options.get("transformer_options", {})
-    replaced = options.get("patches_replace", {}).get("attn2", {})
-    kinds: dict[str, list[tuple[Any, ...]]] = {}
-    for block, entry in replaced.items():
-        kinds.setdefault(_name(entry), []).append(block)
-    for kind, blocks in kinds.items():
-        yield f"also replaces cross-attentions: {kind} at {_blocks(blocks)} (called first, then ours is added)"
+    for kind, replaced in options.get("patches_replace", {}).items():
+        by_name: dict[str, list[tuple[Any, ...]]] = {}
+        for block, entry in replaced.items():
+            by_name.setdefault(_name(entry), []).append(block)
+        for name, blocks in by_name.items():
+            if kind == "attn2":
+                yield f"also replaces cross-attentions: {name} at {_blocks(blocks)} (called first, then ours is added)"
+            else:
+                yield f"replaces {kind}: {name} at {_blocks(blocks)}"
     for name, patches in options.get("patches", {}).items():
         yield f"patches {name}: {_counted(patches)}"
-    wrappers = {**model.wrappers}
-    for kind, keyed in wrappers.items():
+    for kind, keyed in model.wrappers.items():
         others = {key: found for key, found in keyed.items() if key != KEY and found}
         for key, found in others.items():
             yield f"wrapper {kind}: {key or 'unnamed'}, {_counted(found)}"
-    for name in ("sampler_cfg_function", "model_function_wrapper"):
-        if (found := model.model_options.get(name)) is not None:
-            yield f"{name}: {_name(found)}"
+    for name in SAMPLER_OPTIONS:
+        if found := model.model_options.get(name):
+            yield f"{name}: {_counted(found if isinstance(found, list) else [found])}"
 
 
 def _roles(applied: Applied) -> str:
@@ -119,8 +133,10 @@ def _counted(found: Any) -> str:
 
 
 def _name(thing: Any) -> str:
+    """Of a function or of an object's class. The host imports packs under the paths of their folders, which are not for an issue."""
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
+    module = re.split(r"[/\\]", str(kind.__module__))[-1]
+    return f"{module}.{kind.__qualname__}"
 
 
 def _few(numbers: Any, limit: int = 8) -> str:

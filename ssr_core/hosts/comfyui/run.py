@@ -14,7 +14,7 @@ from torch import Tensor
 from ...attention import Branch, add_branches, plan_spans, word_shares
 from ...footprint import Footprint
 from ...layout import Block, CrossAttention
-from ...schedule import Area, StepSchedule, frame_weights, frames_for, region_weights
+from ...schedule import Area, StepSchedule, frame_index, frame_weights, region_weights
 from .applied import Applied
 from .conditions import Conditions, row_of_label, window_of
 from .layout import cross_attentions
@@ -136,9 +136,15 @@ class Run:
             return None
         region = self.subjects[number].region
         assert region is not None
-        frames = frame_indices(options) if len(region) > 1 else None
-        key = ("region", number, areas, canvas, grid, pictures, frames, query.device, query.dtype)
-        return self._kept(key, lambda: _make_region(region, areas, canvas, grid, pictures, frames, query))
+        # Of all frames, as a sampling may cut ever other context windows out of them.
+        key = ("region", number, areas, canvas, grid, query.device, query.dtype)
+        weights = self._kept(key, lambda: _make_region(region, areas, canvas, grid, query))  # [chunks, frames, L, 1]
+        if len(region) == 1:
+            return weights
+        frames = frame_indices(options)
+        key = ("frame index", len(region), pictures, frames, query.device)
+        index = self._kept(key, lambda: frame_index(len(region), pictures, frames).to(query.device))
+        return weights.index_select(1, index)
 
     def grid(self, call: Call, query: Tensor, options: dict[str, Any]) -> tuple[int, int] | None:
         """Height and width of the layer's tokens, or None, with a warning, where they are no grid."""
@@ -161,20 +167,14 @@ class Run:
 
 
 def _make_region(
-    region: Tensor,
-    areas: tuple[Area | None, ...],
-    canvas: tuple[int, int],
-    grid: tuple[int, int],
-    pictures: int,
-    frames: tuple[int, ...] | None,
-    query: Tensor,
+    region: Tensor, areas: tuple[Area | None, ...], canvas: tuple[int, int], grid: tuple[int, int], query: Tensor
 ) -> Tensor:
-    """[frames, H, W] -> [chunks, 1 or pictures, L, 1] on the query's device and in its type."""
-    chosen = frames_for(region, pictures, frames).to(query.device)  # [1 or pictures, H, W]
+    """[frames, H, W] -> [chunks, frames, L, 1] on the query's device and in its type."""
+    region = region.to(query.device)
     if len(set(areas)) == 1:
-        weights = region_weights(chosen, canvas, areas[0], grid)  # [1 or pictures, L, 1]
+        weights = region_weights(region, canvas, areas[0], grid)  # [frames, L, 1]
         return weights.to(query.dtype).expand(len(areas), *weights.shape)
-    return torch.stack([region_weights(chosen, canvas, area, grid) for area in areas]).to(query.dtype)
+    return torch.stack([region_weights(region, canvas, area, grid) for area in areas]).to(query.dtype)
 
 
 class Batch(NamedTuple):

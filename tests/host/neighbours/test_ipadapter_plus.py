@@ -104,3 +104,9 @@ def test_their_weights_per_frame_link_to_our_strength(apply, model, encoder, sub
     assert torch.equal(frames[1], plain[1])
     assert not torch.allclose(frames[0], plain[0])
     assert not torch.allclose(frames[2], plain[2])
+
+
+def test_they_are_reported_by_the_packs_name(apply, model, encoder, subject, nodes, with_ipadapter):
+    patched = with_ipadapter(apply.apply_subjects(model, encoder, subject, 0.65))
+    report = nodes["SSR_InspectModel"].execute(patched).args[0]
+    assert f"also replaces cross-attentions: {PACK}.CrossAttentionPatch.Attn2Replace at input 1 2 4" in report
