@@ -48,11 +48,11 @@ class LoadEncoder(io.ComfyNode):
         return io.NodeOutput(load_encoder([folders.path_of(name) for name in _files(encoder_file, layers_file)]))
 
     @classmethod
-    def fingerprint_inputs(cls, encoder_file: str = "", layers_file: str = SAME_FILE) -> Any:
+    def fingerprint_inputs(cls, encoder_file: str | None = None, layers_file: str | None = SAME_FILE) -> Any:
         return [folders.stamp(folders.FOLDER, name) for name in _files(encoder_file, layers_file)]
 
 
-def _files(encoder_file: str, layers_file: str) -> list[str]:
+def _files(encoder_file: str | None, layers_file: str | None) -> list[Any]:
     """The files to read. A half of a published pair brings the other half that lies beside it."""
     second = folders.partner_of(encoder_file) if layers_file == SAME_FILE else layers_file
     return [encoder_file] if second is None else [encoder_file, second]

@@ -65,7 +65,10 @@ class LoadSubject(io.ComfyNode):
     def execute(cls, subject_file: str) -> io.NodeOutput:
         path = folders.subject_path(subject_file)
         loaded = load(path)
-        return io.NodeOutput(loaded, ui={**view(loaded), "text": [_described(loaded, provenance(path))]})
+        text = _described(loaded, provenance(path))
+        if hidden := folders.hidden_subjects(subject_file):
+            text += f"\nread from {path.parent}; of the same name, not read: {', '.join(hidden)}"
+        return io.NodeOutput(loaded, ui={**view(loaded), "text": [text]})
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "") -> Any:

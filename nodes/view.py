@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +36,10 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
     shown = (picture or Image.fromarray(subject.picture.numpy())).copy()
     shown.thumbnail((LONGEST, LONGEST))
     pixels = torch.from_numpy(np.asarray(shown).astype(np.float32) / 255)
-    # Without a node class the host writes no workflow into the file.
-    (file,) = ui.ImageSaveHelper.save_images([pixels], KEY, io.FolderType.temp, None)
+    # Named by what is in it: the host counts from 1 again after a restart, and a browser shows what it has under a name. Without a
+    # node class the host writes no workflow into the file.
+    name = f"{KEY}_{hashlib.blake2b(shown.tobytes(), digest_size=6).hexdigest()}"
+    (file,) = ui.ImageSaveHelper.save_images([pixels], name, io.FolderType.temp, None)
     return {
         "picture": dict(file),
         "width": width if picture else subject.picture.shape[1],

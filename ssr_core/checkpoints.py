@@ -7,6 +7,7 @@ layout; what is missing or extra is listed. Pickles are read with weights_only a
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -208,7 +209,13 @@ def read_tensors(path: Path) -> tuple[State, dict[str, str]]:
                 # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
                 return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:
+        # torch leaps to before the start of a zip file that is cut off; else the system's errors are not the file's fault: no right
+        # to read it, no memory left.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         # The restricted unpickler meets damaged bytes with whatever they happen to break: KeyError, IndexError, UnicodeError, ...
         kind = "SafetensorError" if isinstance(error, SafetensorError) else type(error).__name__
         raise ValueError(f"{path} cannot be read ({kind}). {_UNREADABLE}") from error

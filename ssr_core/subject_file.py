@@ -79,7 +79,7 @@ def load(path: Path) -> SubjectSet:
         subjects = tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
         if not subjects:
             raise ValueError("no subject in it")
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     return subjects
 

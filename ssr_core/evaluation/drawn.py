@@ -90,6 +90,7 @@ def _rows(encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) ->
         rows[f"text query, {objects} objects"] = Row(encoder, wanted, plain)
         rows[f"mask query, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="mask"))
         rows[f"text and mask, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="both"))
+        rows[f"one click, {objects} objects"] = Row(encoder, wanted, replace(plain, query_by="click"))
     for subjects, wanted in several.items():
         for combine in COMBINES:
             rows[f"{subjects} subjects, {combine}"] = Row(encoder, wanted, replace(plain, combine=combine))

@@ -22,11 +22,12 @@ from ..hosts.diffusers.base import Base
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
 from ..schedule import layer_strengths
+from ..select import Point
 from ..subject import Combine, Scaling, Subject, SubjectSet
 from .judge import Seen, choose_look, choose_pattern, judge
 
-QueryBy = Literal["text", "mask", "both", "nothing"]
-"""nothing: the empty text, which takes the whole reference."""
+QueryBy = Literal["text", "mask", "both", "click", "nothing"]
+"""click: one, in the middle of the object, and no words; nothing: the empty text, which takes the whole reference."""
 BATCH = 32
 
 
@@ -126,8 +127,9 @@ def encode(base: Base, encoder: SSREncoder, case: Case, setting: Setting) -> Sub
     for one in case.wanted:
         words = one.kind if setting.query_by in ("text", "both") else ""
         mask = _mask(one) if setting.query_by in ("mask", "both") else None
+        points = (_middle(one),) if setting.query_by == "click" else ()
         found += generate.encode(
-            base, encoder, one.scene.drawn.picture, words, mask, setting.mask_weight, strength=setting.own_strength
+            base, encoder, one.scene.drawn.picture, words, mask, setting.mask_weight, strength=setting.own_strength, points=points
         )
     return tuple(found)
 
@@ -223,3 +225,10 @@ def _look(wanted: Wanted) -> Any:
 
 def _mask(wanted: Wanted) -> Tensor:
     return torch.from_numpy(wanted.scene.drawn.masks[wanted.index].astype(np.float32) / 255)
+
+
+def _middle(wanted: Wanted) -> Point:
+    """The pixel of the object nearest to its middle, which may lie in a hole of it."""
+    places = np.argwhere(wanted.scene.drawn.masks[wanted.index] > 127)  # [N, 2], rows and columns
+    y, x = places[np.square(places - places.mean(axis=0)).sum(axis=1).argmin()]
+    return float(x), float(y)

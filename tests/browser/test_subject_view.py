@@ -10,6 +10,7 @@ from support.browser import (
     Errors,
     button,
     click_reference,
+    draws_dom_widgets,
     focus,
     last_run,
     load,
@@ -25,6 +26,7 @@ from support.browser import (
     view,
 )
 from support.server import PACK_FOLDER
+from support.workflow import to_prompt
 
 HOSTILE = "<img src=x onerror=window.hacked=1> \"cat' </script><script>window.hacked=1</script>"
 OTHER = "<b>another</b>"
@@ -156,6 +158,30 @@ def test_a_run_shows_that_it_runs_and_clicks_meanwhile_become_one_more(page, ser
     asked = page.evaluate("() => { delete app.queuePrompt; return window.asked; }")
     assert [request[:2] for request in asked] == [[-1, 1], [-1, 1]], "in front of what waits, and once more"
     assert runs(server) == before + 2
+
+
+def test_a_run_that_waits_shows_that_and_clicks_meanwhile_become_one_more(page, server):
+    look(page)
+    seen, before = pixels(page), runs(server)
+    sampling = to_prompt(template(), server.get("/object_info"))
+    (sampler,) = (node["inputs"] for node in sampling.values() if node["class_type"] == "KSampler")
+    sampler["steps"] = 5000
+    server.submit(sampling)
+    while not server.get("/queue")["queue_running"]:
+        page.wait_for_timeout(50)
+    set_widget(page, "query", "a cat")
+    button(page, "Look").click()
+    page.wait_for_timeout(1500)
+    assert len(server.get("/queue")["queue_pending"]) == 1
+    assert (view(page).get_attribute("aria-busy"), message(page), pixels(page)) == ("true", "Looking…", seen)
+    set_widget(page, "query", "the cat")
+    button(page, "Look").click()
+    page.wait_for_timeout(500)
+    assert len(server.get("/queue")["queue_pending"]) == 1
+    page.evaluate("async () => { await app.api.interrupt(); }")
+    page.wait_for_function(f"{VIEW}.querySelector('.ssr-chips').textContent.includes('the')", timeout=60_000)
+    settled(page)
+    assert runs(server) == before + 3
 
 
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "failed"])
@@ -327,6 +353,27 @@ def test_look_changes_no_widget(page):
     look(page)
     assert page.evaluate(values) == before
     assert page.evaluate(f"typeof {control}.afterQueued") == "function"
+
+
+def test_a_whole_prompt_queued_right_after_look_rolls_seeds_on(page, server):
+    if not draws_dom_widgets(page):
+        pytest.skip("this frontend does not say whether it queues a part or all")
+    before = runs(server)
+    seeds = page.evaluate(
+        f"""async () => {{
+            const {{ widgets }} = app.graph._nodes.find(node => node.type === "KSampler");
+            const [seed, control] = ["seed", "control_after_generate"].map(name => widgets.find(widget => widget.name === name));
+            control.value = "increment";
+            const first = seed.value;
+            {VIEW}.querySelector("button[title^=Run]").click();
+            await app.queuePrompt(0, 1);
+            await new Promise(resolve => setTimeout(resolve, 1500));
+            return [first, seed.value];
+        }}"""
+    )
+    settled(page)
+    assert seeds[1] == seeds[0] + 1
+    assert runs(server) == before + 2
 
 
 def test_a_bypassed_node_says_why_it_does_not_run(page, server):

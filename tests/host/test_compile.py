@@ -1,8 +1,10 @@
 """Under the host's torch.compile wrapper: the same numbers and one graph, for all steps and subjects."""
 
+import shutil
+
 import pytest
 import torch
-from support import tiny
+from support import comfy_host, tiny
 from support.golden import relative_error
 
 
@@ -58,8 +60,6 @@ def test_a_subject_may_be_applied_after_compiling(apply, encoder, subject, count
 
 
 def test_regions_schedules_and_footprints_are_not_compiled_in(apply, encoder, subject, counters):
-    from support import comfy_host
-
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
     schedule = comfy_host.part("ssr_core.schedule").StepSchedule(curve=(1.0, 0.2))
     model = tiny.model()
@@ -95,3 +95,35 @@ def test_the_operation_keeps_the_rules_of_code_generators(apply, encoder, subjec
     patched = apply.apply_subjects(tiny.model(), encoder, subject, 0.65)
     expected = tiny.sample(patched, steps=2)
     assert relative_error(tiny.sample(wrap(patched, "aot_eager"), steps=2), expected) <= 1e-5
+
+
+def test_a_torch_that_cannot_keep_an_operation_out_of_cuda_graphs_breaks_the_graph_instead(
+    apply, encoder, subject, other, counters, monkeypatch
+):
+    """Before torch 2.9: more graphs, but the same bits, and still none anew from step to step or for another subject."""
+    module = comfy_host.part("ssr_core.hosts.comfyui.compiled")
+    monkeypatch.setattr(module, "_add_subjects", module._operation(None))
+    patched = apply.apply_subjects(tiny.model(), encoder, subject, 0.65)
+    expected = tiny.sample(patched, steps=4)
+    assert torch.equal(tiny.sample(wrap(patched), steps=4), expected)
+    assert counters["graph_break"]
+    warm = counters["frames"]["total"]
+    exchanged = apply.apply_subjects(patched, encoder, other, 0.3)
+    assert torch.equal(tiny.sample(wrap(exchanged), steps=4), tiny.sample(exchanged, steps=4))
+    assert counters["frames"]["total"] == warm
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch's code generator needs")
+def test_generated_code_draws_the_same_picture(apply, encoders, counters, tmp_path):
+    """The host's default backend, on a UNet of four cross-attentions, as generating code takes its time."""
+    small = {"channel_mult": [1, 2], "num_res_blocks": [1, 1], "transformer_depth": [1, 0], "transformer_depth_output": [1, 1, 0, 0]}
+    model = tiny.model({**tiny.UNET_CONFIG, **small})
+    layout = {"channels": [32, 64], "depths": [1, 0], "resnets": 1, "heads": 8, "mid_depth": 1}
+    encoder = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "small.safetensors", layout))])
+    plain = tiny.sample(model)
+    for seed in (2, 9):
+        patched = apply.apply_subjects(model, encoder, (tiny.subject(encoder.fingerprint, seed),), 0.65)
+        expected = tiny.sample(patched)
+        assert relative_error(tiny.sample(wrap(patched, "inductor")), expected) <= 1e-4
+        assert relative_error(expected, plain) > 1e-2
+    assert counters["stats"]["unique_graphs"] == 1

@@ -33,9 +33,27 @@ def base():
     return load_base("mini")
 
 
+NUMBERS = """
+class Numbers:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("FLOAT",), "give", "tests"
+    INPUT_TYPES = classmethod(lambda cls: {})
+
+    def give(self):
+        return ([1.0, 0.0, 0.5],)
+
+
+NODE_CLASS_MAPPINGS = {"Numbers": Numbers}
+"""
+"""A pack whose FLOAT output gives a list, as schedulers of other packs do."""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("mini"), "--fp32-text-enc") as server:
+    base = tmp_path_factory.mktemp("mini")
+    numbers = base / "custom_nodes" / "numbers"
+    numbers.mkdir(parents=True)
+    (numbers / "__init__.py").write_text(NUMBERS)
+    with running(base, "--fp32-text-enc") as server:
         yield server
 
 
@@ -192,6 +210,60 @@ def test_the_regions_template_draws_each_subject_on_its_side_with_its_own_look(s
         assert instances[choose_look(found, [instance.look for instance in instances])].kind == kind
         left, _, right, _ = found.box
         assert ((left + right) / 2 > 64) == bool(side)
+
+
+def test_the_footprints_of_the_regions_template_lie_on_each_subjects_side(server):
+    (path,) = (path for path in TEMPLATES if path.stem == REGIONS)
+    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "KSampler")
+    decoded = [next(name for name, node in graph.items() if node["class_type"] == "VAEDecode"), 0]
+    graph["record"] = {"class_type": "SSR_RecordFootprint", "inputs": {"model": sampler["model"]}}
+    sampler["model"] = ["record", 0]
+    for index in (1, 2):
+        told = {"footprint": ["record", 1], "image": decoded, "index": index}
+        graph[f"footprint {index}"] = {"class_type": "SSR_SubjectFootprint", "inputs": told}
+        graph[f"shown {index}"] = {"class_type": "MaskToImage", "inputs": {"mask": [f"footprint {index}", 1]}}
+        for name, source in ((f"map {index}", [f"shown {index}", 0]), (f"overlay {index}", [f"footprint {index}", 0])):
+            graph[name] = {"class_type": "SaveImage", "inputs": {"images": source, "filename_prefix": name}}
+    graph["report"] = {"class_type": "SSR_InspectModel", "inputs": {"model": ["record", 0], "after": decoded}}
+
+    def run(seed):
+        """What the prompt saves: [H, W, 3] each, by the name of the node."""
+        sampler["seed"] = seed
+        outputs = server.run(graph)["outputs"]
+        files = {name: server.base / "output" / entry["images"][0]["filename"] for name, entry in outputs.items() if name[-1:] in "12"}
+        return outputs["report"]["text"][0], {name: np.asarray(Image.open(file), dtype=float) for name, file in files.items()}
+
+    report, first = run(1)
+    assert "2 subjects in 2 Apply nodes" in report
+    assert "The footprint is recorded." in report
+    assert "batches of the last sampling: [null, subject]" in report
+    left, right = first["map 1"], first["map 2"]
+    assert left.shape == first["overlay 1"].shape == (128, 128, 3)
+    assert left[:, :56].mean() > 5 * left[:, 72:].mean()
+    assert right[:, 72:].mean() > 5 * right[:, :56].mean()
+    assert not np.array_equal(first["overlay 1"], first["overlay 2"])
+    _, second = run(2)
+    assert not np.array_equal(second["map 1"], left), "of the last sampling"
+
+
+def test_a_linked_list_is_a_strength_for_each_picture(server):
+    (path,) = (path for path in TEMPLATES if path.stem.endswith("text_query"))
+    graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
+    of = {node["class_type"]: (name, node["inputs"]) for name, node in graph.items()}
+    sampler, apply = of["KSampler"], of["SSR_ApplySubject"]
+    of["EmptyLatentImage"][1]["batch_size"] = 3
+    graph["numbers"] = {"class_type": "Numbers", "inputs": {}}
+    apply[1]["strength"] = ["numbers", 0]
+
+    def run(name, model):
+        sampler[1]["model"] = model
+        graph["latent"] = {"class_type": "SaveLatent", "inputs": {"samples": [sampler[0], 0], "filename_prefix": name}}
+        server.run(graph)
+        return load_file(next((server.base / "output").glob(f"{name}*.latent")))["latent_tensor"]
+
+    with_subject, without = run("numbers", [apply[0], 0]), run("no_numbers", apply[1]["model"])
+    assert [torch.equal(one, other) for one, other in zip(with_subject, without, strict=True)] == [False, True, False]
 
 
 def compare_with_diffusers(server, base, graph, name):

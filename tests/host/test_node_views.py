@@ -78,6 +78,33 @@ def test_a_loaded_subject_shows_what_is_in_its_file(nodes, encoder, clip, clip_v
     assert (by, at[:11]) == ("made by: ComfyUI-SSR-Encoder", "made at: 20")
 
 
+def test_of_two_files_of_one_name_the_node_says_which_it_read(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
+    import folder_paths
+
+    folders = [tmp_path / "output" / "ssr_subjects", tmp_path / "input" / "ssr_subjects"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "ssr_subjects", ([str(one) for one in folders], {".safetensors"}))
+    save = comfy_host.part("ssr_core.subject_file").save
+    for folder, query in zip(folders, ("mine", "a friend's"), strict=True):
+        folder.mkdir(parents=True)
+        save(tiny.encode(nodes, encoder, clip, clip_vision, query=query), folder / "subject_00001_.safetensors")
+    (text,) = nodes["SSR_LoadSubject"].execute("subject_00001_.safetensors").ui["text"]
+    assert text.startswith('1. "mine"')
+    assert text.endswith(f"read from {folders[0]}; of the same name, not read: {folders[1] / 'subject_00001_.safetensors'}")
+
+
+def test_another_picture_has_another_file_name_whatever_the_counter_says(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
+    """The host counts from 1 again after a restart, when a browser may still show what had that name."""
+    import folder_paths
+
+    names = []
+    for run, number in enumerate((0, 1)):
+        monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / f"{run}"))
+        with torch.inference_mode():
+            answer = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, golden.picture(64, 48, number), "a dog")
+        names.append(answer.ui["ssr_subject"][0]["picture"]["filename"])
+    assert names[0] != names[1]
+
+
 def test_footprint_nodes_say_what_is_missing(nodes, model):
     image = torch.zeros(1, 8, 8, 3)
     recorder = nodes["SSR_RecordFootprint"].execute(model).args[1]

@@ -229,9 +229,16 @@ def test_importing_all_nodes_loads_no_extension_beyond_the_hosts(nodes):
     script = (
         f"import sys; sys.path[:0] = [r'{comfy_host.find()}', r'{comfy_host.PACK / 'tests'}']\n"
         "from support import comfy_host; comfy_host.start()\n"
-        "import nodes, comfy_api.latest, comfy.model_patcher, comfy.sd\n"
+        "import nodes, comfyui_version, comfy_api.latest, comfy.model_patcher, comfy.sd\n"
         "before = set(sys.modules); comfy_host.part('nodes')\n"
         "print(sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip().splitlines()[-1] == "['ssr_encoder_pack']"
+
+
+def test_files_that_are_linked_cause_no_fault_before_they_are_known(nodes):
+    """The host asks for a node's fingerprint with None for what comes by a link, and runs a node anew whose answer fails."""
+    assert nodes["SSR_LoadEncoder"].fingerprint_inputs(encoder_file=None, layers_file=None) == [None]
+    assert nodes["SSR_LoadEncoder"].fingerprint_inputs(encoder_file=None) == [None]
+    assert nodes["SSR_LoadSubject"].fingerprint_inputs(subject_file=None) is None

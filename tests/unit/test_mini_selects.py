@@ -1,4 +1,4 @@
-"""What the committed weights have learned: they select, by words and by a mask, and draw what they selected.
+"""What the committed weights have learned: they select, by words, a mask or a click, and draw what they selected.
 
 Few cases, so the bounds lie well below the README's figures; a model that selects nothing is far below the bounds.
 """
@@ -28,6 +28,13 @@ def test_the_queried_one_of_two_objects_is_drawn(models, query_by, inside):
     assert found.colours >= 0.5  # chance 0.04
     assert found.prompt >= 0.85
     assert found.map_mass >= inside  # an even map has 0.08
+
+
+def test_a_click_selects_the_object_under_it(models):
+    found = scores(run(*models, list(cases(COUNT, 2)), Setting(query_by="click")))
+    assert found.look_strict >= 0.6  # chance 0.5
+    assert found.colours >= 0.3  # chance 0.04
+    assert found.map_mass >= 0.5  # an even map has 0.08
 
 
 def test_each_query_of_one_picture_looks_at_its_own_object(models):

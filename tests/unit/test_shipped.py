@@ -15,6 +15,7 @@ NOT_SHIPPED = ("tests/", "benchmarks/", "docs/", ".", "constraints.txt")
 
 FLAGGED = {
     "network": r"\burllib\b|\brequests\b|http\.client|\bsocket\b|aiohttp|httpx",
+    "databases": r"\bsqlite3\b",
     "process": r"\bsubprocess\b|os\.system|os\.popen",
     "environment": r"os\.environ|os\.getenv",
     "code from text": r"\beval\(|\bexec\(|importlib\.import_module|__import__",

@@ -115,7 +115,7 @@ def test_a_file_without_one_of_its_tensors_is_damaged(saved, missing):
         load({key: value for key, value in tensors.items() if key != f"0.{missing}"}, metadata)
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "[]", '"dog"', '{"0": 1}', "[[]]", "[{}]"])
+@pytest.mark.parametrize("text", ["", "{", "3", "[]", '"dog"', '{"0": 1}', "[[]]", "[{}]", "[" * 100_000])
 def test_a_file_whose_description_cannot_be_read_is_damaged(saved, text):
     tensors, metadata, load = saved
     with pytest.raises(ValueError, match=r"dog\.safetensors is damaged"):
@@ -130,6 +130,7 @@ def test_a_file_whose_description_cannot_be_read_is_damaged(saved, text):
         {"words": 3},
         {"source_size": [480]},
         {"source_size": ["a", "b"]},
+        {"source_size": [float("inf"), 480]},
         {"strength": "strong"},
         {"strength": None},
         {"strength": float("nan")},

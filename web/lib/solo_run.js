@@ -38,13 +38,15 @@ export class SoloRun {
       if (detail?.exec_info?.queue_remaining) counted = true;
       else if (queued && (counted || !detail)) this.stop();
     }, { signal });
-    const accepted = withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([executionId(this.node)])));
-    const answered = (/** @type {boolean} */ ok) => {
+    const target = executionId(this.node);
+    const answered = async (/** @type {boolean} */ ok) => {
       queued = true;
-      if (!ok && this.listening === listening) this.stop();
+      // Older frontends answer false to everything, and all do while another prompt is on its way.
+      const refused = !ok && !(await isQueued(target));
+      if (refused && this.listening === listening) this.stop();
     };
-    accepted.then(answered, (error) => {
-      answered(false);
+    withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([target]))).then(answered, (error) => {
+      void answered(false);
       throw error;
     });
   }
@@ -65,15 +67,27 @@ export class SoloRun {
   }
 }
 
+/** Whether a run of this node alone waits or is under way. @param {string} target */
+async function isQueued(target) {
+  const queue = await api.fetchApi("/queue").then((answer) => answer.json(), () => ({}));
+  const { queue_running: running = [], queue_pending: pending = [] } = queue;
+  return [...running, ...pending].some(([, , , , targets]) => targets?.length === 1 && targets[0] === target);
+}
+
 /**
- * Seeds roll on after every prompt; newer frontends leave them alone where only a part of the graph runs, older ones do not.
+ * Seeds roll on after every prompt. Newer frontends say what they queue, and leave seeds alone where only a part of the graph runs;
+ * older ones say nothing and do not.
  * @param {() => Promise<boolean>} queue @returns {Promise<boolean>}
  */
 async function withoutSeedControl(queue) {
   const widgets = liveNodes().flatMap((node) => node.widgets ?? []);
   const controls = widgets.filter((widget) => widget.beforeQueued && widget.afterQueued);
   const callbacks = controls.map(({ beforeQueued, afterQueued }) => ({ beforeQueued, afterQueued }));
-  for (const control of controls) Object.assign(control, { beforeQueued: undefined, afterQueued: undefined });
+  controls.forEach((control, number) => {
+    const { beforeQueued, afterQueued } = callbacks[number];
+    control.beforeQueued = (/** @type {unknown} */ options) => void (options && beforeQueued?.call(control, options));
+    control.afterQueued = (/** @type {unknown} */ options) => void (options && afterQueued?.call(control, options));
+  });
   try {
     return await queue();
   } finally {

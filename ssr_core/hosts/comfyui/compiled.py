@@ -45,8 +45,8 @@ def _in_this_call(
     return text.clone() if out is text else out  # an operation must not return what it was given
 
 
-def _operation() -> Callable[..., Tensor]:
-    tag = getattr(torch.Tag, "cudagraph_unsafe", None)
+def _operation(tag: Any) -> Callable[..., Tensor]:
+    """tag: tells torch to keep an operation out of CUDA graphs; None where torch, before 2.9, has none."""
     if tag is None:
         # A CUDA graph would replay the first call's K and V for ever. This torch cannot be told, so the graph is broken instead.
         return torch.compiler.disable(_in_this_call)
@@ -55,7 +55,7 @@ def _operation() -> Callable[..., Tensor]:
     return operation
 
 
-_add_subjects = _operation()
+_add_subjects = _operation(getattr(torch.Tag, "cudagraph_unsafe", None))
 
 
 def add_subjects(layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:

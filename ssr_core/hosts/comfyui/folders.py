@@ -48,8 +48,10 @@ def path_of(name: str) -> str:
     return path
 
 
-def partner_of(name: str) -> str | None:
+def partner_of(name: str | None) -> str | None:
     """The listed file that holds the other half of a pair, by the names that pairs are published under."""
+    if not name:  # linked: not known before the node runs
+        return None
     folder, _, file = name.replace("\\", "/").rpartition("/")
     stem, dot, suffix = file.rpartition(".")
     other = PAIRS.get(stem)
@@ -71,6 +73,12 @@ def subject_path(name: str) -> Path:
     return Path(path)
 
 
+def hidden_subjects(name: str) -> list[str]:
+    """Files of that name in folders behind the one that subject_path looks into first."""
+    places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(SUBJECTS)]
+    return [place for place in places if os.path.isfile(place)][1:]
+
+
 def new_subject_file(prefix: str) -> tuple[Path, str]:
     """A free file name in output/ssr_subjects, and how to show it. The host refuses prefixes that leave the output folder."""
     output = folder_paths.get_output_directory()
@@ -80,8 +88,8 @@ def new_subject_file(prefix: str) -> tuple[Path, str]:
     return path, f"{subfolder}/{path.name}"
 
 
-def stamp(folder: str, name: str) -> tuple[str, int, int] | None:
-    """What changes when a file does: name, modification time in ns, size. None while there is no such file."""
+def stamp(folder: str, name: str | None) -> tuple[str, int, int] | None:
+    """What changes when a file does: name, modification time in ns, size. None while there is no such file, or none is named yet."""
     path = folder_paths.get_full_path(folder, name) if name else None
     if path is None:
         return None

@@ -32,6 +32,9 @@ class Run:
         self.guider = guider
         self.roles: set[tuple[int, ...]] = set()
         self.footprint = Footprint([part.query for applied in subjects for part in applied.parts]) if recording else None
+        self.expected_in = ""
+        """The UNet in whose cross-attentions the subjects should have acted, once they should have."""
+        self.reached = False
         self._warned: set[str] = set()
         self._tensors: dict[tuple[Any, ...], Any] = {}
 
@@ -154,6 +157,14 @@ class Run:
         self.warn(f"a layer has {query.shape[1]} tokens for a {height} x {width} grid; its region mask is ignored.")
         return None
 
+    def check_reached(self) -> None:
+        """At the end: warn if the subjects acted nowhere. In single calls they need not; caches of steps leave the UNet out."""
+        if self.expected_in and not self.reached:
+            self.warn(
+                f"no cross-attention of {self.expected_in} called its replacement, so the subject had no effect. Another node has "
+                "probably exchanged the model's attention."
+            )
+
     def warn(self, message: str) -> None:
         """Say it once in a sampling."""
         if message not in self._warned:
@@ -214,11 +225,10 @@ class Call:
         self.conditions = conditions
         self.latent = latent
         self.canvas = conditions.canvas if conditions else _size(latent)
-        self.reached = False
 
     def add(self, layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
         """The layer's text attention plus the subjects'. text, query: [chunks * pictures, L, C]."""
-        self.reached = True
+        self.run.reached = True
         labels = labels_of(options)
         if query.shape[0] != self.batch.pictures * len(labels):
             self.run.warn(

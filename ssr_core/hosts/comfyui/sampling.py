@@ -41,6 +41,7 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
             result = executor(*args, **kwargs)
         finally:
             del options[KEY]
+        run.check_reached()
         if recorder is not None and run.footprint is not None:
             run.footprint.settle()
             recorder.footprint = run.footprint
@@ -82,7 +83,6 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         options = transformer_options or {}
-        # Callers that sample without a guider open no run: this call is then one of its own.
         run = options.get(KEY) or Run(subjects)
         multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
         if not any(multipliers):
@@ -100,14 +100,11 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
             "cond_or_uncond": labels,
             "uuids": uuids,
         }
+        run.expected_in = type(executor.class_obj.diffusion_model).__name__
         with in_progress(call, options):
             result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        if not call.reached:
-            name = type(executor.class_obj.diffusion_model).__name__
-            run.warn(
-                f"no cross-attention of {name} called its replacement, so the subject had no effect. Another node has probably "
-                "exchanged the model's attention."
-            )
+        if KEY not in options:  # a caller that samples without a guider opens no run: this call was one of its own
+            run.check_reached()
         return result
 
     return apply_model

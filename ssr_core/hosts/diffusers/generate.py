@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...encode import encode_subjects
 from ...encoder import SSREncoder
+from ...select import Point
 from ...subject import Combine, Scaling, SubjectSet
 from ...vision import Fit
 from . import encode_query, for_encoding, subjects_attached, vision_model
@@ -69,8 +70,9 @@ def encode(
     fit: Fit = "center crop",
     strength: float = 1.0,
     null_query: str = "",
+    points: Sequence[Point] = (),
 ) -> SubjectSet:
-    """The subject that query and mask [H, W] select in a picture."""
+    """The subject that query, mask [H, W] and points select in a picture."""
     words, nothing = (encode_query(base.tokenizer, base.text_encoder, text) for text in (query, null_query))
     masks = None if mask is None else mask[None]
     return encode_subjects(
@@ -83,6 +85,7 @@ def encode(
         mask_weight,
         fit,
         strength,
+        points,
     )
 
 

@@ -33,7 +33,7 @@ def evolved(ade):
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Bytes of K and V that each sampling held, by the number of keys."""
+    """How many tensors of a kind the last sampling held, and their bytes."""
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
     runs, original = [], sampling.Run.__init__
 
@@ -43,9 +43,10 @@ def kept(monkeypatch):
 
     monkeypatch.setattr(sampling.Run, "__init__", init)
 
-    def measure():
-        stored = [entry for key, entry in runs[-1]._tensors.items() if key[0] == "kv"]
-        return len(stored), sum(tensor.nbytes for pair in stored for tensor in pair)
+    def measure(kind="kv"):
+        stored = [entry for key, entry in runs[-1]._tensors.items() if key[0] == kind]
+        tensors = [tensor for entry in stored for tensor in (entry if kind == "kv" else (entry,))]
+        return len(stored), sum(tensor.nbytes for tensor in tensors)
 
     return measure
 
@@ -91,6 +92,15 @@ def test_an_animation_holds_the_keys_and_values_of_one_picture(apply, model, enc
     tiny.sample(evolved(patched), batch=FRAMES, steps=2)
     assert kept() == one
     assert one[0] == 16
+
+
+def test_context_windows_share_the_weights_of_a_region(apply, model, encoder, subject, evolved, kept):
+    patched = apply.apply_subjects(model, encoder, subject, 0.65, region=torch.rand(FRAMES, 16, 16))
+    tiny.sample(evolved(patched, windows=False), batch=FRAMES, steps=1)
+    whole = kept("region")
+    tiny.sample(evolved(patched), batch=FRAMES, steps=2)
+    assert kept("region") == whole
+    assert whole[0] == 4  # one for each size of the layers' grids
 
 
 @pytest.fixture(scope="module")

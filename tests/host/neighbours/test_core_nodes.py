@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import neighbours, tiny
+from support import comfy_host, neighbours, tiny
 from support.golden import relative_error
 
 
@@ -100,7 +100,7 @@ def test_both_act_and_their_order_does_not_matter(apply, model, encoder, subject
 def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encoder, subject):
     import comfy.samplers
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
     # dpm_adaptive chooses its own steps, and on random weights takes hundreds.
     samplers = [(name, "normal") for name in comfy.samplers.KSampler.SAMPLERS if name != "dpm_adaptive"]
     schedulers = [("euler", name) for name in comfy.samplers.KSampler.SCHEDULERS]
@@ -108,13 +108,33 @@ def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encode
     assert len(schedulers) > 7
     blind = []
     for sampler, scheduler in samplers + schedulers:
+        patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65))
         drawn = []
         for one in (model, patched):
             torch.manual_seed(0)
             drawn.append(tiny.sample(one, steps=2, size=(8, 8), sampler=sampler, scheduler=scheduler))
         if not torch.isfinite(drawn[1]).all() or relative_error(drawn[1], drawn[0]) < 1e-4:
             blind.append((sampler, scheduler))
+        if recorder.footprint is None or not (recorder.footprint.maps().max() > 0):
+            blind.append(("footprint", sampler, scheduler))
     assert blind == []
+
+
+def test_steps_that_easycache_leaves_out_are_no_fault(apply, encoder, subject, caplog):
+    """It answers some of the calls itself, without the UNet."""
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, calls = tiny.model(), []
+    model.model.diffusion_model.time_embed.register_forward_hook(lambda *_: calls.append(1))
+    settings = {"reuse_threshold": 1e6, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+    cached = neighbours.run(EasyCacheNode, model=model, **settings)[0]
+    both = apply.apply_subjects(cached, encoder, subject, 0.65)
+    drawn = tiny.sample(both, steps=8)
+    assert 0 < len(calls) < 8
+    assert "had no effect" not in caplog.text
+    assert relative_error(drawn, tiny.sample(cached, steps=8)) > 1e-4
+    ours = neighbours.run(EasyCacheNode, model=apply.apply_subjects(model, encoder, subject, 0.65), **settings)[0]
+    assert torch.equal(tiny.sample(ours, steps=8), drawn)
 
 
 def test_a_custom_sampler_draws_what_ksampler_draws(apply, model, encoder, subject):

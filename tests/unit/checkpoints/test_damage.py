@@ -133,3 +133,17 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path):
     for missing in (tmp_path / "nowhere.bin", tmp_path / "nowhere.safetensors", tmp_path):
         with pytest.raises(FileNotFoundError, match=missing.name):
             checkpoints.read([aligner, missing], SMALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("error", [MemoryError("no room for 1.7 GB"), OSError("The paging file is too small")], ids=str)
+def test_a_whole_file_for_which_there_is_no_memory_is_not_called_damaged(whole, kind, error, monkeypatch):
+    path, others = whole[kind]
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "safe_open", refuse)
+    monkeypatch.setattr(checkpoints.torch, "load", refuse)
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        checkpoints.read([*others, path], SMALL)
