@@ -2,10 +2,11 @@
 
     python benchmarks/soak.py --out soak
 
-SSR Mini on the CPU. The prompts switch subjects, models (two LoRAs, FreeU), batch sizes and sizes; a tenth fails, in one node or
+SSR Mini on the CPU. The prompts switch subjects, LoRAs, FreeU, batch sizes and sizes; a tenth fails, in one node or
 another or in the middle of a sampling, and a tenth is interrupted while it samples. Afterwards the same prompts run on a fresh server that
 keeps no node's output, the other way round, and every latent must have the same bits; and once more without
-subjects, for what the host itself gathers. Writes soak.json and soak.svg.
+subjects, for what the host itself gathers. Writes soak.json and soak.svg; ends with an error if a prompt was lost, a bit differed or
+memory grew beyond that.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ CACHE = "--cache-classic"
 """The last prompt's outputs are kept. The newer host would otherwise keep all of them until the machine runs short of memory."""
 WARM = 0.2
 """Share of the prompts after which memory is taken for settled."""
+GROWTH = 25
+"""Megabytes by which a server may grow more with subjects than without: allocators never give back all."""
 
 
 def main() -> None:
@@ -71,6 +74,8 @@ def main() -> None:
         f"{different or 'none'}; held, with what is free given back, after {WARM:.0%} of them and at the end: {held} MB; the same without "
         f"subjects: {plain_held} MB"
     )
+    if report["lost"] or different or held[1] - held[0] > plain_held[1] - plain_held[0] + GROWTH:
+        raise SystemExit("the soak failed")
 
 
 def run(base: Path, jobs: list[soak.Job], *arguments: str) -> tuple[soak.Soaked, dict[str, torch.Tensor], tuple[int, int]]:

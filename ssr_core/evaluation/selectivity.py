@@ -129,7 +129,14 @@ def encode(base: Base, encoder: SSREncoder, case: Case, setting: Setting) -> Sub
         mask = _mask(one) if setting.query_by in ("mask", "both") else None
         points = (_middle(one),) if setting.query_by == "click" else ()
         found += generate.encode(
-            base, encoder, one.scene.drawn.picture, words, mask, setting.mask_weight, strength=setting.own_strength, points=points
+            base,
+            encoder,
+            one.scene.drawn.picture,
+            words,
+            mask,
+            setting.mask_weight,
+            strength=setting.own_strength,
+            points=points,
         )
     return tuple(found)
 

@@ -142,13 +142,14 @@ def test_outside_of_the_encoders_crop_it_is_dark_and_clicks_do_nothing(page, ser
         [width, height],
     )
     places = [(x, y) for x in range(4, width, 24) for y in range(4, height, 24)]  # none on the frame
-    seen = {}
+    seen, edge = {}, {}
     for fit in ("stretch", "pad", "center crop"):
         set_widget(page, "fit", fit)
         look(page)
         for opacity in ("0", "1"):
             view(page).locator("input[type=range]").fill(opacity)
             seen[fit, opacity] = [colour(page, *place, width, height) for place in places]
+        edge[fit] = whiteness_at_the_crops_edge(page, width, height)
     cropped = [abs(x - width / 2) > 64 or abs(y - height / 2) > 64 for x, y in places]
     for number, outside in enumerate(cropped):
         bare = seen["stretch", "0"][number]
@@ -157,6 +158,11 @@ def test_outside_of_the_encoders_crop_it_is_dark_and_clicks_do_nothing(page, ser
         assert not outside or seen["center crop", "1"][number] == seen["center crop", "0"][number], "heat outside"
     for fit in ("stretch", "pad", "center crop"):
         assert seen[fit, "1"] != seen[fit, "0"], "no heat"
+    assert edge["pad"] == pytest.approx(edge["stretch"], abs=3), "no frame where all is seen"
+    dashed = [framed > bare + 10 for framed, bare in zip(edge["center crop"], edge["pad"], strict=True)]
+    starts = sum(dash and not before for before, dash in itertools.pairwise(dashed))
+    assert starts == pytest.approx(len(dashed) / 10, rel=0.3)  # six pixels of ten
+    assert sum(dashed) == pytest.approx(0.6 * len(dashed), rel=0.3)
 
     before = runs(server)
     outside, inside = ((10, 70), (50, 70)) if width > height else ((70, 10), (70, 50))
@@ -190,6 +196,24 @@ def colour(page, x, y, width, height):
             return [...canvas.getContext("2d").getImageData(left, top, 1, 1).data].slice(0, 3);
         }}""",
         [x, y, width, height],
+    )
+
+
+def whiteness_at_the_crops_edge(page, width, height):
+    """The darkest channel of each of the canvas's pixels along one side of the middle square, the lightest of three across it."""
+    return page.evaluate(
+        f"""([width, height]) => {{
+            const canvas = {VIEW}.querySelector("canvas");
+            const side = Math.min(width, height), scale = Math.min(canvas.width / width, canvas.height / height);
+            const left = (canvas.width - scale * side) / 2, top = (canvas.height - scale * side) / 2, length = Math.floor(scale * side);
+            const upright = width > height;
+            const at = (along, across) => {{
+                const place = upright ? [left + across, top + along] : [left + along, top + across];
+                return Math.min(...[...canvas.getContext("2d").getImageData(...place, 1, 1).data].slice(0, 3));
+            }};
+            return Array.from({{ length }}, (_, along) => Math.max(...[-1, 0, 1].map(across => at(along, across))));
+        }}""",
+        [width, height],
     )
 
 

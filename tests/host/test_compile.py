@@ -116,7 +116,12 @@ def test_a_torch_that_cannot_keep_an_operation_out_of_cuda_graphs_breaks_the_gra
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch's code generator needs")
 def test_generated_code_draws_the_same_picture(apply, encoders, counters, tmp_path):
     """The host's default backend, on a UNet of four cross-attentions, as generating code takes its time."""
-    small = {"channel_mult": [1, 2], "num_res_blocks": [1, 1], "transformer_depth": [1, 0], "transformer_depth_output": [1, 1, 0, 0]}
+    small = {
+        "channel_mult": [1, 2],
+        "num_res_blocks": [1, 1],
+        "transformer_depth": [1, 0],
+        "transformer_depth_output": [1, 1, 0, 0],
+    }
     model = tiny.model({**tiny.UNET_CONFIG, **small})
     layout = {"channels": [32, 64], "depths": [1, 0], "resnets": 1, "heads": 8, "mid_depth": 1}
     encoder = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "small.safetensors", layout))])

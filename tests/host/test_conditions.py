@@ -148,16 +148,13 @@ def windows(request):
     """Gives a MODEL core context windows of two frames of four, as Context Windows (Manual) does; by default each window gets the
     frame before it as well."""
     import comfyui_version
-
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
     older = comfyui_version.__version__ == "0.3.64"
     newer_inputs = {} if older else {"freenoise": False, "causal_window_fix": request.param}
 
     def give(model):
-        return ContextWindowsManualNode.execute(
-            model, 2, 1, "standard_static", 1, False, "pyramid", 0, **newer_inputs
-        ).args[0]
+        return ContextWindowsManualNode.execute(model, 2, 1, "standard_static", 1, False, "pyramid", 0, **newer_inputs).args[0]
 
     if older:
         with pytest.raises(RuntimeError, match="must match the size of tensor"):

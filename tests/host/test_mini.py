@@ -231,7 +231,11 @@ def test_the_footprints_of_the_regions_template_lie_on_each_subjects_side(server
         """What the prompt saves: [H, W, 3] each, by the name of the node."""
         sampler["seed"] = seed
         outputs = server.run(graph)["outputs"]
-        files = {name: server.base / "output" / entry["images"][0]["filename"] for name, entry in outputs.items() if name[-1:] in "12"}
+        files = {
+            name: server.base / "output" / entry["images"][0]["filename"]
+            for name, entry in outputs.items()
+            if name[-1:] in "12"
+        }
         return outputs["report"]["text"][0], {name: np.asarray(Image.open(file), dtype=float) for name, file in files.items()}
 
     report, first = run(1)

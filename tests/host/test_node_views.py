@@ -92,7 +92,9 @@ def test_of_two_files_of_one_name_the_node_says_which_it_read(nodes, encoder, cl
     assert text.endswith(f"read from {folders[0]}; of the same name, not read: {folders[1] / 'subject_00001_.safetensors'}")
 
 
-def test_another_picture_has_another_file_name_whatever_the_counter_says(nodes, encoder, clip, clip_vision, tmp_path, monkeypatch):
+def test_another_picture_has_another_file_name_whatever_the_counter_says(
+    nodes, encoder, clip, clip_vision, tmp_path, monkeypatch
+):
     """The host counts from 1 again after a restart, when a browser may still show what had that name."""
     import folder_paths
 

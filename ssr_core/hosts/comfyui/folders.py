@@ -90,8 +90,7 @@ def new_subject_file(prefix: str) -> tuple[Path, str]:
 
 def stamp(folder: str, name: str | None) -> tuple[str, int, int] | None:
     """What changes when a file does: name, modification time in ns, size. None while there is no such file, or none is named yet."""
-    path = folder_paths.get_full_path(folder, name) if name else None
-    if path is None:
+    if not name or (path := folder_paths.get_full_path(folder, name)) is None:
         return None
     status = os.stat(path)
     return name, status.st_mtime_ns, status.st_size

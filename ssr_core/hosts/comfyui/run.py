@@ -145,8 +145,10 @@ class Run:
         if len(region) == 1:
             return weights
         frames = frame_indices(options)
-        key = ("frame index", len(region), pictures, frames, query.device)
-        index = self._kept(key, lambda: frame_index(len(region), pictures, frames).to(query.device))
+        index = self._kept(
+            ("frame index", len(region), pictures, frames, query.device),
+            lambda: frame_index(len(region), pictures, frames).to(query.device),
+        )
         return weights.index_select(1, index)
 
     def grid(self, call: Call, query: Tensor, options: dict[str, Any]) -> tuple[int, int] | None:
