@@ -20,8 +20,9 @@ from . import select, vision
 from .aligner import Aligned
 from .encoder import EncoderConfig
 from .select import Point
-from .subject import Subject, SubjectSet, Word
+from .subject import Subject, SubjectSet
 from .vision import Fit, HiddenStates
+from .words import Word
 
 PICTURES_KEPT = 8
 """Features kept per vision model: 6 MB each for ViT-L/14 at six scales."""

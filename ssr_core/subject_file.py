@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .subject import Subject, SubjectSet, Word
+from .subject import Subject, SubjectSet
 from .vision import FITS
+from .words import Word
 
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"

@@ -242,3 +242,10 @@ def test_files_that_are_linked_cause_no_fault_before_they_are_known(nodes):
     assert nodes["SSR_LoadEncoder"].fingerprint_inputs(encoder_file=None, layers_file=None) == [None]
     assert nodes["SSR_LoadEncoder"].fingerprint_inputs(encoder_file=None) == [None]
     assert nodes["SSR_LoadSubject"].fingerprint_inputs(subject_file=None) is None
+
+
+def test_a_word_in_any_script_can_be_asked_for(nodes, encoder, clip, clip_vision):
+    subject = tiny.encode(nodes, encoder, clip, clip_vision, query="un caf\u00e9, \u72d7")
+    assert [word.text for word in subject[0].words] == ["un", "caf\u00e9", "\u72d7"]
+    _, mask = nodes["SSR_SubjectAttentionMap"].execute(subject, golden.picture(64, 48, 0), word="caf\u00e9").args
+    assert mask.max() == 1.0

@@ -10,7 +10,7 @@ from ssr_core import encode, vision
 from ssr_core.encode import Encoder, Query, VisionModel, encode_subjects
 from ssr_core.encoder import EncoderConfig, SSREncoder
 from ssr_core.layout import UNetLayout
-from ssr_core.subject import Word
+from ssr_core.words import Word
 
 SIZE, GRID, WIDTH, TOKENS, LAYERS = 32, 4, 10, 3, 3
 CONFIG = EncoderConfig(

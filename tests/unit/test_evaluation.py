@@ -16,7 +16,8 @@ from ssr_core.evaluation.report import page, plot, table
 from ssr_core.hosts.diffusers.base import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import draw, random_cast, random_scene
-from ssr_core.subject import Subject, Word
+from ssr_core.subject import Subject
+from ssr_core.words import Word
 
 LISTED = """Classes
 subject_name,class

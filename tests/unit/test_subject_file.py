@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from support.subjects import make
 
 from ssr_core import subject_file
-from ssr_core.subject import Subject, Word, branch_inputs
+from ssr_core.subject import Subject, branch_inputs
 from ssr_core.vision import FITS
+from ssr_core.words import Word
 
 
 def assert_same(found, expected):

@@ -19,7 +19,8 @@ from ... import checkpoints
 from ...aligner import Aligned
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import EncoderConfig, SSREncoder
-from ...subject import BranchInput, words_of
+from ...subject import BranchInput
+from ...words import words_of
 
 log = logging.getLogger("ssr_encoder")
 

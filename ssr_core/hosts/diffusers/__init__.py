@@ -20,7 +20,8 @@ from ...attention import Branch, add_branches, plan_spans, scaled_dot_product, w
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, UNetLayout
-from ...subject import Combine, Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens, words_of
+from ...subject import Combine, Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens
+from ...words import words_of
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 
