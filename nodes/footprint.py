@@ -74,13 +74,14 @@ class SubjectFootprint(io.ComfyNode):
 
     @classmethod
     def execute(cls, footprint: Recorder, image: Any, index: int = 1, opacity: float = 0.6) -> io.NodeOutput:
-        if footprint.footprint is None:
+        found = footprint.of(image)
+        if found is None:
             raise ValueError(
                 "Nothing was recorded. Connect the MODEL of Record Footprint to the sampler, and Apply Subject before or after it; if it "
                 "is connected, change the seed so that the sampler runs again."
             )
-        maps = footprint.footprint.maps()  # [subjects, pictures, h, w]
+        maps = found.maps()  # [subjects, pictures, h, w]
         if index > len(maps):
-            queries = ", ".join(f'{number} "{query}"' for number, query in enumerate(footprint.footprint.queries, start=1))
+            queries = ", ".join(f'{number} "{query}"' for number, query in enumerate(found.queries, start=1))
             raise ValueError(f"There is no subject {index}; the recorded sampling had: {queries}.")
         return io.NodeOutput(*footprint_map(maps[index - 1], image, opacity))

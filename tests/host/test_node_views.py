@@ -121,6 +121,26 @@ def test_footprint_nodes_say_what_is_missing(nodes, model):
     assert mask.shape == (1, 8, 8)
 
 
+def test_an_older_picture_out_of_the_hosts_cache_keeps_its_footprint(nodes, model):
+    """Newer hosts keep several: back at the first seed, another opacity runs this node again but no sampler."""
+    footprint = comfy_host.part("ssr_core.footprint").Footprint
+    recorder = nodes["SSR_RecordFootprint"].execute(model).args[1]
+    pictures = [torch.zeros(1, 8, 8, 3) for _ in range(2)]
+
+    def shown(number, **options):
+        return nodes["SSR_SubjectFootprint"].execute(recorder, pictures[number], **options).args[1]
+
+    maps = []
+    for number in range(2):
+        recorder.footprint = footprint(["dog"])
+        acted = torch.zeros(1, 1, 2, 2)
+        acted[..., number] = 1.0
+        recorder.footprint.add(acted, (2, 2))
+        maps.append(shown(number))
+    assert not torch.equal(*maps)
+    assert [torch.equal(shown(number, opacity=0.2), maps[number]) for number in range(2)] == [True, True]
+
+
 @pytest.mark.parametrize("linked", ["dog", [], [1.0, float("nan")], float("inf"), None, [[1.0]]])
 def test_a_linked_strength_must_be_numbers(nodes, model, encoder, linked):
     with pytest.raises(ValueError, match="expected a number, or a list of numbers"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...attention import SUBJECT, Branch, add_branches, plan_spans
 from ...footprint import Footprint, magnitude
@@ -23,7 +24,14 @@ RECORDER = "ssr_encoder_recorder"
 class Recorder:
     """Attached to a MODEL under RECORDER. The one mutable thing that travels with a MODEL: written when a sampling ends."""
 
-    footprint: Footprint | None = None
+    def __init__(self) -> None:
+        self.footprint: Footprint | None = None
+        self._of = WeakTensorKeyDictionary()
+
+    def of(self, pictures: Tensor) -> Footprint | None:
+        """The last sampling's footprint; of pictures that were asked about before, the one that they had then, as the host's cache
+        may bring back older pictures without a sampling."""
+        return None if self.footprint is None else self._of.setdefault(pictures, self.footprint)
 
 
 def recording(model: Any) -> tuple[Any, Recorder]:
