@@ -41,7 +41,7 @@ export class SoloRun {
     const target = executionId(this.node);
     const answered = async (/** @type {boolean} */ ok) => {
       queued = true;
-      // Older frontends answer false to everything, and all do while another prompt is on its way.
+      // Older frontends answer false to everything.
       const refused = !ok && !(await isQueued(target));
       if (refused && this.listening === listening) this.stop();
     };
@@ -67,11 +67,13 @@ export class SoloRun {
   }
 }
 
-/** Whether a run of this node alone waits or is under way. @param {string} target */
+/**
+ * Whether a run of this node alone waits or is under way, as older frontends tell; newer ones leave out what is to run.
+ * @param {string} target
+ */
 async function isQueued(target) {
-  const queue = await api.fetchApi("/queue").then((answer) => answer.json(), () => ({}));
-  const { queue_running: running = [], queue_pending: pending = [] } = queue;
-  return [...running, ...pending].some(([, , , , targets]) => targets?.length === 1 && targets[0] === target);
+  const { Running: running, Pending: pending } = /** @type {any} */ (await api.getQueue());
+  return [...running, ...pending].some(({ prompt }) => prompt?.[4].length === 1 && prompt[4][0] === target);
 }
 
 /**
