@@ -1,7 +1,8 @@
 """Click to select: which patches of a picture belong together with those that were pointed at.
 
 Similarity of the vision model's own patch features and no other model: patches as like the marked ones, on average, as Otsu's threshold
-asks, and connected to them; then one refinement by the difference of the means inside and outside.
+asks, and connected to them; the same again among these, as long as they are clearly two groups. Then every patch goes to the group
+whose mean is nearest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,11 @@ Point = tuple[float, float]
 
 DEPTH = 5 / 6
 """Which layer of the vision model is looked at: deep enough to know things, shallow enough to know where they are."""
+
+HEAP = 2 / math.pi
+"""Share of the variance that lies between the halves of normally distributed numbers: with no more they are one group, not two."""
+STILL_APART = 0.2
+"""A thing is parted from others only if they are at least this much as far apart as all of them are from the ground."""
 
 
 def layer_of(layers: int) -> int:
@@ -53,32 +60,54 @@ def select_patches(features: Tensor, marked: Tensor) -> Tensor:
     """features: [P-1, C] of one scale without CLS; marked: [P-1] bool, patches pointed at -> [P-1] bool."""
     patches = F.normalize(features.float() - features.float().mean(dim=0), dim=-1)
     likeness = (patches @ patches[marked].T).mean(dim=-1)  # [P-1]
-    selected = _connected(likeness >= otsu(likeness), marked)
-    if bool(selected.all()):
-        return selected
-    inside, outside = patches[selected].mean(dim=0), patches[~selected].mean(dim=0)
-    direction = inside - outside
-    return _connected(patches @ direction >= (inside + outside) / 2 @ direction, marked)
+    first = split = otsu(likeness)
+    selected = _connected(likeness >= split.threshold, marked)
+    others = [~selected]
+    # The first threshold often lies between things and ground; things that touch this one are parted from it by the next. Patches that
+    # were pointed at are like themselves, which says nothing.
+    while (split := otsu(likeness[selected & ~marked])).share > HEAP and split.gap > STILL_APART * first.gap:
+        narrower = _connected(selected & (likeness >= split.threshold), marked)
+        if torch.equal(narrower, selected):
+            break
+        others.append(selected & ~narrower)
+        selected = narrower
+    means = [patches[group].mean(dim=0) for group in (selected, *others) if bool(group.any())]
+    nearest = torch.cdist(patches, torch.stack(means)).argmin(dim=-1)  # [P-1]
+    return _connected(nearest == 0, marked)
 
 
-def otsu(values: Tensor) -> Tensor:
+class Split(NamedTuple):
+    """threshold between two groups of numbers; gap: how far apart their means are; share: of the variance that lies between them."""
+
+    threshold: float
+    gap: float
+    share: float
+
+
+def otsu(values: Tensor) -> Split:
     """The threshold that parts numbers into two groups of the largest variance between them (Otsu 1979). values: [N]"""
-    ordered = values.sort().values
-    below = torch.arange(1, len(ordered), device=values.device)
+    ordered, count = values.double().sort().values, len(values)
+    if count < 2:
+        return Split(-math.inf, 0.0, 0.0)
+    below = torch.arange(1, count, device=values.device)
     sums = ordered.cumsum(0)
-    low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / (len(ordered) - below)
-    between = below * (len(ordered) - below) * (low - high) ** 2
+    low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / (count - below)
+    between = below * (count - below) * (high - low) ** 2 / count**2
     cut = int(between.argmax())
-    return (ordered[cut] + ordered[cut + 1]) / 2
+    variance = ordered.var(correction=0).clamp(min=torch.finfo(ordered.dtype).tiny)
+    return Split(float(ordered[cut] + ordered[cut + 1]) / 2, float(high[cut] - low[cut]), float(between[cut] / variance))
 
 
 def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
-    """Those candidates that hang together with the seeds, over corners too; the seeds themselves always do. [P-1] bool each."""
+    """Those candidates that hang together with the seeds, side by side; the seeds themselves always do. [P-1] bool each."""
     grid = math.isqrt(seeds.numel())
     allowed = (candidates | seeds).float().view(1, 1, grid, grid)
     reached = seeds.float().view(1, 1, grid, grid)
     while True:
-        grown = F.max_pool2d(reached, 3, stride=1, padding=1) * allowed
+        beside = torch.maximum(
+            F.max_pool2d(reached, (1, 3), stride=1, padding=(0, 1)), F.max_pool2d(reached, (3, 1), stride=1, padding=(1, 0))
+        )
+        grown = beside * allowed
         if torch.equal(grown, reached):
             return reached.flatten().bool()
         reached = grown

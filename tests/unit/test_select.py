@@ -22,6 +22,25 @@ def two_things(generator, noise=0.1):
     return features + noise * torch.randn(GRID * GRID, 16, generator=generator), middle.flatten(), corner.flatten()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_click_parts_a_thing_from_another_that_touches_it(seed):
+    """Both are more like each other than like the ground."""
+    generator = torch.Generator().manual_seed(seed)
+    ground, thing, one, other = torch.randn(4, 64, generator=generator)
+    kind = torch.zeros(GRID, GRID, dtype=torch.long)
+    kind[2:5, 1:4], kind[2:5, 4:7] = 1, 2
+    features = torch.stack([ground, thing + one, thing + other])[kind.flatten()]
+    features = features + 0.1 * torch.randn(GRID * GRID, 64, generator=generator)
+    assert torch.equal(select.select_patches(features, at(3, 2)), kind.flatten() == 1)
+    assert torch.equal(select.select_patches(features, at(3, 2) | at(3, 5)), kind.flatten() > 0)
+
+
+def test_what_touches_by_a_corner_only_is_apart():
+    features, middle, _ = two_things(torch.Generator().manual_seed(0), noise=0.01)
+    features[5 * GRID + 6] = features[2 * GRID + 2]  # beside the lower right corner of the thing in the middle
+    assert torch.equal(select.select_patches(features, at(3, 3)), middle)
+
+
 def at(row, column):
     marked = torch.zeros(GRID, GRID, dtype=torch.bool)
     marked[row, column] = True
@@ -50,8 +69,18 @@ def test_an_even_picture_is_selected_without_a_fault():
 
 
 def test_otsus_threshold_parts_two_groups():
-    values = torch.tensor([0.1, 0.2, 0.15, 0.8, 0.9, 0.05])
-    assert 0.2 < select.otsu(values) < 0.8
+    split = select.otsu(torch.tensor([0.1, 0.2, 0.15, 0.8, 0.9, 0.05]))
+    assert 0.2 < split.threshold < 0.8
+    assert split.gap == pytest.approx(0.85 - 0.125)
+    assert split.share > 0.95
+
+
+def test_a_heap_of_numbers_is_not_two_groups():
+    heap = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    assert select.otsu(heap).share == pytest.approx(select.HEAP, abs=0.01)
+    assert select.otsu(torch.linspace(0, 1, 1000)).share == pytest.approx(0.75, abs=0.01)
+    for values in (torch.ones(9), torch.ones(1), torch.ones(0)):
+        assert select.otsu(values).gap == 0.0
 
 
 def test_points_lie_in_the_patches_under_them():
