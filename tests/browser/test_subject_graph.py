@@ -218,9 +218,12 @@ def test_after_a_change_of_tabs_the_last_result_is_seen_again(browser, page, ser
     load(page, template())
     to_subgraph(page)
     enter(page, 0, request)
-    # One that the server does not know yet: frontends forget results that are faster than the answer to their prompt.
-    set_widget(page, "query", f"a cat {nodes2} {time.time():.0f}")
-    look(page)
+    for _ in range(5):
+        set_widget(page, "query", f"a cat {time.time()}")  # one that the server does not know yet
+        look(page)
+        # Frontends forget results that are faster than the answer to their prompt.
+        if page.evaluate(f"Object.keys({TRACKER}.nodeOutputs ?? {{}}).length"):
+            break
     seen = pixels(page)
     page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     page.wait_for_function("document.querySelector('ssr-subject-view') === null")
@@ -314,7 +317,8 @@ def test_the_extension_asks_the_server_for_pictures_and_runs_and_nothing_else(pa
     click_reference(page, 30, 30)
     settled(page)
     paths = {url.removeprefix(server.url).removeprefix("/api").split("?")[0] for url in asked}
-    assert paths == {"/prompt", "/view"}
+    refusals = set() if draws_dom_widgets(page) else {"/queue"}  # older frontends do not answer whether they were refused
+    assert paths == {"/prompt", "/view"} | refusals
     asked.clear()
     page.wait_for_timeout(3000)
     assert asked == [], "polling"
