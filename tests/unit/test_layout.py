@@ -1,14 +1,13 @@
 """Which cross-attentions a UNet has, in the three orders and two naming schemes that meet here."""
 
 import json
-from dataclasses import asdict, replace
-
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_core.encoder import EncoderConfig
-from ssr_core.layout import SD15, UNetLayout
+from ssr_core.layout import SD15, SDXL, Found, UNetLayout
 
 
 @st.composite
@@ -18,7 +17,7 @@ def layouts(draw):
         channels=tuple(draw(st.lists(st.integers(1, 9), min_size=levels, max_size=levels))),
         depths=tuple(draw(st.lists(st.integers(0, 3), min_size=levels, max_size=levels))),
         resnets=draw(st.integers(1, 3)),
-        heads=draw(st.integers(1, 8)),
+        heads=draw(st.integers(1, 8) | st.lists(st.integers(1, 8), min_size=levels, max_size=levels)),
         mid_depth=draw(st.integers(0, 2)),
     )
 
@@ -45,7 +44,7 @@ def test_the_middle_is_last_in_a_file_and_between_down_and_up_in_a_pass(layout):
 @settings(deadline=None, max_examples=50)
 @given(layouts())
 def test_a_layout_survives_json(layout):
-    assert UNetLayout.from_dict(json.loads(json.dumps(asdict(layout)))) == layout
+    assert UNetLayout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
     config = EncoderConfig(layout=layout)
     assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -54,39 +53,95 @@ def test_a_layout_survives_json(layout):
 @given(layouts(), st.randoms())
 def test_a_unet_fits_its_own_layout_in_any_order_of_finding(layout, random):
     for found in (
-        [(layer.block, layer.width) for layer in layout.layers],
-        [(layer.diffusers_name, layer.width) for layer in layout.layers],
+        [Found(layer.block, layer.width, layer.heads) for layer in layout.layers],
+        [Found(layer.diffusers_name, layer.width, layer.heads) for layer in layout.layers],
     ):
         random.shuffle(found)
         assert layout.mismatch(found) is None
 
 
-def test_sdxl_blocks_are_numbered_like_sdxl():
-    sdxl = UNetLayout(channels=(320, 640, 1280), depths=(0, 2, 10), resnets=2, heads=10, mid_depth=10)
-    assert len(sdxl.layers) == 70
-    assert {layer.block[:2] for layer in sdxl.layers} == {
-        *(("input", number) for number in (4, 5, 7, 8)),
-        ("middle", 0),
-        *(("output", number) for number in range(6)),
-    }
+def test_a_file_with_one_number_of_heads_is_a_layout_with_as_many_everywhere_and_is_written_so_again():
+    fields = {"channels": [320, 640, 1280, 1280], "depths": [1, 1, 1, 0], "resnets": 2, "heads": 8, "mid_depth": 1}
+    assert UNetLayout.from_dict(fields) == SD15
+    assert json.loads(json.dumps(SD15.to_dict())) == fields
+    assert SD15.heads == (8, 8, 8, 8)
+    assert SDXL.to_dict()["heads"] == (5, 10, 20)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"channels": ()},
+        {"depths": (1, 1)},
+        {"heads": (8, 8)},
+        {"heads": 0},
+        {"resnets": 0},
+        {"mid_depth": -1},
+        {"channels": (320.0, 640, 1280, 1280)},
+    ],
+    ids=str,
+)
+def test_shapes_that_no_unet_has_are_refused(shapes):
+    with pytest.raises(ValueError, match="impossible UNet shapes"):
+        UNetLayout(**(SD15.to_dict() | shapes))
+
+
+DIFFUSERS = {
+    "SD 1.x": (SD15, {"cross_attention_dim": 768, "attention_head_dim": 8}),
+    "SDXL": (
+        SDXL,
+        {
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "cross_attention_dim": 2048,
+            "attention_head_dim": (5, 10, 20),
+            "transformer_layers_per_block": (1, 2, 10),
+            "use_linear_projection": True,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("layout", "config"), DIFFUSERS.values(), ids=DIFFUSERS)
+def test_names_order_widths_heads_and_what_enters_are_those_of_diffusers(layout, config):
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+    attentions = {name: module for name, module in unet.named_modules() if name.endswith(".attn2")}
+    assert [layer.diffusers_name for layer in layout.layers] == list(attentions)
+    assert layout.mismatch([Found(name, module.to_q.out_features, module.heads) for name, module in attentions.items()]) is None
+    numbers = {name.removesuffix(".processor"): number for number, name in enumerate(unet.attn_processors)}
+    assert [layer.ip_adapter_number for layer in layout.layers] == [numbers[layer.diffusers_name] for layer in layout.layers]
+
+    # resnet input = what enters, and on the way up the skip behind it, which is as wide as the way down left it there.
+    modules = dict(unet.named_modules())
+    left = [layout.channels[0]]  # widths that the way down leaves: input convolution, resnets, downsamplers
+    for level, width in enumerate(layout.channels):
+        left += [width] * (layout.resnets + (level < len(layout.channels) - 1))
+    for layer in layout.layers:
+        name = layer.diffusers_name.split(".transformer_blocks")[0].replace("attentions", "resnets")
+        skip = left[len(left) - 1 - layer.block[1]] if layer.block[0] == "output" else 0
+        assert modules[name].in_channels == layer.enters + skip, name
 
 
 @pytest.mark.parametrize("naming", ["block", "diffusers_name"])
-def test_a_mismatch_says_what_is_missing_extra_or_of_another_width(naming):
-    found = {getattr(layer, naming): layer.width for layer in SD15.layers}
+def test_a_mismatch_says_what_is_missing_extra_or_of_another_shape(naming):
+    found = {getattr(layer, naming): Found(getattr(layer, naming), layer.width, layer.heads) for layer in SD15.layers}
     first = getattr(SD15.layers[0], naming)
     stranger = ("input", 99, 0) if naming == "block" else "down_blocks.9.attn2"
 
-    lacking = SD15.mismatch([pair for pair in found.items() if pair[0] != first])
+    lacking = SD15.mismatch([layer for name, layer in found.items() if name != first])
     assert lacking is not None
     assert f"missing {first}" in lacking
-    surplus = SD15.mismatch([*found.items(), (stranger, 320)])
+    surplus = SD15.mismatch([*found.values(), Found(stranger, 320, 8)])
     assert surplus is not None
     assert f"not expected {stranger}" in surplus
-    other_width = SD15.mismatch([*(found | {first: 321}).items()])
-    assert other_width is not None
-    assert "321" in other_width
-    assert "320" in other_width
+    other_width = SD15.mismatch([*(found | {first: Found(first, 321, 8)}).values()])
+    assert other_width == f"layer {first} has width 321, expected 320"
+    other_heads = SD15.mismatch([*(found | {first: Found(first, 320, 5)}).values()])
+    assert other_heads == f"layer {first} has 5 attention heads, expected 8"
 
 
 def test_a_unet_without_cross_attention_is_a_mismatch():
@@ -96,5 +151,5 @@ def test_a_unet_without_cross_attention_is_a_mismatch():
 
 
 def test_a_deeper_unet_of_equal_widths_is_a_mismatch():
-    deeper = replace(SD15, depths=(1, 1, 2, 0))
-    assert SD15.mismatch([(layer.block, layer.width) for layer in deeper.layers]) is not None
+    deeper = UNetLayout(**(SD15.to_dict() | {"depths": (1, 1, 2, 0)}))
+    assert SD15.mismatch([Found(layer.block, layer.width, layer.heads) for layer in deeper.layers]) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...encoder import EncoderConfig
-from ...layout import Block
+from ...layout import Block, Found
 
 
 def cross_attentions(diffusion_model: Any) -> list[tuple[Block, Any]]:
@@ -40,8 +40,8 @@ def check_model(model: Any, config: EncoderConfig) -> None:
         raise ValueError(
             f"This MODEL is a {kind} with text width {context}{named}; the SSR-Encoder needs {config.text_width}. {remedy}"
         )
-    difference = config.layout.mismatch([(block, attention.to_q.out_features) for block, attention in layers])
-    if difference is None and any(attention.heads != config.layout.heads for _, attention in layers):
-        difference = f"{layers[0][1].heads} attention heads, expected {config.layout.heads}"
+    difference = config.layout.mismatch(
+        [Found(block, attention.to_q.out_features, attention.heads) for block, attention in layers]
+    )
     if difference is not None:
         raise ValueError(f"This MODEL ({kind}) does not fit the encoder: {difference}. {remedy}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...attention import Branch, add_branches, plan_spans, scaled_dot_product, word_shares
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
-from ...layout import CrossAttention, UNetLayout
+from ...layout import CrossAttention, Found, UNetLayout
 from ...subject import Combine, Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens
 from ...words import words_of
 
@@ -31,7 +31,7 @@ _SPATIAL = re.compile(r"(down_blocks|up_blocks|mid_block)\.(\d+\.)?attentions\.\
 def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
     """The UNet's spatial cross-attentions by name, motion modules not among them. Refuses those that are not the layout's."""
     found = {name: module for name, module in unet.named_modules() if _SPATIAL.fullmatch(name)}
-    difference = layout.mismatch([(name, module.to_q.out_features) for name, module in found.items()])
+    difference = layout.mismatch([Found(name, module.to_q.out_features, module.heads) for name, module in found.items()])
     if difference is not None:
         raise ValueError(
             f"This {type(unet).__name__} does not fit the encoder: {difference}. "
