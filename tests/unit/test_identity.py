@@ -3,6 +3,7 @@
 import json
 
 import torch
+
 from ssr_core.encoder import EncoderConfig, SSREncoder, fingerprint
 from ssr_core.layout import SDXL, UNetLayout
 

@@ -1,6 +1,7 @@
 """Which cross-attentions a UNet has, in the three orders and two naming schemes that meet here."""
 
 import json
+
 import pytest
 import torch
 from hypothesis import given, settings
