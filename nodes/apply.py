@@ -8,8 +8,10 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.apply import apply_subjects
 from ..ssr_core.hosts.comfyui.encoders import HostEncoder
-from ..ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, layer_strengths, parse_numbers
-from ..ssr_core.subject import COMBINES, SCALINGS, SubjectSet
+from ..ssr_core.merge import COMBINES
+from ..ssr_core.schedule import CURVES, LAYER_PRESETS, Manner, StepSchedule, parse_numbers
+from ..ssr_core.schedule import layer_strengths as layer_strengths_of
+from ..ssr_core.subject import SCALINGS, SubjectSet
 from . import types
 from .compat import Schema
 
@@ -46,7 +48,7 @@ class ApplySubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, ssr_encoder: HostEncoder, subject: SubjectSet, strength: Any) -> io.NodeOutput:
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, types.strengths(strength)))
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, _manner(types.strengths(strength))))
 
 
 class ApplySubjectAdvanced(io.ComfyNode):
@@ -154,28 +156,20 @@ class ApplySubjectAdvanced(io.ComfyNode):
         types.choice(combine, COMBINES, "combine")
         types.choice(subject_scaling, SCALINGS, "subject_scaling")
         values = parse_numbers(curve_values, "curve_values") or CURVES[types.choice(curve, tuple(CURVES), "curve")]
-        return io.NodeOutput(
-            apply_subjects(
-                model,
-                ssr_encoder,
-                subject,
-                _per_frame(types.strengths(strength), parse_numbers(frame_strengths, "frame_strengths")),
-                schedule=StepSchedule(start, end, values),
-                layers=_layers(ssr_encoder, layers, layer_strengths),
-                combine=combine,
-                scaling=subject_scaling,
-                region=region,
-            )
+        manner = _manner(
+            types.strengths(strength),
+            parse_numbers(frame_strengths, "frame_strengths"),
+            layers=layer_strengths_of(ssr_encoder.config.layout, layers, parse_numbers(layer_strengths, "layer_strengths")),
+            steps=StepSchedule(start, end, values),
+            region=region,
         )
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, manner, combine, subject_scaling))
 
 
-def _per_frame(strength: float | tuple[float, ...], frames: tuple[float, ...]) -> float | tuple[float, ...]:
-    if not frames:
-        return strength
-    if not isinstance(strength, int | float):
+def _manner(strength: float | tuple[float, ...], frames: tuple[float, ...] = (), **more: Any) -> Manner:
+    """strength: one number, or one for each picture of the batch, from a linked list; frames: the same, typed."""
+    if isinstance(strength, int | float):
+        return Manner(strength, frames, **more)
+    if frames:
         raise ValueError("strength already has a number for each frame; leave frame_strengths empty, or disconnect strength.")
-    return tuple(strength * frame for frame in frames)
-
-
-def _layers(encoder: HostEncoder, preset: str, numbers: str) -> tuple[float, ...]:
-    return layer_strengths(encoder.config.layout, preset, parse_numbers(numbers, "layer_strengths"))
+    return Manner(1.0, strength, **more)

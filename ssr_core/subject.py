@@ -13,13 +13,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from .merge import Combine
 from .vision import Fit, seen_box
 from .words import Word
-
-Combine = Literal["joint", "separate", "by word"]
-COMBINES: tuple[Combine, ...] = get_args(Combine)
-"""joint: one softmax over all subjects' tokens (the paper's); separate: one branch each, summed; by word: one branch each, every
-position shared out among them by how strongly it attends to each subject's words (attention.word_shares)."""
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..merge import COMBINES
 from ..schedule import LAYER_PRESETS
-from ..subject import COMBINES, SCALINGS
+from ..subject import SCALINGS
 from ..vision import FITS
 from .commands import Commands
 

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ..encoder import SSREncoder
 from ..hosts.diffusers.base import Base
+from ..merge import COMBINES
 from ..schedule import LAYER_PRESETS
 from ..sheet import heat_picture
-from ..subject import COMBINES
 from .report import figure, page, plot, table
 from .selectivity import Case, Outcome, QueryBy, Setting, cases, run, scores
 

@@ -19,11 +19,12 @@ from torch import Tensor
 from ..encoder import SSREncoder
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
+from ..merge import Combine
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
 from ..schedule import layer_strengths
 from ..select import Point
-from ..subject import Combine, Scaling, Subject, SubjectSet
+from ..subject import Scaling, Subject, SubjectSet
 from .judge import Seen, choose_look, choose_pattern, judge
 
 QueryBy = Literal["text", "mask", "both", "click", "nothing"]

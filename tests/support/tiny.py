@@ -109,6 +109,22 @@ def subject(fingerprint: str, seed: int = 2, strength: float = 1.0, query: str =
     )
 
 
+def apply(
+    model: Any,
+    encoder: Any,
+    subjects: Any,
+    strength: float | list[float] = 0.65,
+    combine: str = "joint",
+    scaling: str = "official",
+    **manner: Any,
+) -> Any:
+    """MODEL with subjects, as the Apply nodes make it. strength: one number, or one for each picture; manner: as Manner takes it."""
+    made = comfy_host.part("ssr_core.schedule").Manner
+    whole, pictures = (1.0, tuple(strength)) if isinstance(strength, list) else (strength, ())
+    host = comfy_host.part("ssr_core.hosts.comfyui.apply")
+    return host.apply_subjects(model, encoder, subjects, made(whole, pictures, **manner), combine, scaling)
+
+
 def encode(
     nodes: Any, encoder: Any, clip: Any, clip_vision: Any, image: Any = None, query: str = "a red dog", **extra: Any
 ) -> Any:

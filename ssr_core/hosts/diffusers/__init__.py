@@ -16,11 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_spans, scaled_dot_product, word_shares
+from ...attention import Branch, add_branches, plan_spans, scaled_dot_product
 from ...encode import Encoder, Query, VisionModel
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, Found, UNetLayout
-from ...subject import Combine, Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens
+from ...merge import Combine, word_shares
+from ...subject import Scaling, Subject, SubjectSet, active, branch_inputs, check_encoder, joint_tokens
 from ...words import words_of
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]

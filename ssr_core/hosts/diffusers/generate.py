@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ...encode import encode_subjects
 from ...encoder import SSREncoder
+from ...merge import Combine
 from ...select import Point
-from ...subject import Combine, Scaling, SubjectSet
+from ...subject import Scaling, SubjectSet
 from ...vision import Fit
 from . import encode_query, for_encoding, subjects_attached, vision_model
 from .base import Base

@@ -52,9 +52,9 @@ def subjects(mini, nodes):
 
 
 @pytest.fixture(scope="module")
-def patched(apply, mini, subjects):
+def patched(mini, subjects):
     """A MODEL for each scene."""
-    return {scene: apply.apply_subjects(mini.model, mini.encoder, subjects[scene], 1.0) for scene in SCENES}
+    return {scene: tiny.apply(mini.model, mini.encoder, subjects[scene], 1.0) for scene in SCENES}
 
 
 @pytest.fixture(scope="module")
