@@ -56,4 +56,4 @@ class SubjectAttentionMap(io.ComfyNode):
     ) -> io.NodeOutput:
         number, chosen = pick(subject, index)
         picture = None if image is None else image[min(number, len(image) - 1)]
-        return io.NodeOutput(*attention_map(chosen, picture, word, opacity))
+        return io.NodeOutput(*attention_map(chosen.map(word), picture, opacity))

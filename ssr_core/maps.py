@@ -4,12 +4,11 @@ picture."""
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from .subject import Subject
 
 PREVIEW_SIDE = 512
 """Side of the overlay when only the encoder's own crop is at hand, in pixels."""
@@ -22,29 +21,39 @@ Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in a picture's pixels."""
 
 
-def attention_map(
-    subject: Subject, picture: Tensor | None = None, word: str = "", opacity: float = 0.6
-) -> tuple[Tensor, Tensor]:
-    """Overlay and mask of where the query looks, or one word of it.
+class ReferenceMap(NamedTuple):
+    """Where in a reference something looks.
+
+    heat: [grid, grid] in 0..1 over the square that the encoder saw; seen: that square, uint8 [size, size, 3]
+    source_size: (height, width) of the whole reference; box: what of it the square shows
+    """
+
+    heat: Tensor
+    seen: Tensor
+    source_size: tuple[int, int]
+    box: Box
+
+
+def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Overlay and mask of where something looks.
 
     picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
     Returns the overlay [1, H, W, 3] and the map [1, H, W] in 0..1, which is 0 outside what the encoder saw.
     """
-    heat = subject.heat(word)  # [grid, grid]
     if picture is None:
-        seen = subject.picture.permute(2, 0, 1)[None].float() / 255  # [1, 3, size, size]
+        seen = looks.seen.permute(2, 0, 1)[None].float() / 255  # [1, 3, size, size]
         canvas = F.interpolate(seen, size=(PREVIEW_SIDE, PREVIEW_SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         picture = canvas[0].permute(1, 2, 0)
-        placed = _enlarge(heat, PREVIEW_SIDE, PREVIEW_SIDE)
+        placed = _enlarge(looks.heat, PREVIEW_SIDE, PREVIEW_SIDE)
     else:
         picture = picture[..., :3].float()
-        if tuple(picture.shape[:2]) != tuple(subject.source_size):
-            height, width = subject.source_size
+        if tuple(picture.shape[:2]) != tuple(looks.source_size):
+            height, width = looks.source_size
             raise ValueError(
                 f"This picture is {picture.shape[1]} x {picture.shape[0]} pixels; the subject was encoded from one of {width} x "
                 f"{height}. Connect the reference that went into Encode Subject, or leave the input empty."
             )
-        placed = _place(heat, subject.source_size, subject.box)
+        placed = _place(looks.heat, looks.source_size, looks.box)
     return overlay(picture, placed, opacity)[None], placed[None]
 
 

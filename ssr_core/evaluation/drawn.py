@@ -130,7 +130,7 @@ def _html(rows: Mapping[str, Any], curve: str, shown: Sequence[Outcome]) -> str:
 def _outcome(outcome: Outcome) -> str:
     verdict = f"{outcome.case.prompt}: look {_verdict(outcome.look_right)}, prompt {'yes' if outcome.prompt_obeyed else 'no'}"
     references = [
-        figure(wanted.scene.drawn.picture, f"query: {wanted.kind}") + figure(heat_picture(subject), "attention map")
+        figure(wanted.scene.drawn.picture, f"query: {wanted.kind}") + figure(heat_picture(subject.map()), "attention map")
         for wanted, subject in zip(outcome.case.wanted, outcome.subjects, strict=True)
     ]
     return f"<div>{''.join(references)}{figure(outcome.picture, verdict)}</div>"

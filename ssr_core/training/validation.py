@@ -42,7 +42,7 @@ def draw_validation(config: TrainingConfig, base: Base, encoder: SSREncoder, pat
             rows.append(
                 [
                     ("reference", reference),
-                    (wanted.query or "mask", heat_picture(subjects[0])),
+                    (wanted.query or "mask", heat_picture(subjects[0].map())),
                     (wanted.prompt or "no prompt", generate.decode(base, drawn)[0]),
                 ]
             )

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     if options.maps:
         for number, subject in enumerate(subjects, 1):
             path = options.out / f"map_{number}.png"
-            heat_picture(subject).save(path)
+            heat_picture(subject.map()).save(path)
             written.append(path)
     return written
 
