@@ -44,11 +44,6 @@ class EncoderConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
-        numbers = {name: int(fields[name]) for name in ("text_width", "vision_width", "inner_width", "heads")}
-        return cls(layout=UNetLayout.from_dict(fields["layout"]), vision_layers=tuple(fields["vision_layers"]), **numbers)
-
 
 class SubjectProjection(nn.Module):
     """Keys and values of subject tokens for one cross-attention layer: [B, N, D] -> two [B, N, C]. No bias."""

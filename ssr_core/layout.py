@@ -6,10 +6,9 @@ Checkpoints number the layers in diffusers' registration order (down, up, mid LA
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 Block = tuple[str, int, int]
 """ComfyUI's name of a transformer block: ("input" | "middle" | "output", block number, depth within the block)."""
@@ -50,16 +49,6 @@ class UNetLayout:
             or not all(isinstance(number, int) and number > 0 for number in widths)
         ):
             raise ValueError(f"impossible UNet shapes: {self}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> UNetLayout:
-        return cls(
-            channels=tuple(fields["channels"]),
-            depths=tuple(fields["depths"]),
-            resnets=int(fields["resnets"]),
-            heads=int(fields["heads"]),
-            mid_depth=int(fields.get("mid_depth", 1)),
-        )
 
     @cached_property
     def layers(self) -> tuple[CrossAttention, ...]:
