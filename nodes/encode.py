@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.encode import encode_subjects
 from ..ssr_core.hosts.comfyui.encoders import HostEncoder, encode_query, vision_model
-from ..ssr_core.select import parse_points
+from ..ssr_core.points import parse_points
 from ..ssr_core.subject import SubjectSet
 from ..ssr_core.vision import FITS, as_pictures
 from . import types

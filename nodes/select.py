@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..ssr_core.encode import select_around
 from ..ssr_core.hosts.comfyui.encoders import vision_model
 from ..ssr_core.maps import selection_mask
-from ..ssr_core.select import parse_points
+from ..ssr_core.points import parse_points
 from ..ssr_core.vision import FITS, as_pictures, seen_box
 from . import types
 from .compat import Schema

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import select, vision
 from .aligner import Aligned
 from .encoder import EncoderConfig
-from .select import Point
+from .points import Point, points_to_patches
 from .subject import Subject, SubjectSet
 from .vision import Fit, HiddenStates
 from .words import Word
@@ -145,7 +145,7 @@ def select_around(vision_model: VisionModel, picture: Image.Image, points: Seque
 def _around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
     """features: [P, V] of one layer -> [P-1]."""
     box = vision.seen_box(*picture.size, vision_model.size, fit)
-    marked = select.points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
+    marked = points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
     return select.select_patches(features[1:], marked).float()
 
 

@@ -104,7 +104,7 @@ class _Described(BaseModel):
     strength: FiniteFloat
 
 
-_DESCRIBED = TypeAdapter(Annotated[list[_Described], Field(min_length=1)])
+_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(Annotated[list[_Described], Field(min_length=1)])
 
 
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> Subject:

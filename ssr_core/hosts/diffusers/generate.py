@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...encode import encode_subjects
 from ...encoder import SSREncoder
-from ...select import Point
+from ...points import Point
 from ...subject import Combine, Scaling, SubjectSet
 from ...vision import Fit
 from . import encode_query, for_encoding, subjects_attached, vision_model
