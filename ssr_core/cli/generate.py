@@ -33,7 +33,9 @@ def add(commands: Commands) -> None:
     subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
     subject.add_argument("--reference", nargs="+", type=Path, required=True, help="picture(s) to take subjects from")
     subject.add_argument("--query", nargs="+", default=[], help='words that select the subject; "" for none')
-    subject.add_argument("--mask", nargs="+", type=Path, default=[], help="white where the subject is")
+    subject.add_argument(
+        "--mask", nargs="+", type=Path, default=[], help="white where the subject is; of a cut-out, what is opaque"
+    )
     subject.add_argument(
         "--scale", nargs="+", type=float, default=[], help="strength of each subject among several (default 1)"
     )
