@@ -19,6 +19,7 @@ from torch import Tensor
 from . import select, vision
 from .aligner import Aligned
 from .encoder import EncoderConfig
+from .maps import selection_mask
 from .points import Point, points_to_patches
 from .subject import Subject, SubjectSet
 from .vision import Fit, HiddenStates
@@ -133,6 +134,16 @@ def encode_subjects(
             )
         )
     return tuple(subjects)
+
+
+def masks_around(vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit) -> Tensor:
+    """What belongs together with what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
+    masks = []
+    for picture in pictures:
+        box = vision.seen_box(*picture.size, vision_model.size, fit)
+        patches = select_around(vision_model, picture, points, fit)
+        masks.append(selection_mask(patches, (picture.height, picture.width), box))
+    return torch.stack(masks)
 
 
 def select_around(vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit) -> Tensor:

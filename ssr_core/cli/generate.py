@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..samplers import SAMPLERS
 from ..schedule import LAYER_PRESETS
 from ..subject import COMBINES, SCALINGS
 from ..vision import FITS
@@ -59,9 +60,7 @@ def add(commands: Commands) -> None:
     picture.add_argument("--count", type=int, default=1, help="how many pictures")
     picture.add_argument("--steps", type=int, default=30)
     picture.add_argument("--guidance", type=float, default=5.0)
-    picture.add_argument(
-        "--sampler", choices=("unipc", "euler", "euler ancestral", "ddim"), help="default: unipc; ancestral for motion"
-    )
+    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion")
     picture.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
     picture.add_argument("--frames", type=int, default=16, help="of an animation")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")

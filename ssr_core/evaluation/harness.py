@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .. import samplers
 from ..encoder import SSREncoder
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
@@ -37,7 +38,7 @@ class Protocol:
     size: int = 512
     seed: int = 0
     negative: str = ""
-    sampler: str = "unipc"
+    sampler: str = samplers.DEFAULT
 
 
 @dataclass(frozen=True)

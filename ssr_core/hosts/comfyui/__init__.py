@@ -11,4 +11,6 @@ sampling.py  what happens while that MODEL samples
 run.py       what one sampling holds, and one call of the UNet in it
 inspection.py a MODEL in words
 recording.py  where each subject acted, for those who ask
+controlnet.py what ControlNets see of a prompt
+view.py      what a node shows of its subjects in the browser
 """

@@ -40,7 +40,7 @@ def apply_subjects(
     """
     check_model(model, encoder.config)
     check_encoder(subjects, encoder.fingerprint)
-    frames = () if isinstance(strength, int | float) else tuple(float(one) for one in strength)
+    frames = tuple(strength) if isinstance(strength, Sequence) else ()
     if not any(frames or (strength,)) or not active(subjects) or (layers and not any(layers)):
         return model
     dtype = _compute_dtype(model)
@@ -48,7 +48,7 @@ def apply_subjects(
     applied = Applied(
         layout=encoder.config.layout,
         branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
-        strength=strength if isinstance(strength, int | float) else 1.0,
+        strength=1.0 if isinstance(strength, Sequence) else strength,
         frame_strengths=frames,
         parts=_parts(active(subjects), combine),
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),

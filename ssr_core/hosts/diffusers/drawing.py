@@ -12,7 +12,7 @@ from diffusers import ControlNetModel, MotionAdapter
 from PIL import Image
 from tqdm import tqdm
 
-from ... import checkpoints, pictures
+from ... import checkpoints, pictures, samplers
 from ...mini import files
 from ...mini.scene import SIDE
 from ...mini.vocabulary import check_words
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     encoder = checkpoints.load(encoder_files, dtype=torch.float32).to(device)
     check_unet(base.unet, encoder.config.layout)
     controlnet, adapter, more = _companions(options, dtype)
-    sampler = options.sampler or ("euler ancestral" if adapter is not None else "unipc")
+    sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else samplers.DEFAULT)
     pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
     base.vision_encoder.to(device)
 
