@@ -13,7 +13,7 @@ from torch import Tensor
 PREVIEW_SIDE = 512
 """Side of the overlay when only the encoder's own crop is at hand, in pixels."""
 
-_GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
+GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
 """Colours of cold to hot, dark blue to red."""
 
 
@@ -78,7 +78,7 @@ def selection_mask(patches: Tensor, size: tuple[int, int], box: Box) -> Tensor:
 def overlay(picture: Tensor, heat: Tensor, opacity: float) -> Tensor:
     """A picture [H, W, 3] under the colours of a map [H, W], both in 0..1; where the map is 0 the picture stays as it is."""
     blend = (opacity * heat)[..., None].to(picture.device)
-    return (picture * (1 - blend) + _colour(heat).to(picture.device) * blend).clamp(0, 1)
+    return (picture * (1 - blend) + heat_colours(heat).to(picture.device) * blend).clamp(0, 1)
 
 
 def _place(heat: Tensor, size: tuple[int, int], box: Box) -> Tensor:
@@ -98,8 +98,8 @@ def _enlarge(heat: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(heat[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0].clamp(0, 1)
 
 
-def _colour(heat: Tensor) -> Tensor:
-    """[H, W] in 0..1 -> [H, W, 3]."""
-    place = heat * (len(_GRADIENT) - 1)
-    left = place.long().clamp(max=len(_GRADIENT) - 2)
-    return torch.lerp(_GRADIENT[left], _GRADIENT[left + 1], (place - left)[..., None])
+def heat_colours(heat: Tensor) -> Tensor:
+    """[H, W] in 0..1 -> [H, W, 3]. web/lib/heat.js paints the same."""
+    place = heat * (len(GRADIENT) - 1)
+    left = place.long().clamp(max=len(GRADIENT) - 2)
+    return torch.lerp(GRADIENT[left], GRADIENT[left + 1], (place - left)[..., None])

@@ -92,9 +92,9 @@ def _trained_without_query(path: Path) -> bool:
     """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
     import yaml
 
-    from .. import checkpoints
+    from .. import tensor_files
 
-    training = checkpoints.read_tensors(path)[1].get("training", "{}")
+    training = tensor_files.read_metadata(path).get("training", "{}")
     return bool(yaml.safe_load(training).get("whole_picture", False))
 
 

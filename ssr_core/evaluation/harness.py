@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
+from .. import samplers
 from ..encoder import SSREncoder
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
+from ..pictures import open_picture
 from ..subject import Subject
 from .datasets import Concept, Entry
 from .report import write_benchmark
@@ -37,7 +38,7 @@ class Protocol:
     size: int = 512
     seed: int = 0
     negative: str = ""
-    sampler: str = "unipc"
+    sampler: str = samplers.DEFAULT
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def draw(
 
     def subject(concept: Concept) -> Subject:
         if concept.name not in encoded:
-            encoded[concept.name] = generate.encode(base, encoder, Image.open(concept.pictures[0]), concept.word)[0]
+            encoded[concept.name] = generate.encode(base, encoder, open_picture(concept.pictures[0]), concept.word)[0]
         return encoded[concept.name]
 
     for task in tqdm(
@@ -115,7 +116,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
     real: dict[tuple[str, Callable[..., Any]], torch.Tensor] = {}
     rows = []
     for entry in tqdm(entries, desc="scoring"):
-        drawn = [(task, Image.open(task.path(out)).convert("RGB")) for task in tasks([entry], protocol)]
+        drawn = [(task, open_picture(task.path(out))) for task in tasks([entry], protocol)]
         pictures = [picture for _, picture in drawn]
         by_clip = clip.pictures(pictures)  # [N, D]
         by_dino = dino.pictures(pictures)
@@ -125,7 +126,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
             for name, describe, own in (("clip_i", clip.pictures, by_clip), ("dino", dino.pictures, by_dino)):
                 key = (concept.name, describe)
                 if key not in real:
-                    real[key] = describe([Image.open(path) for path in concept.pictures])
+                    real[key] = describe([open_picture(path) for path in concept.pictures])
                 alike[name].append(float((own @ real[key].T).mean()))
         rows.append(
             {

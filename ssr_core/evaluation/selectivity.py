@@ -22,8 +22,8 @@ from ..hosts.diffusers.base import Base
 from ..merge import Combine
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
+from ..points import Point
 from ..schedule import layer_strengths
-from ..select import Point
 from ..subject import Scaling, Subject, SubjectSet
 from .judge import Seen, choose_look, choose_pattern, judge
 

@@ -70,6 +70,8 @@ def _choose_subject(source: SubjectSource, config: TrainingConfig, rng: random.R
 class Opener(Protocol):
     def open(self, name: str) -> Image.Image: ...
 
+    def open_mask(self, name: str) -> Tensor: ...
+
 
 @dataclass(frozen=True)
 class VisionShape:
@@ -91,10 +93,9 @@ def reference_pixels(picture: Image.Image, shape: VisionShape) -> Tensor:
     return vision.normalise([vision.frame(picture.convert("RGB"), shape.size, "center crop")])[0]
 
 
-def mask_patches(mask: Image.Image, shape: VisionShape) -> Tensor:
-    """[grid * grid] share of each patch that is marked."""
-    values = transforms.pil_to_tensor(mask.convert("L"))[0] / 255.0
-    return vision.mask_to_patches(values, shape.grid, shape.size, "center crop")
+def mask_patches(mask: Tensor, shape: VisionShape) -> Tensor:
+    """[H, W] in 0..1 -> [grid * grid] share of each patch that is marked."""
+    return vision.mask_to_patches(mask, shape.grid, shape.size, "center crop")
 
 
 def read_example(opener: Opener, record: Record, choice: Choice, config: TrainingConfig, shape: VisionShape) -> Example:
@@ -125,7 +126,7 @@ def mask_of(opener: Opener, subject: ChosenSubject, config: TrainingConfig, shap
     """A subject's patch mask and its weight. All ones with weight 1 adds one number to all logits: it is no mask at all."""
     if not subject.masked or subject.source is None or subject.source.mask is None:
         return torch.ones(shape.grid**2), 1.0
-    return mask_patches(opener.open(subject.source.mask), shape), config.mask_weight
+    return mask_patches(opener.open_mask(subject.source.mask), shape), config.mask_weight
 
 
 def collate(examples: Sequence[Example]) -> Example:

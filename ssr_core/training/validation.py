@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..encoder import SSREncoder, fingerprint
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
+from ..pictures import open_mask, open_picture
 from ..sheet import Labelled, heat_picture, sheet
 from .config import TrainingConfig
 
@@ -23,10 +23,8 @@ def draw_validation(config: TrainingConfig, base: Base, encoder: SSREncoder, pat
     rows: list[list[Labelled]] = []
     with torch.random.fork_rng():
         for number, wanted in enumerate(config.validation):
-            reference = Image.open(wanted.reference).convert("RGB")
-            mask = None
-            if wanted.mask is not None:
-                mask = torch.from_numpy(np.asarray(Image.open(wanted.mask).convert("L"), dtype=np.float32) / 255)
+            reference = open_picture(Path(wanted.reference))
+            mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
             subjects = generate.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
             latents = generate.noise(base, [config.seed + number], config.size, config.size)
             drawn = generate.sample(

@@ -50,7 +50,7 @@ def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, cl
 
 
 def test_of_a_large_set_the_first_are_shown(subject):
-    view = comfy_host.part("nodes.view")
+    view = comfy_host.part("ssr_core.hosts.comfyui.view")
     assert len(view.view(subject * 20)[view.KEY]) == view.MOST
 
 

@@ -68,16 +68,9 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
 def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1, vision_width: int = 64) -> Path:
     """An encoder file in our own format that fits the tiny UNet and a narrow vision model."""
     core = comfy_host.part("ssr_core.encoder")
-    config = core.EncoderConfig.from_dict(
-        {
-            "layout": layout or LAYOUT,
-            "text_width": 768,
-            "vision_width": vision_width,
-            "inner_width": 64,
-            "heads": 8,
-            "vision_layers": [4, 8, 12, 16, 20, 24],
-        }
-    )
+    shapes = {name: tuple(value) if isinstance(value, list) else value for name, value in (layout or LAYOUT).items()}
+    unet = comfy_host.part("ssr_core.layout").UNetLayout(**shapes)
+    config = core.EncoderConfig(layout=unet, vision_width=vision_width, inner_width=64)
     encoder = core.SSREncoder(config)
     fill(encoder, seed)
     state = encoder.state_dict()

@@ -14,4 +14,6 @@ place.py     which part of which picture its positions are
 compiled.py  what torch.compile sees of all that
 inspection.py a MODEL in words
 recording.py  where each subject acted, for those who ask
+controlnet.py what ControlNets see of a prompt
+view.py      what a node shows of its subjects in the browser
 """
