@@ -15,14 +15,14 @@ def strengths():
     "value", [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), torch.tensor(0.5)], ids=lambda value: type(value).__name__
 )
 def test_every_kind_of_number_is_one_strength(strengths, value):
-    found = strengths(value)
-    assert (type(found), found) == (float, 0.5)
-    assert strengths(value, (1.0, 0.5)) == (0.5, 0.25)
+    strength, pictures = strengths(value)
+    assert (type(strength), strength, pictures) == (float, 0.5, ())
+    assert strengths(value, (1.0, 0.5)) == (0.5, (1.0, 0.5))
 
 
 @pytest.mark.parametrize("value", [1, True, np.int64(1), torch.tensor(1)], ids=repr)
 def test_whole_numbers_are_numbers(strengths, value):
-    assert strengths(value) == 1.0
+    assert strengths(value) == (1.0, ())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_whole_numbers_are_numbers(strengths, value):
     ids=lambda value: type(value).__name__,
 )
 def test_every_kind_of_list_is_one_strength_a_frame(strengths, value):
-    assert strengths(value) == (0.5, 1.0)
+    assert strengths(value) == (1.0, (0.5, 1.0))
     with pytest.raises(ValueError, match="leave frame_strengths empty"):
         strengths(value, (1.0, 0.5))
 

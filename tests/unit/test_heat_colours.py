@@ -57,7 +57,7 @@ def test_between_two_colours_lie_their_mixtures():
 def test_a_hot_corner_is_red_in_that_corner_of_the_overlay():
     attention = torch.zeros(5, 17)
     attention[:, 1 + 3] = 1  # the last patch of the first row of 4 x 4, behind CLS
-    overlay, _ = maps.attention_map(make(attention=attention), torch.zeros(480, 640, 3), opacity=1.0)
+    overlay, _ = maps.attention_map(make(attention=attention).map(), torch.zeros(480, 640, 3), opacity=1.0)
     top_right, others = overlay[0, :10, 550], torch.cat([overlay[0, :10, 90], overlay[0, -10:, 90], overlay[0, -10:, 550]])
     assert (top_right[:, 0] > 0.85).all()
     assert (top_right[:, 1:] < 0.2).all()
