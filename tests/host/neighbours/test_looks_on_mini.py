@@ -7,8 +7,6 @@ import torch
 from PIL import Image
 from support import comfy_host, neighbours, tiny
 
-pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
-
 SCENES = (0, 8, 12, 15)
 """References with two objects each; the first one is queried."""
 STEPS, CFG = 20, 4.0
