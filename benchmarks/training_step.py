@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ssr_core import vision
 from ssr_core.encoder import EncoderConfig, SSREncoder
-from ssr_core.hosts.diffusers import branches_attached
+from ssr_core.hosts.diffusers.attach import branches_attached
 from ssr_core.hosts.diffusers.base import Base
 from ssr_core.training.frozen import Frozen
 from ssr_core.training.loop import gradients

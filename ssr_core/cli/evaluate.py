@@ -60,8 +60,8 @@ def _run(options: argparse.Namespace) -> int:
     import torch
 
     from .. import checkpoints
-    from ..hosts.diffusers import check_unet
-    from ..hosts.diffusers.base import MINI, load_base
+    from ..hosts.diffusers.attach import check_unet
+    from ..hosts.diffusers.load import MINI, load_base
     from ..mini import files
 
     model = MINI if options.what == "selectivity" else options.model

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .. import vision
-from ..hosts import diffusers as host
-from ..hosts.diffusers import KeysValues
+from ..hosts.diffusers.attach import KeysValues, branches_attached
 from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.encoders import vision_model
 from .examples import Example, VisionShape
 from .losses import balanced_weights
 
@@ -55,7 +55,7 @@ class Frozen:
 
     def features(self, pixels: Tensor) -> Tensor:
         """[B, 3, s, s] -> [B, S, P, C]"""
-        hidden_states = host.vision_model(self.base.vision_encoder).hidden_states
+        hidden_states = vision_model(self.base.vision_encoder).hidden_states
         return vision.patch_features(hidden_states, pixels, self.vision_layers)
 
     def embed(self, texts: list[str]) -> Tensor:
@@ -97,7 +97,7 @@ class Frozen:
 
         Lasts until the gradients are there: checkpointed blocks run again in the backward pass.
         """
-        with host.branches_attached(self.base.unet, self.base.layout, [keys_values], list(range(samples))):
+        with branches_attached(self.base.unet, self.base.layout, [keys_values], list(range(samples))):
             yield
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:

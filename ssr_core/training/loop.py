@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from .. import checkpoints
 from ..encoder import EncoderConfig, SSREncoder, fingerprint
-from ..hosts.diffusers import check_unet
-from ..hosts.diffusers.base import load_base
+from ..hosts.diffusers.attach import check_unet
+from ..hosts.diffusers.load import load_base
 from . import records
 from .average import Average
 from .cache import cached_reader

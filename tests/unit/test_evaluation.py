@@ -13,7 +13,7 @@ from ssr_core import checkpoints
 from ssr_core.cli import main
 from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity
 from ssr_core.evaluation.report import page, plot, table
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import draw, random_cast, random_scene
 from ssr_core.subject import Subject

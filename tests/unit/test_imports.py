@@ -32,7 +32,9 @@ before = set(sys.modules)
 sys.addaudithook(watch)
 import ssr_core
 names = [module.name for module in pkgutil.walk_packages(ssr_core.__path__, "ssr_core.")]
-extras = ("ssr_core.hosts.", "ssr_core.training", "ssr_core.evaluation", "ssr_core.mini.pretrain", "ssr_core.demo")
+extras = (
+    "ssr_core.hosts.", "ssr_core.training", "ssr_core.evaluation", "ssr_core.mini.pretrain", "ssr_core.demo", "ssr_core.cli.drawing",
+)
 names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)

@@ -10,7 +10,7 @@ import torch
 
 from ssr_core import checkpoints
 from ssr_core.evaluation.selectivity import Case, Setting, Wanted, cases, encode, map_mass, run, scores
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 
 COUNT = 16

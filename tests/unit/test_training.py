@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ssr_core import checkpoints
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini.pretrain.dataset import write
 from ssr_core.training import config, loop, records
 from ssr_core.training.cache import cached_reader

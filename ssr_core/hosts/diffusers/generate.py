@@ -23,8 +23,9 @@ from ...encoder import SSREncoder
 from ...select import Point
 from ...subject import Combine, Scaling, SubjectSet
 from ...vision import Fit
-from . import encode_query, for_encoding, subjects_attached, vision_model
+from .attach import subjects_attached
 from .base import Base
+from .encoders import encode_query, for_encoding, vision_model
 
 SAMPLERS = {
     "unipc": UniPCMultistepScheduler,

@@ -1,4 +1,7 @@
-"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files."""
+"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files.
+
+Apart from generate.py, which names the options and needs none of the libraries that draw.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,24 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ... import checkpoints
-from ...mini import files
-from ...mini.scene import SIDE
-from ...mini.vocabulary import check_words
-from ...schedule import layer_strengths
-from ...sheet import heat_picture
-from ...subject import Subject
-from . import check_unet, generate, shown_to_controlnet
-from .base import MINI, Base, load_base
+from .. import checkpoints
+from ..hosts.diffusers import generate
+from ..hosts.diffusers.attach import check_unet
+from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.controlnet import shown_to_controlnet
+from ..hosts.diffusers.load import MINI, load_base
+from ..mini import files
+from ..mini.scene import SIDE
+from ..mini.vocabulary import check_words
+from ..schedule import layer_strengths
+from ..sheet import heat_picture
+from ..subject import Subject
 
 FRAME_MILLISECONDS = 125
 
 
 def run(options: argparse.Namespace) -> list[Path]:
-    """Write the pictures (and maps); returns their paths. options: cli/generate.py."""
+    """Write the pictures (and maps); returns their paths. options: generate.py."""
     mini = options.model == MINI
     if mini:
         for text in (options.prompt, options.negative, *options.query):
