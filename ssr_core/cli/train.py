@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     import yaml
 
-    from ..training import config, loop
+    from ..training import loop, methods
 
     changes = {}
     for change in options.set:
@@ -34,7 +34,8 @@ def _run(options: argparse.Namespace) -> int:
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, got {change!r}.")
         changes[name] = yaml.safe_load(value)
-    described = config.read(options.config, changes)
+    described = methods.read_config(options.config, changes)
     last = loop.train(described, options.resume, options.cpu, options.stop_after)
-    print(f"{last}: checkpoint; its encoder is {last / loop.ENCODER}")
+    method = methods.METHODS[described.method]
+    print(f"{last}: checkpoint; its {method.file} is {last / loop.trained_file(method)}")
     return 0

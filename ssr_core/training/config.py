@@ -1,4 +1,6 @@
-"""One YAML file describes a training run; its fields are here, with what the official recipe uses as defaults where it has one."""
+"""One YAML file describes a training run. The fields that every method has are here, its own beside it (ssr.py), both with what the
+official recipe uses as defaults where it has one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def cosine(step: int, steps: int, warmup: int) -> float:
 
 @dataclass(frozen=True)
 class ValidationPicture:
-    """What to draw at every validation: the subject that `query` (and `mask`) select in `reference`, under `prompt`."""
+    """What to draw at every validation: what `query` (and `mask`) select in `reference`, under `prompt`."""
 
     reference: str
     query: str
@@ -36,7 +38,7 @@ class ValidationPicture:
 class TrainingConfig:
     """base: folder of a diffusers Stable Diffusion 1.x, or "mini"; vision_encoder: folder of its CLIP vision model.
     data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"). Relative paths start where the command runs.
-    start_from: an encoder to fine-tune (our file, or the official pair); none: fresh weights.
+    start_from: files of trained weights to fine-tune; none: fresh weights. method: what is trained, one of methods.METHODS.
     """
 
     base: str
@@ -44,11 +46,7 @@ class TrainingConfig:
     out: str
     vision_encoder: str | None = None
     start_from: tuple[str, ...] = ()
-
-    # Shapes of a fresh encoder; the rest follows from the base.
-    inner_width: int = 512
-    heads: int = 8
-    vision_layers: tuple[int, ...] = (4, 8, 12, 16, 20, 24)
+    method: str = "ssr"
 
     steps: int = 100_000
     batch_size: int = 24
@@ -61,8 +59,6 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 0.0
     """Largest norm of the gradients; 0 does not clip, as the official code."""
-    regulariser: float = 0.1
-    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
     timestep_weights: str = "official"
     """official: every timestep's noise loss counts 1. balanced: noisy timesteps count more (losses.balanced_weights)."""
     ema: float = 0.0
@@ -74,17 +70,6 @@ class TrainingConfig:
     """Chance that a target is mirrored; its reference never is, as in the official code."""
     drop_prompt: float = 0.8
     """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
-    drop_subject: float = 0.0
-    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
-    mask_query: float = 0.0
-    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
-    mask_alone: float = 0.5
-    """Share of those that get no words besides the mask."""
-    mask_weight: float = 1.0
-    whole_picture: bool = False
-    """Query every reference with the empty text: conditioning on all of it, for comparison."""
-    subjects: int = 1
-    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
 
     seed: int = 0
     workers: int = 4
@@ -101,24 +86,9 @@ class TrainingConfig:
     guidance: float = 7.5
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "size",
-            "save_every",
-            "validate_every",
-            "subjects",
-            "validation_steps",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("flip", "drop_prompt", "drop_subject", "mask_query", "mask_alone"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a chance from 0 to 1, got {getattr(self, name)}.")
-        for name in ("regulariser", "warmup", "workers", "keep", "clip_norm", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
+        self.check_counts("steps", "batch_size", "accumulate", "size", "save_every", "validate_every", "validation_steps")
+        self.check_chances("flip", "drop_prompt")
+        self.check_not_negative("warmup", "workers", "keep", "clip_norm", "weight_decay")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay from 0 (none) to below 1, got {self.ema}.")
         if self.timestep_weights not in TIMESTEP_WEIGHTS:
@@ -128,6 +98,21 @@ class TrainingConfig:
                 f"precision must be one of {', '.join(PRECISIONS)} and schedule one of {', '.join(SCHEDULES)}; "
                 f"got {self.precision!r} and {self.schedule!r}."
             )
+
+    def check_counts(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
+    def check_chances(self, *names: str) -> None:
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a chance from 0 to 1, got {getattr(self, name)}.")
+
+    def check_not_negative(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}.")
 
     def learning_rate(self, step: int) -> float:
         """Of an optimizer step, counted from 0."""
@@ -139,13 +124,19 @@ class TrainingConfig:
         return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
 
 
-def read(path: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig:
-    """The configuration in a YAML file; changes: values that replace the file's. Raises ValueError that names the wrong field."""
+def read(path: Path, changes: Mapping[str, Any], kinds: Mapping[str, type[TrainingConfig]]) -> TrainingConfig:
+    """The configuration in a YAML file; changes: values that replace the file's; kinds: every method's configuration by its name.
+
+    Raises ValueError that names the wrong field.
+    """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no configuration; expected lines such as `base: mini`.")
-    content = {**content, **(changes or {})}
-    known = {item.name: item for item in fields(TrainingConfig)}
+    content = {**content, **changes}
+    method = content.get("method", TrainingConfig.method)
+    if method not in kinds:
+        raise ValueError(f"{path}: method must be one of {', '.join(kinds)}, got {method!r}.")
+    known = {item.name: item for item in fields(kinds[method])}
     unknown = sorted(content.keys() - known.keys())
     missing = sorted({"base", "data", "out"} - content.keys())
     if unknown or missing:
@@ -163,7 +154,7 @@ def read(path: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig
         )
     try:
         values = {name: _typed(name, str(known[name].type), value) for name, value in content.items()}
-        return TrainingConfig(**values)
+        return kinds[method](**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
