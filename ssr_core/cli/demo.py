@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from PIL import Image
+
 from .commands import Commands
 
 
@@ -18,8 +20,6 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from PIL import Image
-
     from .. import demo
 
     if options.picture is not None and not options.query:
