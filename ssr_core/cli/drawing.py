@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel, MotionAdapter
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -22,7 +21,7 @@ from ..hosts.diffusers import generate
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.controlnet import shown_to_controlnet
-from ..hosts.diffusers.load import MINI, load_base
+from ..hosts.diffusers.load import MINI, load_base, load_controlnet, load_motion_adapter
 from ..mini import files
 from ..mini.scene import SIDE
 from ..mini.vocabulary import check_words
@@ -106,10 +105,10 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
     if options.controlnet_sees_subject and options.controlnet is None:
         raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
-        controlnet = ControlNetModel.from_pretrained(options.controlnet, torch_dtype=dtype)
+        controlnet = load_controlnet(options.controlnet, dtype)
         return controlnet, None, {"image": Image.open(options.control_image).convert("RGB")}
     if options.motion_adapter is not None:
-        adapter = MotionAdapter.from_pretrained(options.motion_adapter, torch_dtype=dtype)
+        adapter = load_motion_adapter(options.motion_adapter, dtype)
         return None, adapter, {"num_frames": options.frames}
     return None, None, {}
 

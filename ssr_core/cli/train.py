@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
         "train",
         help="train an encoder as a YAML file describes; also under `accelerate launch -m ssr_core.cli train ...`",
     )
-    train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py")
+    train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py and ssr.py beside it")
     train.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields to replace, e.g. --set lr=1e-5 steps=500"
     )

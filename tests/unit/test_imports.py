@@ -1,8 +1,11 @@
 """The core stands alone, and importing the pack costs a host nothing."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 PACK = Path(__file__).parents[2]
 
@@ -48,6 +51,17 @@ allowed = {"numpy", "torch", "PIL", "safetensors"}
 assert installed <= allowed, installed - allowed
 """)
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(("part", "own"), [("training", ("ssr.py", "methods.py")), ("evaluation", ("ssr.py",))])
+def test_what_training_and_evaluation_share_imports_no_method(part, own):
+    shared = [path for path in (PACK / "ssr_core" / part).glob("*.py") if path.name not in own]
+    assert len(shared) > 5
+    for path in shared:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported = {*(node.module or "").split("."), *(name.name for name in node.names)}
+                assert not imported & {"ssr", "encoder", "aligner", "encode", "subject", "checkpoints", "attach"}, path.name
 
 
 def test_the_packs_own_file_imports_nothing_heavy():

@@ -6,7 +6,7 @@ For training, evaluation and scripts; here is what a script calls, in these file
   controlnet.py   what a ControlNet sees of the subjects
   encoders.py     queries, pictures and the SSR-Encoder, ready for encode.encode_subjects
   base.py         the frozen models around an encoder
-  load.py         a base from a folder of diffusers, or the built-in one
+  load.py         a base from a folder of diffusers, or the built-in one; ControlNets, motion adapters
   mini.py         the built-in models in diffusers' and transformers' classes
   generate.py     pictures through diffusers' own pipelines
 """

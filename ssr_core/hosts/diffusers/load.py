@@ -1,4 +1,4 @@
-"""A base by its name: the built-in models, or a folder of diffusers' layout."""
+"""Models by their names: the built-in base or a folder of diffusers' layout, and what stands beside a base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, DDPMScheduler, MotionAdapter, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from . import mini
@@ -44,3 +44,12 @@ def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype 
     for part in (models.unet, models.vae, models.text_encoder, models.vision_encoder):
         part.requires_grad_(False).train(False)
     return models
+
+
+def load_controlnet(folder: str, dtype: torch.dtype) -> Any:
+    return ControlNetModel.from_pretrained(folder, torch_dtype=dtype)
+
+
+def load_motion_adapter(folder: str, dtype: torch.dtype) -> Any:
+    """AnimateDiff's."""
+    return MotionAdapter.from_pretrained(folder, torch_dtype=dtype)
