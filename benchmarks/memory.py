@@ -54,7 +54,7 @@ def peak(base, sampling, layout, subjects, pictures, device, dtype):
     keys_values = tuple(
         tuple(torch.randn(2, 462 * subjects, layer.width, dtype=dtype) for _ in range(2)) for layer in layout.layers
     )
-    applied = sampling.Applied(layout, (keys_values,) if subjects else (), 0.65, (1.0,) * 16)
+    applied = sampling.Applied(layout, (keys_values,) if subjects else (), comfy_host.part("ssr_core.schedule").Manner(0.65))
     run = sampling.Run((applied,))
     step = Step(base, device, dtype)
     step.latent, step.text = step.latent.repeat(pictures, 1, 1, 1), step.text.repeat(pictures, 1, 1)
@@ -67,7 +67,7 @@ def peak(base, sampling, layout, subjects, pictures, device, dtype):
         options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
         sampling.bind((applied,))(step, step.latent, step.timesteps, None, None, None, options)
     top = torch.cuda.max_memory_allocated() - start if device.type == "cuda" else None
-    tensors = [tensor for key, pair in run._tensors.items() if key[0] == "kv" for tensor in pair]
+    tensors = [tensor for key, pair in run._kept.items() if key[0] == "kv" for tensor in pair]
     return sum(tensor.nbytes for tensor in tensors), top
 
 

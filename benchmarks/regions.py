@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
-    if comfy_host.find() is None:
-        raise SystemExit(comfy_host.MISSING)
+    if reason := comfy_host.missing():
+        raise SystemExit(reason)
     comfy_host.start()
     world = comfy_host.part("ssr_core.evaluation.selectivity")
     judge = comfy_host.part("ssr_core.evaluation.judge").judge

@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("soak"))
     options = parser.parse_args()
-    if comfy_host.find() is None:
-        raise SystemExit(comfy_host.MISSING)
+    if reason := comfy_host.missing():
+        raise SystemExit(reason)
     options.out.mkdir(parents=True, exist_ok=True)
     jobs = soak.plan(options.count, options.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -45,7 +45,7 @@ def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) ->
         tuple(torch.randn(2, 462 * subjects, layer.width, device=device, dtype=dtype) for _ in range(2))
         for layer in layout.layers
     )
-    applied = sampling.Applied(layout, (keys_values,), 0.65, (1.0,) * 16)
+    applied = sampling.Applied(layout, (keys_values,), comfy_host.part("ssr_core.schedule").Manner(0.65))
     bound, run = sampling.bind((applied,)), sampling.Run((applied,))
     options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
     return lambda: bound(step, step.latent, step.timesteps, None, None, None, options)

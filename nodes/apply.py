@@ -8,17 +8,19 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.apply import apply_subjects
 from ..ssr_core.hosts.comfyui.encoders import HostEncoder
-from ..ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, layer_strengths, parse_numbers
-from ..ssr_core.subject import COMBINES, SCALINGS, SubjectSet
-from . import types
+from ..ssr_core.merge import COMBINES
+from ..ssr_core.schedule import CURVES, LAYER_PRESETS, Manner, StepSchedule, parse_numbers
+from ..ssr_core.schedule import layer_strengths as layer_strengths_of
+from ..ssr_core.subject import SCALINGS, SubjectSet
+from . import checks, wires
 from .compat import Schema
 
 
 def _inputs() -> list[io.Input]:
     return [
         io.Model.Input("model", tooltip="An SD1.5 model. It is not changed; the output is a copy that also sees the subject."),
-        types.Encoder.Input("ssr_encoder", tooltip="The encoder that made the subject."),
-        types.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
+        wires.Encoder.Input("ssr_encoder", tooltip="The encoder that made the subject."),
+        wires.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
         io.Float.Input(
             "strength",
             default=0.65,
@@ -37,7 +39,7 @@ class ApplySubject(io.ComfyNode):
         return Schema(
             node_id="SSR_ApplySubject",
             display_name="Apply Subject",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Makes a model draw the subject. Its place among other model nodes does not matter.",
             search_aliases=["ssr"],
             inputs=_inputs(),
@@ -46,7 +48,7 @@ class ApplySubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, ssr_encoder: HostEncoder, subject: SubjectSet, strength: Any) -> io.NodeOutput:
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, types.strengths(strength)))
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, Manner(*checks.strengths(strength))))
 
 
 class ApplySubjectAdvanced(io.ComfyNode):
@@ -55,7 +57,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
         return Schema(
             node_id="SSR_ApplySubjectAdvanced",
             display_name="Apply Subject (Advanced)",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Apply Subject with a schedule over steps, layers and places, and with a choice of how several subjects mix.",
             search_aliases=["ssr"],
             inputs=[
@@ -151,31 +153,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
         curve_values: str = "",
         frame_strengths: str = "",
     ) -> io.NodeOutput:
-        types.choice(combine, COMBINES, "combine")
-        types.choice(subject_scaling, SCALINGS, "subject_scaling")
-        values = parse_numbers(curve_values, "curve_values") or CURVES[types.choice(curve, tuple(CURVES), "curve")]
-        return io.NodeOutput(
-            apply_subjects(
-                model,
-                ssr_encoder,
-                subject,
-                _per_frame(types.strengths(strength), parse_numbers(frame_strengths, "frame_strengths")),
-                schedule=StepSchedule(start, end, values),
-                layers=_layers(ssr_encoder, layers, layer_strengths),
-                combine=combine,
-                scaling=subject_scaling,
-                region=region,
-            )
+        checks.choice(combine, COMBINES, "combine")
+        checks.choice(subject_scaling, SCALINGS, "subject_scaling")
+        values = parse_numbers(curve_values, "curve_values") or CURVES[checks.choice(curve, tuple(CURVES), "curve")]
+        manner = Manner(
+            *checks.strengths(strength, parse_numbers(frame_strengths, "frame_strengths")),
+            layers=layer_strengths_of(ssr_encoder.config.layout, layers, parse_numbers(layer_strengths, "layer_strengths")),
+            steps=StepSchedule(start, end, values),
+            region=region,
         )
-
-
-def _per_frame(strength: float | tuple[float, ...], frames: tuple[float, ...]) -> float | tuple[float, ...]:
-    if not frames:
-        return strength
-    if not isinstance(strength, int | float):
-        raise ValueError("strength already has a number for each frame; leave frame_strengths empty, or disconnect strength.")
-    return tuple(strength * frame for frame in frames)
-
-
-def _layers(encoder: HostEncoder, preset: str, numbers: str) -> tuple[float, ...]:
-    return layer_strengths(encoder.config.layout, preset, parse_numbers(numbers, "layer_strengths"))
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, manner, combine, subject_scaling))

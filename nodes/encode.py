@@ -8,12 +8,12 @@ from comfy_api.latest import io
 
 from ..ssr_core.encode import encode_subjects
 from ..ssr_core.hosts.comfyui.encoders import HostEncoder, encode_query, vision_model
-from ..ssr_core.select import parse_points
+from ..ssr_core.hosts.comfyui.view import view
+from ..ssr_core.points import parse_points
 from ..ssr_core.subject import SubjectSet
 from ..ssr_core.vision import FITS, as_pictures
-from . import types
+from . import checks, inputs, wires
 from .compat import Schema
-from .view import view
 
 
 class EncodeSubject(io.ComfyNode):
@@ -22,12 +22,12 @@ class EncodeSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_EncodeSubject",
             display_name="Encode Subject",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Takes out of a reference picture only what a query selects: words, a mask, or both.",
             search_aliases=["ssr", "subject", "reference"],
             is_output_node=True,  # so that it can run alone and show what the query selects, before anything is sampled
             inputs=[
-                types.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
+                wires.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
                 io.Clip.Input(
                     "clip",
                     tooltip="The CLIP of an SD1.5 checkpoint. Its last layer is used, whatever CLIP Set Last Layer says.",
@@ -63,14 +63,9 @@ class EncodeSubject(io.ComfyNode):
                     optional=True,
                     tooltip="The query of the unconditional side. Empty is the official setting.",
                 ),
-                io.Combo.Input(
-                    "fit",
-                    options=list(FITS),
-                    default=FITS[0],
-                    optional=True,
-                    tooltip="How a reference that is not square meets the encoder's square: center crop loses the ends of "
-                    "the long side (official), "
-                    "pad and stretch keep everything.",
+                inputs.fit(
+                    "How a reference that is not square meets the encoder's square: center crop loses the ends of the long side "
+                    "(official), pad and stretch keep everything."
                 ),
                 io.Float.Input(
                     "strength",
@@ -88,12 +83,12 @@ class EncodeSubject(io.ComfyNode):
                     tooltip="Places in the reference that were clicked; what belongs to them joins the mask. Click on the picture "
                     'below, or write pixels: "120, 80; 140, 95".',
                 ),
-                types.Subject.Input(
+                wires.Subject.Input(
                     "previous", optional=True, tooltip="Subjects from another Encode Subject; this one is added after them."
                 ),
             ],
             outputs=[
-                types.Subject.Output(
+                wires.Subject.Output(
                     display_name="subject", tooltip="For Apply Subject, Combine Subjects, Save Subject and the map."
                 )
             ],
@@ -115,7 +110,7 @@ class EncodeSubject(io.ComfyNode):
         points: str = "",
         previous: SubjectSet = (),
     ) -> io.NodeOutput:
-        types.choice(fit, FITS, "fit")
+        checks.choice(fit, FITS, "fit")
         clicked = parse_points(points)
         if not query.strip() and mask is None and not clicked:
             raise ValueError(
@@ -146,11 +141,11 @@ class CombineSubjects(io.ComfyNode):
         return Schema(
             node_id="SSR_CombineSubjects",
             display_name="Combine Subjects",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Puts up to four subjects together; chain nodes for more.",
             inputs=[
                 *(
-                    types.Subject.Input(f"subject_{slot}", optional=slot > 1, tooltip="One subject, or a set of them.")
+                    wires.Subject.Input(f"subject_{slot}", optional=slot > 1, tooltip="One subject, or a set of them.")
                     for slot in slots
                 ),
                 *(
@@ -166,7 +161,7 @@ class CombineSubjects(io.ComfyNode):
                     for slot in slots
                 ),
             ],
-            outputs=[types.Subject.Output(display_name="subject", tooltip="All of them, in order.")],
+            outputs=[wires.Subject.Output(display_name="subject", tooltip="All of them, in order.")],
         )
 
     @classmethod

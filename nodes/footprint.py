@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.recording import Recorder, recording
 from ..ssr_core.maps import footprint_map
-from . import types
+from . import inputs, wires
 from .compat import Schema
 
 
@@ -18,14 +18,14 @@ class RecordFootprint(io.ComfyNode):
         return Schema(
             node_id="SSR_RecordFootprint",
             display_name="Record Footprint",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Notes, while this model samples, where each subject acts. Works with any sampler; its place among other model "
             "nodes does not matter.",
             search_aliases=["ssr", "heat map", "where"],
             inputs=[io.Model.Input("model", tooltip="A model with subjects, before or after Apply Subject.")],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the sampler. It draws the same picture, a little slower."),
-                types.Footprint.Output(display_name="footprint", tooltip="For Subject Footprint."),
+                wires.Footprint.Output(display_name="footprint", tooltip="For Subject Footprint."),
             ],
         )
 
@@ -40,29 +40,14 @@ class SubjectFootprint(io.ComfyNode):
         return Schema(
             node_id="SSR_SubjectFootprint",
             display_name="Subject Footprint",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Shows where in the new picture a subject acted.",
             search_aliases=["ssr", "heat map", "where"],
             inputs=[
-                types.Footprint.Input("footprint", tooltip="From Record Footprint."),
+                wires.Footprint.Input("footprint", tooltip="From Record Footprint."),
                 io.Image.Input("image", tooltip="The picture that the recorded sampling made, from VAE Decode."),
-                io.Int.Input(
-                    "index",
-                    default=1,
-                    min=1,
-                    max=64,
-                    optional=True,
-                    tooltip="Which subject, counted from 1 in the order they were applied.",
-                ),
-                io.Float.Input(
-                    "opacity",
-                    default=0.6,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="How strongly the map covers the picture.",
-                ),
+                inputs.index("Which subject, counted from 1 in the order they were applied."),
+                inputs.opacity(),
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="The map over the picture."),

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..ssr_core.hosts.comfyui.inspection import describe
-from . import types
+from . import wires
 from .compat import Schema
 
 
@@ -17,7 +17,7 @@ class InspectModel(io.ComfyNode):
         return Schema(
             node_id="SSR_InspectModel",
             display_name="Inspect Model",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Says in words which subjects act on a model, where, when, and beside what else. Paste it into an issue.",
             search_aliases=["ssr", "debug", "doctor"],
             is_output_node=True,

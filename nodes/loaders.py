@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.encoders import load_encoder
-from . import types
+from . import wires
 from .compat import Schema
 
 SAME_FILE = "(in the same file)"
@@ -21,7 +21,7 @@ class LoadEncoder(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadEncoder",
             display_name="Load SSR-Encoder",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Loads an SSR-Encoder: one converted file, or the two files of the official release.",
             search_aliases=["ssr", "subject encoder", "selective subject"],
             inputs=[
@@ -40,7 +40,7 @@ class LoadEncoder(io.ComfyNode):
                     "published pair finds it by itself.",
                 ),
             ],
-            outputs=[types.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject.")],
+            outputs=[wires.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject.")],
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.maps import attention_map
 from ..ssr_core.subject import SubjectSet, pick
-from . import types
+from . import inputs, wires
 from .compat import Schema
 
 
@@ -18,11 +18,11 @@ class SubjectAttentionMap(io.ComfyNode):
         return Schema(
             node_id="SSR_SubjectAttentionMap",
             display_name="Subject Attention Map",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Shows where in the reference the query looks. Costs nothing: the map was made while encoding.",
             search_aliases=["ssr", "heat map"],
             inputs=[
-                types.Subject.Input("subject", tooltip="From Encode Subject, Combine Subjects or Load Subject."),
+                wires.Subject.Input("subject", tooltip="From Encode Subject, Combine Subjects or Load Subject."),
                 io.Image.Input(
                     "image",
                     optional=True,
@@ -31,18 +31,8 @@ class SubjectAttentionMap(io.ComfyNode):
                 io.String.Input(
                     "word", default="", optional=True, tooltip="One word of the query; empty shows the whole query."
                 ),
-                io.Float.Input(
-                    "opacity",
-                    default=0.6,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    optional=True,
-                    tooltip="How strongly the map covers the picture.",
-                ),
-                io.Int.Input(
-                    "index", default=1, min=1, max=64, optional=True, tooltip="Which subject of a set to show, counted from 1."
-                ),
+                inputs.opacity(),
+                inputs.index("Which subject of a set to show, counted from 1."),
             ],
             outputs=[
                 io.Image.Output(display_name="overlay", tooltip="The map over the reference."),
@@ -56,4 +46,4 @@ class SubjectAttentionMap(io.ComfyNode):
     ) -> io.NodeOutput:
         number, chosen = pick(subject, index)
         picture = None if image is None else image[min(number, len(image) - 1)]
-        return io.NodeOutput(*attention_map(chosen, picture, word, opacity))
+        return io.NodeOutput(*attention_map(chosen.map(word), picture, opacity))

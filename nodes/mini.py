@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import mini
 from ..ssr_core.mini.backgrounds import BACKGROUNDS
-from . import types
+from . import checks, wires
 from .compat import Schema
 
 ANY = "any"
@@ -20,7 +20,7 @@ class LoadMini(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadMini",
             display_name="Load SSR Mini",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Loads the built-in tiny models: a small Stable Diffusion with an SSR-Encoder that has learned a drawn world. "
             "For trying graphs in seconds; real pictures need the real models.",
             search_aliases=["ssr mini", "demo", "tiny model", "example"],
@@ -32,7 +32,7 @@ class LoadMini(io.ComfyNode):
                 ),
                 io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
                 io.ClipVision.Output(display_name="clip_vision", tooltip="For Encode Subject."),
-                types.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject."),
+                wires.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject."),
             ],
         )
 
@@ -47,7 +47,7 @@ class MiniScene(io.ComfyNode):
         return Schema(
             node_id="SSR_MiniScene",
             display_name="Mini Scene",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Draws a scene of the world that SSR Mini knows, with objects it has never seen in these colours: "
             "a reference to query, and a mask of one of its objects.",
             search_aliases=["ssr mini", "example reference", "drawn scene"],
@@ -67,6 +67,6 @@ class MiniScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, scene: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
-        types.choice(background, (ANY, *BACKGROUNDS), "background")
+        checks.choice(background, (ANY, *BACKGROUNDS), "background")
         drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked)
         return io.NodeOutput(*drawn)

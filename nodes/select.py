@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
-from ..ssr_core.encode import select_around
+from ..ssr_core.encode import masks_around
 from ..ssr_core.hosts.comfyui.encoders import vision_model
-from ..ssr_core.maps import selection_mask
-from ..ssr_core.select import parse_points
-from ..ssr_core.vision import FITS, as_pictures, seen_box
-from . import types
+from ..ssr_core.points import parse_points
+from ..ssr_core.vision import FITS, as_pictures
+from . import checks, inputs, wires
 from .compat import Schema
 
 
@@ -22,7 +20,7 @@ class SelectByPoints(io.ComfyNode):
         return Schema(
             node_id="SSR_SelectByPoints",
             display_name="Select by Points",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Makes a mask of what belongs to the places pointed at, as the vision model sees it. No other model is needed.",
             search_aliases=["ssr", "segment", "click", "mask"],
             inputs=[
@@ -33,27 +31,15 @@ class SelectByPoints(io.ComfyNode):
                     default="",
                     tooltip='Pixels from the top left: "120, 80; 140, 95". The JSON of point editors works too.',
                 ),
-                io.Combo.Input(
-                    "fit",
-                    options=list(FITS),
-                    default=FITS[0],
-                    optional=True,
-                    tooltip="How a picture that is not square meets the vision model's square; as in Encode Subject.",
-                ),
+                inputs.fit("How a picture that is not square meets the vision model's square; as in Encode Subject."),
             ],
             outputs=[io.Mask.Output(display_name="mask", tooltip="For Encode Subject and every other node that takes a MASK.")],
         )
 
     @classmethod
     def execute(cls, clip_vision: Any, image: Any, points: str, fit: Any = FITS[0]) -> io.NodeOutput:
-        types.choice(fit, FITS, "fit")
+        checks.choice(fit, FITS, "fit")
         places = parse_points(points)
         if not places:
             raise ValueError('points is empty; write where the subject is, in pixels: "120, 80".')
-        model = vision_model(clip_vision)
-        masks = []
-        for picture in as_pictures(image):
-            patches = select_around(model, picture, places, fit)
-            box = seen_box(picture.width, picture.height, model.size, fit)
-            masks.append(selection_mask(patches, (picture.height, picture.width), box))
-        return io.NodeOutput(torch.stack(masks))
+        return io.NodeOutput(masks_around(vision_model(clip_vision), as_pictures(image), places, fit))

@@ -8,11 +8,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
+from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.subject import SubjectSet
 from ..ssr_core.subject_file import load, provenance, save
-from . import types
+from . import wires
 from .compat import Schema
-from .view import view
 
 
 class SaveSubject(io.ComfyNode):
@@ -21,17 +21,17 @@ class SaveSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_SaveSubject",
             display_name="Save Subject",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             description="Writes a subject to a file in output/ssr_subjects, to use it again or to share it. "
             "It holds the square the encoder saw.",
             is_output_node=True,
             inputs=[
-                types.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
+                wires.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
                 io.String.Input(
                     "filename_prefix", default="subject", tooltip="Name of the file; a number is added. May hold a folder."
                 ),
             ],
-            outputs=[types.Subject.Output(display_name="subject", tooltip="The same subject, passed on.")],
+            outputs=[wires.Subject.Output(display_name="subject", tooltip="The same subject, passed on.")],
         )
 
     @classmethod
@@ -48,7 +48,7 @@ class LoadSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadSubject",
             display_name="Load Subject",
-            category=types.CATEGORY,
+            category=wires.CATEGORY,
             is_output_node=True,  # so that it can run alone and show what is in the file
             description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
             inputs=[
@@ -58,7 +58,7 @@ class LoadSubject(io.ComfyNode):
                     tooltip="Files in output/ssr_subjects, input/ssr_subjects and models/ssr_subjects. Press R after saving a new one.",
                 ),
             ],
-            outputs=[types.Subject.Output(display_name="subject", tooltip="For Apply Subject and Combine Subjects.")],
+            outputs=[wires.Subject.Output(display_name="subject", tooltip="For Apply Subject and Combine Subjects.")],
         )
 
     @classmethod

@@ -3,7 +3,8 @@
     out = Attn(q, K_text, V_text) + sum over branches of strength * Attn(q, K_branch, V_branch)
 
 taken before the layer's output projection (arXiv 2312.16272, equation 6; IP-Adapter's form). Knows the formula and nothing
-else: not where K and V come from (encoder.py), not which steps or places (schedule.py), not how a host calls it (hosts/).
+else: not where K and V come from, not which steps or places (schedule.py), not how branches share a position (merge.py), not how a
+host calls it (hosts/).
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ class Branch:
     """Keys and values one layer may attend to besides the text: one row a condition, shared by all its pictures.
 
     key, value: [rows, N, C]; strength multiplies the branch's output before the layer's output projection.
-    weight: [chunks, 1 or pictures, 1 or L, 1] of the branch's output at every picture and position, or None for 1 everywhere.
+    weight: [chunks, 1 or pictures, 1 or L, 1 or heads] of the branch's output at every picture, position and head; None for 1 everywhere.
+    where: [M], the only positions that are computed, counted through all pictures of a chunk (picture * L + position); the weight is 0
+    at all others. None for all.
     """
 
     key: Tensor
     value: Tensor
     strength: float
     weight: Tensor | None = None
+    where: Tensor | None = None
 
 
 class Span(NamedTuple):
@@ -96,19 +100,27 @@ def add_branches(
 ) -> Tensor:
     """The layer's text attention plus all branches. text, query: [chunks*pictures, L, C] -> [chunks*pictures, L, C].
 
-    Contributions are summed first and added once, and a chunk that no span covers keeps its bits.
+    Contributions of whole branches are summed first and added once; a chunk that no span covers, and a position where no branch
+    acts, keep their bits.
     """
-    if not branches or not spans:
-        return text
     pictures = query.shape[0] // chunks
-    if len(spans) == 1 and spans[0].stop - spans[0].start == chunks:
-        delta, strength = _contribution(query, branches, spans[0], pictures, heads, attention)
-        return torch.add(text, delta, alpha=strength)
-    out = text.clone()
+    whole = [branch for branch in branches if branch.where is None]
+    partial = [branch for branch in branches if branch.where is not None and len(branch.where)]
+    if not spans or not (whole or partial):
+        return text
+    if whole and spans[0].stop - spans[0].start == chunks:
+        delta, strength = _contribution(query, whole, spans[0], pictures, heads, attention)
+        out = torch.add(text, delta, alpha=strength)
+    else:
+        out = text.clone()
+        for span in spans if whole else ():
+            part = slice(span.start * pictures, span.stop * pictures)
+            delta, strength = _contribution(query[part], whole, span, pictures, heads, attention)
+            out[part].add_(delta, alpha=strength)
     for span in spans:
         part = slice(span.start * pictures, span.stop * pictures)
-        delta, strength = _contribution(query[part], branches, span, pictures, heads, attention)
-        out[part].add_(delta, alpha=strength)
+        for branch in partial:
+            _add_where(out[part], query[part], branch, span, heads, attention)
     return out
 
 
@@ -121,7 +133,8 @@ def _contribution(
     for branch in branches:
         delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, attention)
         if branch.weight is not None:
-            delta = _weigh(delta, branch.weight[span.start : span.stop], pictures)
+            grouped = delta.unflatten(0, (-1, pictures))  # [span, pictures, L, C]
+            delta = _weigh(grouped, branch.weight[span.start : span.stop]).flatten(0, 1)
         if len(branches) == 1:
             return delta, branch.strength
         total = delta * branch.strength if total is None else torch.add(total, delta, alpha=branch.strength)
@@ -129,27 +142,22 @@ def _contribution(
     return total, 1.0
 
 
-def word_shares(query: Tensor, word_keys: Sequence[Tensor], heads: int) -> Tensor:
-    """How much of every position belongs to each subject, by how strongly it attends to the subject's words.
-
-    query: [B, L, C]; word_keys: per subject [W, C], the layer's own text keys of its words -> [subjects, B, L, 1], float32, summing
-    to 1 over the subjects. A subject's relevance is softmax(k q^T / sqrt(d)) over the positions, averaged over heads and words
-    (MIP-Adapter, arXiv 2409.17920, section 3.3; details as in its official code); one without words is equally relevant everywhere.
-    """
-    q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, L, d]
-    relevances = []
-    for key in word_keys:
-        k = key.unflatten(-1, (heads, -1)).transpose(0, 1)  # [H, W, d]
-        logits = (k @ q.transpose(-1, -2)).float() * k.shape[-1] ** -0.5  # [B, H, W, L]
-        if key.shape[0] == 0:
-            logits = logits.new_zeros(*logits.shape[:2], 1, logits.shape[-1])
-        relevances.append(logits.softmax(dim=-1).mean(dim=(1, 2)))  # [B, L]
-    # Where no word is relevant at all, all are equally so: 0/0 would blacken the picture.
-    relevance = torch.stack(relevances).clamp_min(torch.finfo(torch.float32).tiny)  # [subjects, B, L]
-    return (relevance / relevance.sum(dim=0))[..., None]
+def _add_where(out: Tensor, query: Tensor, branch: Branch, span: Span, heads: int, attention: AttentionFn) -> None:
+    """Add a branch to the chunks of one span, in place, at the positions where it acts. out, query: [span*pictures, L, C]."""
+    assert branch.where is not None
+    count, rows = span.stop - span.start, slice(span.row, span.row + span.rows)
+    folded = query.reshape(count, -1, query.shape[-1])  # [span, pictures*L, C]
+    chosen = folded.index_select(1, branch.where)  # [span, M, C]
+    delta = attend_shared(chosen, branch.key[rows], branch.value[rows], heads, attention)
+    if branch.weight is not None:
+        weight = branch.weight[span.start : span.stop]  # [span, 1 or pictures, 1 or L, 1 or heads]
+        spread = weight.expand(-1, query.shape[0] // count, query.shape[1], -1).flatten(1, 2)
+        delta = _weigh(delta, spread.index_select(1, branch.where))
+    out.view_as(folded).index_add_(1, branch.where, delta, alpha=branch.strength)
 
 
-def _weigh(delta: Tensor, weight: Tensor, pictures: int) -> Tensor:
-    """delta: [chunks*pictures, L, C], weight: [chunks, 1 or pictures, 1 or L, 1] -> [chunks*pictures, L, C]."""
-    grouped = delta.unflatten(0, (-1, pictures))  # [chunks, pictures, L, C]
-    return (grouped * weight).flatten(0, 1)
+def _weigh(delta: Tensor, weight: Tensor) -> Tensor:
+    """delta: [..., C] times weight: [..., 1 or heads], each head's part of C by its own."""
+    if weight.shape[-1] == 1:
+        return delta * weight
+    return (delta.unflatten(-1, (weight.shape[-1], -1)) * weight[..., None]).flatten(-2)

@@ -2,12 +2,11 @@
 
 In: the official pair of pickles (aligner, layers), its safetensors conversions with the same keys, the AnimateDiff renumbering,
 a data-parallel "module." prefix, the authors' older names, and our single file. Keys and shapes are checked against the
-layout; what is missing or extra is listed. Pickles are read with weights_only and no other way.
+layout; what is missing or extra is listed. How files are read and written is tensor_files.py's.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -15,17 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
+from . import tensor_files
 from .encoder import EncoderConfig, SSREncoder, fingerprint
+from .faults import told
+from .layout import UNetLayout
+from .tensor_files import State
 
 FORMAT = "ssr_encoder"
 FORMAT_VERSION = "1"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-State = dict[str, Tensor]
 
 
 class Weights(NamedTuple):
@@ -45,7 +45,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     raw: State = {}
     metadata: dict[str, str] = {}
     for path in paths:
-        tensors, described = read_tensors(Path(path))
+        tensors, described = tensor_files.read(Path(path))
         twice = sorted(raw.keys() & tensors.keys())
         if twice:
             raise ValueError(f"{path} repeats {_listed(twice)} of the other file. Give the aligner file and the layers file.")
@@ -59,7 +59,10 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
                 f"{named} has encoder format version {metadata.get('format_version')}; this version of the pack reads "
                 f"{FORMAT_VERSION}. Update the pack."
             )
-        config, state = _config_of(metadata, named), raw
+        try:
+            config, state = config_of(metadata.get("config", "")), raw
+        except ValueError as error:
+            raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
     else:
         config = config or EncoderConfig()
         state = rename(raw, named)
@@ -95,9 +98,7 @@ def write(weights: Weights, path: Path, dtype: torch.dtype | None = None, extra:
         "config": json.dumps(weights.config.to_dict()),
         "fingerprint": weights.fingerprint,
     }
-    save_file(
-        {name: tensor.to(dtype or tensor.dtype).contiguous() for name, tensor in weights.state.items()}, path, metadata=metadata
-    )
+    tensor_files.write({name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.state.items()}, path, metadata)
 
 
 def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
@@ -192,41 +193,34 @@ def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> No
             raise ValueError(f"{named}: {name} has type {state[name].dtype}; expected fp32, fp16 or bf16.")
 
 
-def _config_of(metadata: Mapping[str, str], named: str) -> EncoderConfig:
+class _WrittenLayout(BaseModel):
+    """UNetLayout in a file's metadata. heads: one number for all levels, or one for each."""
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    resnets: int
+    heads: int | tuple[int, ...]
+    mid_depth: int = 1
+
+
+class _WrittenConfig(BaseModel):
+    """EncoderConfig in a file's metadata. Every field is needed: a default in its place would be another encoder."""
+
+    layout: _WrittenLayout
+    text_width: int
+    vision_width: int
+    inner_width: int
+    heads: int
+    vision_layers: tuple[int, ...]
+
+
+def config_of(text: str) -> EncoderConfig:
+    """An encoder's shapes from the JSON in its file's metadata. Raises ValueError that names the field."""
     try:
-        return EncoderConfig.from_dict(json.loads(metadata["config"]))
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
-
-
-def read_tensors(path: Path) -> tuple[State, dict[str, str]]:
-    """Tensors of one file under its own names, and its metadata. Raises ValueError or FileNotFoundError that names it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the name, or run install.py --download.")
-    try:
-        if path.suffix.lower() in (".safetensors", ".sft"):
-            with safe_open(path, framework="pt") as file:
-                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
-                return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # torch leaps to before the start of a zip file that is cut off; else the system's errors are not the file's fault: no right
-        # to read it, no memory left.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
-        # The restricted unpickler meets damaged bytes with whatever they happen to break: KeyError, IndexError, UnicodeError, ...
-        kind = "SafetensorError" if isinstance(error, SafetensorError) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({kind}). {_UNREADABLE}") from error
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of named tensors. {_UNREADABLE}")
-    return dict(content), {}
-
-
-_UNREADABLE = "It is truncated, damaged or not a checkpoint of tensors alone; download it again."
+        written = _WrittenConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(told(error)) from error
+    return EncoderConfig(**{**dict(written), "layout": UNetLayout(**dict(written.layout))})
 
 
 def _is_half(state: Mapping[str, Tensor]) -> bool:

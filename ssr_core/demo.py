@@ -53,6 +53,6 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
             pipe, encoder, subjects, prompts, noise, steps=STEPS, guidance=GUIDANCE, strength=STRENGTH, on_step=bar.update
         )
         drawn = zip(prompts, generate.decode(base, latents), strict=True)
-        rows.append([("reference", picture), (f'query: "{query}"', heat_picture(subjects[0])), *drawn])
+        rows.append([("reference", picture), (f'query: "{query}"', heat_picture(subjects[0].map())), *drawn])
     bar.close()
     return sheet(rows)

@@ -21,7 +21,8 @@ from torch import Tensor
 from . import select, vision
 from .aligner import Aligned
 from .encoder import EncoderConfig
-from .select import Point
+from .maps import selection_mask
+from .points import Point, points_to_patches
 from .subject import Subject, SubjectSet
 from .vision import Fit, HiddenStates
 from .words import Word
@@ -161,6 +162,16 @@ def encode_subjects(
     return tuple(subjects)
 
 
+def masks_around(vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit) -> Tensor:
+    """What belongs together with what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
+    masks = []
+    for picture in pictures:
+        box = vision.seen_box(*picture.size, vision_model.size, fit)
+        patches = select_around(vision_model, picture, points, fit)
+        masks.append(selection_mask(patches, (picture.height, picture.width), box))
+    return torch.stack(masks)
+
+
 def select_around(vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit) -> Tensor:
     """The patches that belong together with those under the points, as a mask: [P-1] of 0 and 1."""
     pixels = vision.normalise([vision.frame(picture, vision_model.size, fit)])
@@ -171,7 +182,7 @@ def select_around(vision_model: VisionModel, picture: Image.Image, points: Seque
 def _around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
     """features: [P, V] of one layer -> [P-1]."""
     box = vision.seen_box(*picture.size, vision_model.size, fit)
-    marked = select.points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
+    marked = points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
     return select.select_patches(features[1:], marked).float()
 
 

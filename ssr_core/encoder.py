@@ -54,11 +54,6 @@ class EncoderConfig:
             f"vision_layers={self.vision_layers})"
         )
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> EncoderConfig:
-        numbers = {name: int(content[name]) for name in ("text_width", "vision_width", "inner_width", "heads")}
-        return cls(layout=UNetLayout.from_dict(content["layout"]), vision_layers=tuple(content["vision_layers"]), **numbers)
-
 
 class SubjectProjection(nn.Module):
     """Keys and values of subject tokens for one cross-attention layer: [B, N, D] -> two [B, N, C]. No bias."""

@@ -6,7 +6,7 @@ Checkpoints number the layers in diffusers' registration order (down, up, mid LA
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -85,17 +85,6 @@ class UNetLayout:
             or not all(isinstance(number, int) and number > 0 for number in (*self.channels, resnets, *self.heads))
         ):
             raise ValueError(f"impossible UNet shapes: {self}")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> UNetLayout:
-        heads = fields["heads"]
-        return cls(
-            channels=tuple(fields["channels"]),
-            depths=tuple(fields["depths"]),
-            resnets=int(fields["resnets"]),
-            heads=tuple(heads) if isinstance(heads, Sequence) else int(heads),
-            mid_depth=int(fields.get("mid_depth", 1)),
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """For files. Where all levels have as many heads, one number, as files have it that were written before there was SDXL."""

@@ -4,17 +4,16 @@ picture."""
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .subject import Subject
-
 PREVIEW_SIDE = 512
 """Side of the overlay when only the encoder's own crop is at hand, in pixels."""
 
-_GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
+GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
 """Colours of cold to hot, dark blue to red."""
 
 
@@ -22,29 +21,39 @@ Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in a picture's pixels."""
 
 
-def attention_map(
-    subject: Subject, picture: Tensor | None = None, word: str = "", opacity: float = 0.6
-) -> tuple[Tensor, Tensor]:
-    """Overlay and mask of where the query looks, or one word of it.
+class ReferenceMap(NamedTuple):
+    """Where in a reference something looks.
+
+    heat: [grid, grid] in 0..1 over the square that the encoder saw; seen: that square, uint8 [size, size, 3]
+    source_size: (height, width) of the whole reference; box: what of it the square shows
+    """
+
+    heat: Tensor
+    seen: Tensor
+    source_size: tuple[int, int]
+    box: Box
+
+
+def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Overlay and mask of where something looks.
 
     picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
     Returns the overlay [1, H, W, 3] and the map [1, H, W] in 0..1, which is 0 outside what the encoder saw.
     """
-    heat = subject.heat(word)  # [grid, grid]
     if picture is None:
-        seen = subject.picture.permute(2, 0, 1)[None].float() / 255  # [1, 3, size, size]
+        seen = looks.seen.permute(2, 0, 1)[None].float() / 255  # [1, 3, size, size]
         canvas = F.interpolate(seen, size=(PREVIEW_SIDE, PREVIEW_SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         picture = canvas[0].permute(1, 2, 0)
-        placed = _enlarge(heat, PREVIEW_SIDE, PREVIEW_SIDE)
+        placed = _enlarge(looks.heat, PREVIEW_SIDE, PREVIEW_SIDE)
     else:
         picture = picture[..., :3].float()
-        if tuple(picture.shape[:2]) != tuple(subject.source_size):
-            height, width = subject.source_size
+        if tuple(picture.shape[:2]) != tuple(looks.source_size):
+            height, width = looks.source_size
             raise ValueError(
                 f"This picture is {picture.shape[1]} x {picture.shape[0]} pixels; the subject was encoded from one of {width} x "
                 f"{height}. Connect the reference that went into Encode Subject, or leave the input empty."
             )
-        placed = _place(heat, subject.source_size, subject.box)
+        placed = _place(looks.heat, looks.source_size, looks.box)
     return overlay(picture, placed, opacity)[None], placed[None]
 
 
@@ -69,7 +78,7 @@ def selection_mask(patches: Tensor, size: tuple[int, int], box: Box) -> Tensor:
 def overlay(picture: Tensor, heat: Tensor, opacity: float) -> Tensor:
     """A picture [H, W, 3] under the colours of a map [H, W], both in 0..1; where the map is 0 the picture stays as it is."""
     blend = (opacity * heat)[..., None].to(picture.device)
-    return (picture * (1 - blend) + _colour(heat).to(picture.device) * blend).clamp(0, 1)
+    return (picture * (1 - blend) + heat_colours(heat).to(picture.device) * blend).clamp(0, 1)
 
 
 def _place(heat: Tensor, size: tuple[int, int], box: Box) -> Tensor:
@@ -89,8 +98,8 @@ def _enlarge(heat: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(heat[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0].clamp(0, 1)
 
 
-def _colour(heat: Tensor) -> Tensor:
-    """[H, W] in 0..1 -> [H, W, 3]."""
-    place = heat * (len(_GRADIENT) - 1)
-    left = place.long().clamp(max=len(_GRADIENT) - 2)
-    return torch.lerp(_GRADIENT[left], _GRADIENT[left + 1], (place - left)[..., None])
+def heat_colours(heat: Tensor) -> Tensor:
+    """[H, W] in 0..1 -> [H, W, 3]. web/lib/heat.js paints the same."""
+    place = heat * (len(GRADIENT) - 1)
+    left = place.long().clamp(max=len(GRADIENT) - 2)
+    return torch.lerp(GRADIENT[left], GRADIENT[left + 1], (place - left)[..., None])

@@ -1,4 +1,4 @@
-"""How strong a subject acts: over the steps, over the layers, and over the places of the output picture.
+"""How strongly something acts: over the steps, the layers, the pictures of a batch, and the places of the output picture.
 
 Plain numbers and masks; the host says where in the sampling it is and which layers it has.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,48 @@ class StepSchedule:
         place = (progress - self.start) / (self.end - self.start) * (len(self.curve) - 1)
         left = min(int(place), len(self.curve) - 2)
         return self.curve[left] + (self.curve[left + 1] - self.curve[left]) * (place - left)
+
+
+@dataclass(frozen=True, eq=False)
+class Manner:
+    """How something acts on a UNet: all that multiplies its branches, in one value.
+
+    strength: of all of it; pictures: a multiplier for each picture of the batch (frame of an animation), () for 1; a longer batch holds
+    the last one. layers: a multiplier per layer in checkpoint order, () for 1. steps: when it acts. region: [frames, H, W] in 0..1 over
+    the output picture ([H, W] is one frame), or None for everywhere. Raises ValueError for a region that is none or empty.
+    """
+
+    strength: float = 1.0
+    pictures: tuple[float, ...] = ()
+    layers: tuple[float, ...] = ()
+    steps: StepSchedule = field(default_factory=StepSchedule)
+    region: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.region is not None:
+            object.__setattr__(self, "region", _checked_region(self.region))
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is left of it at some step, layer and picture."""
+        return bool(self.strength and any(self.pictures or (1.0,)) and any(self.layers or (1.0,)))
+
+    def in_layer(self, index: int) -> float:
+        """Multiplier of a layer, by its number in checkpoint order."""
+        return self.layers[index] if self.layers else 1.0
+
+
+def _checked_region(region: Tensor) -> Tensor:
+    region = region.float().cpu()
+    region = region[None] if region.ndim == 2 else region
+    if region.ndim != 3 or 0 in region.shape:
+        raise ValueError(f"The region has shape {tuple(region.shape)}; expected a MASK, [frames, height, width].")
+    if not bool((region > 0).any()):
+        raise ValueError(
+            "The region is empty (all zero), so the subject could act nowhere. Paint where it may act, or disconnect the mask. "
+            "(Load Image gives an all-zero MASK for a picture without alpha.)"
+        )
+    return region
 
 
 def parse_numbers(text: str, what: str) -> tuple[float, ...]:
@@ -141,6 +183,15 @@ def frame_index(count: int, pictures: int, indices: Sequence[int] | None) -> Ten
 def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[int] | None) -> Tensor:
     """Strength per picture of a pass, from one per picture of the whole batch, chosen by frame_index: [1, pictures, 1, 1]."""
     return torch.tensor(strengths)[frame_index(len(strengths), pictures, indices)].view(1, -1, 1, 1)
+
+
+def positions_where(weights: Tensor, pictures: int, length: int) -> Tensor | None:
+    """Where anything of a weight is left, in any chunk: positions counted through the pictures of a chunk, picture * L + position.
+
+    weights: [chunks, 1 or pictures, 1 or L, 1] on the CPU, so that no device is waited for -> [M] int64; None if that is everywhere.
+    """
+    acting = (weights != 0).any(dim=0)[..., 0].expand(pictures, length).flatten()  # [pictures * L]
+    return None if bool(acting.all()) else acting.nonzero()[:, 0]
 
 
 def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .maps import attention_map
-from .subject import Subject
+from .maps import ReferenceMap, attention_map
 
 Labelled = tuple[str, Image.Image]
 
@@ -32,9 +31,9 @@ def sheet(rows: Sequence[Sequence[Labelled]], side: int = 192) -> Image.Image:
     return canvas
 
 
-def heat_picture(subject: Subject) -> Image.Image:
-    """What the encoder saw with the query's heat map over it."""
-    return to_picture(attention_map(subject)[0][0])
+def heat_picture(looks: ReferenceMap) -> Image.Image:
+    """What the encoder saw with the heat map over it."""
+    return to_picture(attention_map(looks)[0][0])
 
 
 def to_picture(image: Tensor) -> Image.Image:

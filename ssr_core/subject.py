@@ -13,13 +13,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from .maps import Box, ReferenceMap
+from .merge import Combine
 from .vision import Fit, seen_box
 from .words import Word
-
-Combine = Literal["joint", "separate", "by word"]
-COMBINES: tuple[Combine, ...] = get_args(Combine)
-"""joint: one softmax over all subjects' tokens (the paper's); separate: one branch each, summed; by word: one branch each, every
-position shared out among them by how strongly it attends to each subject's words (attention.word_shares)."""
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
@@ -55,7 +52,7 @@ class Subject:
     marked: Tensor | None = None
 
     @property
-    def box(self) -> tuple[float, float, float, float]:
+    def box(self) -> Box:
         """(left, top, right, bottom) of what the encoder saw of the reference, in its pixels (vision.seen_box)."""
         height, width = self.source_size
         return seen_box(width, height, self.picture.shape[0], self.fit)
@@ -69,6 +66,10 @@ class Subject:
         patches = self.attention[rows or slice(None), 1:].float().mean(dim=0)  # [P-1]
         grid = math.isqrt(patches.numel())
         return (patches / patches.max().clamp_min(1e-12)).view(grid, grid)
+
+    def map(self, word: str = "") -> ReferenceMap:
+        """The same over the reference, to be drawn."""
+        return ReferenceMap(self.heat(word), self.picture, self.source_size, self.box)
 
     def _chosen(self, word: str) -> tuple[Word, ...]:
         word = word.strip().lower()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor
 
+from . import tensor_files
+from .faults import told
 from .subject import Subject, SubjectSet
-from .vision import FITS
+from .vision import Fit
 from .words import Word
 
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"
+REMEDY = "copy it again or encode the subject again"
 
 _TENSORS = ("tokens", "null_tokens", "attention", "picture")
 _OPTIONAL_TENSORS = ("word_embeds", "marked")
@@ -30,13 +33,9 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
     """
     if not subjects:
         raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
-    tensors = {
-        f"{index}.{name}": getattr(subject, name).cpu().contiguous().clone()
-        for index, subject in enumerate(subjects)
-        for name in _TENSORS
-    }
+    tensors = {f"{index}.{name}": getattr(subject, name) for index, subject in enumerate(subjects) for name in _TENSORS}
     tensors |= {
-        f"{index}.{name}": tensor.cpu().contiguous().clone()
+        f"{index}.{name}": tensor
         for index, subject in enumerate(subjects)
         for name in _OPTIONAL_TENSORS
         if (tensor := getattr(subject, name)) is not None
@@ -58,91 +57,79 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
         "format_version": FORMAT_VERSION,
         "subjects": json.dumps(described),
     }
-    save_file(tensors, path, metadata=metadata)
+    tensor_files.write(tensors, path, metadata)
 
 
 def load(path: Path) -> SubjectSet:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no subject file {path}.")
+    metadata = tensor_files.read_metadata(path, REMEDY)
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise ValueError(f"{path} is not a subject file (format {found!r}). Choose a file written by Save Subject.")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack reads version "
+            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
+        )
+    tensors, _ = tensor_files.read(path, REMEDY)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if (fault := _foreign(metadata)) is None:
-                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise _damaged(path, error) from error
-    if fault is not None:
-        raise ValueError(f"{path} {fault}")
-    try:
-        described = json.loads(metadata["subjects"])
-        subjects = tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
-        if not subjects:
-            raise ValueError("no subject in it")
-    except (LookupError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-    return subjects
+        described = _DESCRIBED.validate_python(json.loads(metadata["subjects"]))
+        return tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
+    except (LookupError, RecursionError, ValueError) as error:
+        fault = told(error) if isinstance(error, ValidationError) else error
+        raise ValueError(f"{path} is damaged or incomplete ({fault}). {REMEDY.capitalize()}.") from error
 
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when."""
-    with safe_open(path, framework="pt") as file:
-        return {name: text for name, text in file.metadata().items() if name not in ("format", "format_version", "subjects")}
+    own = ("format", "format_version", "subjects")
+    return {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
 
 
-def _foreign(metadata: dict[str, str]) -> str | None:
-    """Why a file with this metadata is not one of ours, or None."""
-    if metadata.get("format") != FORMAT:
-        return f"is not a subject file (format {metadata.get('format', 'none')!r}). Choose a file written by Save Subject."
-    if metadata.get("format_version") != FORMAT_VERSION:
-        return (
-            f"is a subject file of format version {metadata.get('format_version')}; this version of the pack reads version "
-            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
-        )
-    return None
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged or incomplete ({error}). Copy it again or encode the subject again.")
-
-
-def _read(tensors: dict[str, Tensor], index: int, fields: dict) -> Subject:
-    own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
-    _check_shapes(own)
-    if fields["fit"] not in FITS:
-        raise ValueError(f"fit {fields['fit']!r}")
-    height, width = (int(side) for side in fields["source_size"])
-    words = tuple(Word(str(text), int(first), int(stop)) for text, first, stop in fields["words"])
-    strength = float(fields["strength"])
-    if min(height, width) < 1 or not math.isfinite(strength):
-        raise ValueError(f"source size {height} x {width}, strength {strength}")
+def _in_order(words: tuple[Word, ...]) -> tuple[Word, ...]:
     edges = [edge for word in words for edge in (word.first, word.stop)]
     if edges != sorted(edges) or any(word.first == word.stop for word in words) or (words and edges[0] < 0):
-        raise ValueError("words that overlap or are empty")
-    if words and edges[-1] > len(own["attention"]):
-        raise ValueError(f"words up to token {edges[-1]} for a map of {len(own['attention'])} tokens")
+        raise ValueError("must not overlap or be empty")
+    return words
+
+
+class _Described(BaseModel):
+    """What a file says about one subject besides its tensors."""
+
+    query: str
+    words: Annotated[tuple[Word, ...], AfterValidator(_in_order)]
+    encoder: str
+    source_size: tuple[PositiveInt, PositiveInt]
+    fit: Fit
+    strength: FiniteFloat
+
+
+_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(Annotated[list[_Described], Field(min_length=1)])
+
+
+def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> Subject:
+    own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
+    _check_shapes(own)
+    words, attention = described.words, own["attention"]
+    if words and words[-1].stop > len(attention):
+        raise ValueError(f"words up to token {words[-1].stop} for a map of {len(attention)} tokens")
     word_embeds, marked = (tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS)
-    if word_embeds is not None and tuple(word_embeds.shape) != (_width(words), own["tokens"].shape[1]):
+    positions = sum(word.stop - word.first for word in words)
+    if word_embeds is not None and tuple(word_embeds.shape) != (positions, own["tokens"].shape[1]):
         raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
-    if marked is not None and tuple(marked.shape) != (own["attention"].shape[1] - 1,):
-        raise ValueError(f"marked {tuple(marked.shape)} for {own['attention'].shape[1] - 1} patches")
+    if marked is not None and tuple(marked.shape) != (attention.shape[1] - 1,):
+        raise ValueError(f"marked {tuple(marked.shape)} for {attention.shape[1] - 1} patches")
     return Subject(
         **own,
-        query=str(fields["query"]),
+        query=described.query,
         words=words,
-        encoder=str(fields["encoder"]),
-        source_size=(height, width),
-        fit=fields["fit"],
-        strength=strength,
+        encoder=described.encoder,
+        source_size=described.source_size,
+        fit=described.fit,
+        strength=described.strength,
         word_embeds=word_embeds,
         marked=marked,
     )
-
-
-def _width(words: Sequence[Word]) -> int:
-    """Token positions that the words occupy together."""
-    return sum(word.stop - word.first for word in words)
 
 
 def _check_shapes(own: dict[str, Tensor]) -> None:

@@ -211,7 +211,7 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
     """Shapes under our own names: those in the file, and those of this part of the released encoder."""
     import torch
 
-    from . import checkpoints
+    from . import checkpoints, tensor_files
     from .encoder import EncoderConfig, SSREncoder
 
     with torch.device("meta"):
@@ -219,7 +219,7 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
         if weight.name.endswith(".safetensors"):  # asked of the manifest: the file is called .part while it is staged
             tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
         else:
-            tensors = checkpoints.read_tensors(path)[0]
+            tensors = tensor_files.read(path)[0]
     found = {name: tuple(tensor.shape) for name, tensor in checkpoints.rename(tensors, str(path)).items()}
     return found, {name: tuple(tensor.shape) for name, tensor in whole.items() if name.startswith(f"{weight.part}.")}
 

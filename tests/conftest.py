@@ -1,4 +1,23 @@
-"""Options of the whole suite."""
+"""Options of the whole suite, and how it is shared out to workers (pytest-xdist, where it is installed)."""
+
+import os
+
+import pytest
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+MOST_WORKERS = 4
+"""Each holds models, servers and browsers of its own: up to 6 GB."""
+
+# Read by torch when it is imported, and by every server and program that a test starts: threads of one worker beside those of
+# another only wait for each other.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(workers))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """-n auto: every core counts, as torch counts them; on a single one the tests run in this process."""
+    return 0 if CORES == 1 else min(CORES, MOST_WORKERS)
 
 
 def pytest_addoption(parser):

@@ -49,8 +49,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("ssr_try"), help="folder for the pictures (default ssr_try)")
     parser.add_argument("--keep", type=Path, help="keep weights and server folder here, for the next time")
     options = parser.parse_args()
-    if comfy_host.find() is None:
-        sys.exit(comfy_host.MISSING)
+    if reason := comfy_host.missing():
+        sys.exit(reason)
 
     base = options.keep or Path(tempfile.mkdtemp(prefix="ssr-encoder-"))
     try:

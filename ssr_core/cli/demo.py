@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from PIL import Image
-
+from .. import pictures
 from .commands import Commands
 
 
@@ -25,7 +24,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.picture is not None and not options.query:
         raise ValueError("--picture needs --query: the words of what to select in it.")
     scene = demo.scene(options.seed)
-    picture = Image.open(options.picture).convert("RGB") if options.picture is not None else scene.drawn.picture
+    picture = pictures.open_picture(options.picture) if options.picture is not None else scene.drawn.picture
     queries = options.query or [thing.instance.kind for thing in scene.things]
     demo.run(picture, queries, options.seed).save(options.out)
     print(f"{options.out}: one row a query; the reference, what the query selects, and that subject under two prompts")

@@ -10,13 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
-from .. import checkpoints
+from .. import checkpoints, pictures, samplers
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
@@ -47,7 +45,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     encoder = checkpoints.load(encoder_files, dtype=torch.float32).to(device)
     check_unet(base.unet, encoder.config.layout)
     controlnet, adapter, more = _companions(options, dtype)
-    sampler = options.sampler or ("euler ancestral" if adapter is not None else "unipc")
+    sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else samplers.DEFAULT)
     pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
     base.vision_encoder.to(device)
 
@@ -85,7 +83,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     if options.maps:
         for number, subject in enumerate(subjects, 1):
             path = options.out / f"map_{number}.png"
-            heat_picture(subject).save(path)
+            heat_picture(subject.map()).save(path)
             written.append(path)
     return written
 
@@ -106,7 +104,7 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
         raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
         controlnet = load_controlnet(options.controlnet, dtype)
-        return controlnet, None, {"image": Image.open(options.control_image).convert("RGB")}
+        return controlnet, None, {"image": pictures.open_picture(options.control_image)}
     if options.motion_adapter is not None:
         adapter = load_motion_adapter(options.motion_adapter, dtype)
         return None, adapter, {"num_frames": options.frames}
@@ -114,11 +112,11 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
 
 
 def _subject(options: argparse.Namespace, base: Base, encoder: Any, index: int) -> tuple[Subject, ...]:
-    mask = None if options.mask[index] is None else _mask(options.mask[index])
+    mask = None if options.mask[index] is None else pictures.open_mask(options.mask[index])
     return generate.encode(
         base,
         encoder,
-        Image.open(options.reference[index]),
+        pictures.open_picture(options.reference[index]),
         options.query[index],
         mask,
         options.mask_weight,
@@ -126,10 +124,6 @@ def _subject(options: argparse.Namespace, base: Base, encoder: Any, index: int) 
         options.scale[index],
         options.null_query,
     )
-
-
-def _mask(path: Path) -> Tensor:
-    return torch.from_numpy(np.asarray(Image.open(path).convert("L"), dtype=np.float32) / 255)
 
 
 def _write(pictures: list[Image.Image], path: Path) -> Path:

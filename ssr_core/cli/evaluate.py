@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .. import checkpoints
+from .. import checkpoints, tensor_files
 from ..evaluation import datasets
 from ..mini import files
 from .commands import Commands
@@ -92,7 +92,7 @@ def _trained_without_query(path: Path) -> bool:
     """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
     import yaml
 
-    training = checkpoints.read_tensors(path)[1].get("training", "{}")
+    training = tensor_files.read_metadata(path).get("training", "{}")
     return bool(yaml.safe_load(training).get("whole_picture", False))
 
 

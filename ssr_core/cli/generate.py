@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..merge import COMBINES
+from ..samplers import SAMPLERS
 from ..schedule import LAYER_PRESETS
-from ..subject import COMBINES, SCALINGS
+from ..subject import SCALINGS
 from ..vision import FITS
 from .commands import Commands
 
@@ -33,7 +35,9 @@ def add(commands: Commands) -> None:
     subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
     subject.add_argument("--reference", nargs="+", type=Path, required=True, help="picture(s) to take subjects from")
     subject.add_argument("--query", nargs="+", default=[], help='words that select the subject; "" for none')
-    subject.add_argument("--mask", nargs="+", type=Path, default=[], help="white where the subject is")
+    subject.add_argument(
+        "--mask", nargs="+", type=Path, default=[], help="white where the subject is; of a cut-out, what is opaque"
+    )
     subject.add_argument(
         "--scale", nargs="+", type=float, default=[], help="strength of each subject among several (default 1)"
     )
@@ -57,9 +61,7 @@ def add(commands: Commands) -> None:
     picture.add_argument("--count", type=int, default=1, help="how many pictures")
     picture.add_argument("--steps", type=int, default=30)
     picture.add_argument("--guidance", type=float, default=5.0)
-    picture.add_argument(
-        "--sampler", choices=("unipc", "euler", "euler ancestral", "ddim"), help="default: unipc; ancestral for motion"
-    )
+    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion")
     picture.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
     picture.add_argument("--frames", type=int, default=16, help="of an animation")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")

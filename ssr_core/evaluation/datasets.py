@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+from .. import pictures
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _within(folder: Path, path: str) -> Path:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in pictures.SUFFIXES) if folder.is_dir() else []
     if not found:
         raise FileNotFoundError(f"There are no pictures in {folder}. Download the benchmark as its authors publish it.")
     return found

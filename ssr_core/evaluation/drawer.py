@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 from PIL import Image
 from torch import Tensor
 
-from ..select import Point
+from .. import samplers
+from ..points import Point
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Sampling:
     guidance: float
     strength: float
     negative: str = ""
-    sampler: str = "unipc"
+    sampler: str = samplers.DEFAULT
 
 
 class Selection(Protocol):

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
+from .. import samplers
+from ..pictures import open_picture
 from .datasets import Concept, Entry
 from .drawer import Drawer, Reference, Sampling, Selected
 from .report import write_benchmark
@@ -34,7 +35,7 @@ class Protocol:
     size: int = 512
     seed: int = 0
     negative: str = ""
-    sampler: str = "unipc"
+    sampler: str = samplers.DEFAULT
 
     @property
     def sampling(self) -> Sampling:
@@ -79,7 +80,7 @@ def draw(
 
     def selection(concept: Concept) -> Selected:
         if concept.name not in selected:
-            selected[concept.name] = drawer.select(Reference(Image.open(concept.pictures[0]), concept.word))
+            selected[concept.name] = drawer.select(Reference(open_picture(concept.pictures[0]), concept.word))
         return selected[concept.name]
 
     for task in tqdm(
@@ -109,7 +110,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
     real: dict[tuple[str, Callable[..., Any]], torch.Tensor] = {}
     rows = []
     for entry in tqdm(entries, desc="scoring"):
-        drawn = [(task, Image.open(task.path(out)).convert("RGB")) for task in tasks([entry], protocol)]
+        drawn = [(task, open_picture(task.path(out))) for task in tasks([entry], protocol)]
         pictures = [picture for _, picture in drawn]
         by_clip = clip.pictures(pictures)  # [N, D]
         by_dino = dino.pictures(pictures)
@@ -119,7 +120,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
             for name, describe, own in (("clip_i", clip.pictures, by_clip), ("dino", dino.pictures, by_dino)):
                 key = (concept.name, describe)
                 if key not in real:
-                    real[key] = describe([Image.open(path) for path in concept.pictures])
+                    real[key] = describe([open_picture(path) for path in concept.pictures])
                 alike[name].append(float((own @ real[key].T).mean()))
         rows.append(
             {

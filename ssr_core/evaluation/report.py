@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..pictures import open_picture
 from .datasets import Entry
 
 THUMBNAIL = 160
@@ -37,8 +38,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def figure(picture: Image.Image | Path, caption: str) -> str:
     """A picture as a thumbnail inside the file."""
-    opened = Image.open(picture) if isinstance(picture, Path) else picture
-    small = opened.convert("RGB")
+    small = open_picture(picture) if isinstance(picture, Path) else picture.convert("RGB")
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=88)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
-from ..select import Point
+from ..points import Point
 from .drawer import Drawer, Reference, Sampling, Selected, Selection
 from .judge import Seen, choose_look, choose_pattern, judge
 

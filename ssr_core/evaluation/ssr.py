@@ -12,9 +12,10 @@ from torch import Tensor
 from ..encoder import SSREncoder
 from ..hosts.diffusers import generate
 from ..hosts.diffusers.base import Base
+from ..merge import COMBINES, Combine
 from ..schedule import LAYER_PRESETS, layer_strengths
 from ..sheet import heat_picture
-from ..subject import COMBINES, Combine, Scaling, Subject
+from ..subject import Scaling, Subject
 from .drawer import Reference, Sampling
 from .drawn import Row, Tables
 from .selectivity import Case, QueryBy, Setting, cases
@@ -35,7 +36,7 @@ class SelectedSubject:
         return self.subject.heat()
 
     def shown(self) -> Image.Image:
-        return heat_picture(self.subject)
+        return heat_picture(self.subject.map())
 
 
 @dataclass

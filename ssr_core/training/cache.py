@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from .. import tensor_files
 from .examples import Choice, target_pixels
 from .method import Example, Inputs, Method
 from .records import Record, Records
@@ -44,7 +44,7 @@ class CachedReader:
                 "texts": {text: row for row, text in enumerate(index["texts"])},
                 "latents": np.load(self.folder / "latents.npy", mmap_mode="r"),
                 "features": np.load(self.folder / "features.npy", mmap_mode="r"),
-                "embeds": load_file(self.folder / "texts.safetensors")["embeds"],
+                "embeds": tensor_files.read(self.folder / "texts.safetensors")[0]["embeds"],
             }
         return self._open
 
@@ -117,7 +117,7 @@ def _build(folder: Path, source: Records, method: Method, identity: str) -> None
         features = _rows(part / "features.npy", features, found, len(references), np.float16)
         features[start : start + len(found)] = found.cpu().numpy()
     embeds = [frozen.embed(texts_in_order[start : start + 64]) for start in range(0, len(texts_in_order), 64)]
-    save_file({"embeds": torch.cat(embeds).cpu()}, part / "texts.safetensors")
+    tensor_files.write({"embeds": torch.cat(embeds)}, part / "texts.safetensors")
     index = {"identity": identity, "targets": targets, "references": references, "texts": texts_in_order}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
     for file in (latents, features):

@@ -63,10 +63,9 @@ def reference_pixels(picture: Image.Image, shape: VisionShape) -> Tensor:
     return vision.normalise([vision.frame(picture.convert("RGB"), shape.size, "center crop")])[0]
 
 
-def mask_patches(mask: Image.Image, shape: VisionShape) -> Tensor:
-    """[grid * grid] share of each patch that is marked."""
-    values = transforms.pil_to_tensor(mask.convert("L"))[0] / 255.0
-    return vision.mask_to_patches(values, shape.grid, shape.size, "center crop")
+def mask_patches(mask: Tensor, shape: VisionShape) -> Tensor:
+    """[H, W] in 0..1 -> [grid * grid] share of each patch that is marked."""
+    return vision.mask_to_patches(mask, shape.grid, shape.size, "center crop")
 
 
 def read_example(opener: Opener, record: Record, choice: Choice, inputs: Inputs) -> Example:

@@ -32,6 +32,8 @@ class Opener(Protocol):
 
     def open(self, name: str) -> Image.Image: ...
 
+    def open_mask(self, name: str) -> Tensor: ...
+
 
 class Inputs(Protocol):
     """A sample's inputs besides target, prompt and noise."""

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+from .. import pictures
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class Records:
     records: tuple[Record, ...]
 
     def open(self, name: str) -> Image.Image:
-        return Image.open(self.folder / name)
+        return pictures.open_picture(self.folder / name)
+
+    def open_mask(self, name: str) -> Tensor:
+        """[H, W] in 0..1."""
+        return pictures.open_mask(self.folder / name)
 
 
 def read(data: str) -> Records:
@@ -59,7 +64,7 @@ def read(data: str) -> Records:
         return _some(Records(path.parent, tuple(records)), data)
     if not path.is_dir():
         raise ValueError(f"There is no {data}. Give a jsonl file, a folder of pictures, or webdataset shards (.tar).")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES)
     records = []
     for file in found:
         text = file.with_suffix(".txt")
@@ -120,11 +125,19 @@ def is_shards(data: str) -> bool:
 class Streamed:
     """A record of a shard with its pictures in memory."""
 
+    key: str
     record: Record
     pictures: Mapping[str, bytes]
 
     def open(self, name: str) -> Image.Image:
-        return Image.open(io.BytesIO(self.pictures[name]))
+        return pictures.open_picture(*self._bytes(name))
+
+    def open_mask(self, name: str) -> Tensor:
+        """[H, W] in 0..1."""
+        return pictures.open_mask(*self._bytes(name))
+
+    def _bytes(self, name: str) -> tuple[io.BytesIO, str]:
+        return io.BytesIO(self.pictures[name]), f"{name} of sample {self.key}"
 
 
 def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[Streamed]:
@@ -149,14 +162,14 @@ def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[
 
 def _streamed(sample: Mapping[str, Any]) -> Streamed:
     key = sample["__key__"]
-    pictures = {name: content for name, content in sample.items() if isinstance(content, bytes)}
-    target = next((name for name in pictures if f".{name}".lower() in PICTURES), None)
+    parts = {name: content for name, content in sample.items() if isinstance(content, bytes)}
+    target = next((name for name in parts if f".{name}".lower() in pictures.SUFFIXES), None)
     if target is None:
-        raise ValueError(f"Sample {key} has no picture; found {', '.join(pictures)}.")
+        raise ValueError(f"Sample {key} has no picture; found {', '.join(parts)}.")
     if "json" in sample:
         fields = json.loads(sample["json"])
-        return Streamed(parse(json.dumps({**fields, "file_name": target}), f"sample {key}"), pictures)
+        return Streamed(key, parse(json.dumps({**fields, "file_name": target}), f"sample {key}"), parts)
     if "txt" not in sample:
         raise ValueError(f"Sample {key} has neither a .txt nor a .json.")
     lines = tuple(line.strip() for line in sample["txt"].decode("utf-8").splitlines() if line.strip())
-    return Streamed(_record(target, lines, (), f"sample {key}"), pictures)
+    return Streamed(key, _record(target, lines, (), f"sample {key}"), parts)

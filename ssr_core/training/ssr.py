@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor, nn
 
 from .. import checkpoints, vision
@@ -25,8 +25,9 @@ from ..hosts.diffusers import generate
 from ..hosts.diffusers.attach import branches_attached, check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.encoders import vision_model
+from ..pictures import open_mask, open_picture
 from ..sheet import Labelled, heat_picture
-from .config import TrainingConfig, ValidationPicture
+from .config import STRICT, Amount, Chance, Count, Number, Switch, TrainingConfig, ValidationPicture, Whole, as_list
 from .examples import VisionShape, mask_patches, reference_pixels
 from .frozen import Frozen
 from .losses import noise_loss
@@ -37,34 +38,28 @@ UNCONDITIONAL = ""
 """Name of the unconditional reference in the cache."""
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=STRICT)
 class SSRConfig(TrainingConfig):
     """start_from: our file, or the official pair."""
 
     # Shapes of a fresh encoder; the rest follows from the base.
-    inner_width: int = 512
-    heads: int = 8
-    vision_layers: tuple[int, ...] = (4, 8, 12, 16, 20, 24)
+    inner_width: Whole = 512
+    heads: Whole = 8
+    vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(as_list)] = (4, 8, 12, 16, 20, 24)
 
-    regulariser: float = 0.1
+    regulariser: Amount = 0.1
     """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
-    drop_subject: float = 0.0
+    drop_subject: Chance = 0.0
     """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
-    mask_query: float = 0.0
+    mask_query: Chance = 0.0
     """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
-    mask_alone: float = 0.5
+    mask_alone: Chance = 0.5
     """Share of those that get no words besides the mask."""
-    mask_weight: float = 1.0
-    whole_picture: bool = False
+    mask_weight: Number = 1.0
+    whole_picture: Switch = False
     """Query every reference with the empty text: conditioning on all of it, for comparison."""
-    subjects: int = 1
+    subjects: Count = 1
     """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_counts("subjects")
-        self.check_chances("drop_subject", "mask_query", "mask_alone")
-        self.check_not_negative("regulariser")
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ class SubjectInputs:
         """A subject's patch mask and its weight. All ones with weight 1 adds one number to all logits: it is no mask at all."""
         if not subject.masked or subject.source is None or subject.source.mask is None:
             return torch.ones(self.shape.grid**2), 1.0
-        return mask_patches(opener.open(subject.source.mask), self.shape), self.config.mask_weight
+        return mask_patches(opener.open_mask(subject.source.mask), self.shape), self.config.mask_weight
 
 
 def _reference(record: Record, subject: ChosenSubject) -> str:
@@ -256,10 +251,8 @@ class SSR:
         """The reference, where the query looks, and the subject under the prompt."""
         base, encoder, config = self.frozen.base, self.encoder, self.config
         encoder.fingerprint = fingerprint(encoder.state_dict(), encoder.config)
-        reference = Image.open(wanted.reference).convert("RGB")
-        mask = None
-        if wanted.mask is not None:
-            mask = torch.from_numpy(np.asarray(Image.open(wanted.mask).convert("L"), dtype=np.float32) / 255)
+        reference = open_picture(Path(wanted.reference))
+        mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
         subjects = generate.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
         drawn = generate.sample(
             pipe,
@@ -273,7 +266,7 @@ class SSR:
         )
         return [
             ("reference", reference),
-            (wanted.query or "mask", heat_picture(subjects[0])),
+            (wanted.query or "mask", heat_picture(subjects[0].map())),
             (wanted.prompt or "no prompt", generate.decode(base, drawn)[0]),
         ]
 

@@ -11,10 +11,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pytest_collection_modifyitems(items):
-    reason = None
-    if comfy_host.find() is None:
-        reason = comfy_host.MISSING
-    elif CHROMIUM is None:
+    reason = comfy_host.missing()
+    if reason is None and CHROMIUM is None:
         reason = "no chromium found: install Debian's package chromium to run the browser tests"
     for item in items:
         if reason and "/browser/" in item.path.as_posix():

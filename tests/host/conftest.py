@@ -8,10 +8,10 @@ from support import comfy_host, golden, tiny
 
 
 def pytest_collection_modifyitems(items):
-    if comfy_host.find() is None:
+    if reason := comfy_host.missing():
         for item in items:
             if "/host/" in item.path.as_posix():
-                item.add_marker(pytest.mark.skip(reason=comfy_host.MISSING))
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

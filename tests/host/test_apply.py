@@ -16,7 +16,7 @@ def other(encoder):
 
 
 def test_subject_changes_the_picture_and_upstream_model_stays_bit_identical(apply, model, encoder, subject, plain):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     changed = tiny.sample(patched)
     assert torch.isfinite(changed).all()
     assert (changed - plain).abs().max() > 0.01
@@ -27,47 +27,47 @@ def test_subject_changes_the_picture_and_upstream_model_stays_bit_identical(appl
     assert not model.attachments
 
 
-def test_strength_zero_changes_no_bit(apply, model, encoder, subject, plain):
-    assert torch.equal(tiny.sample(apply.apply_subjects(model, encoder, subject, 0.0)), plain)
+def test_strength_zero_changes_no_bit(model, encoder, subject, plain):
+    assert torch.equal(tiny.sample(tiny.apply(model, encoder, subject, 0.0)), plain)
     nobody = tuple(part.scaled(0.0) for part in subject)
-    assert torch.equal(tiny.sample(apply.apply_subjects(model, encoder, nobody, 1.0)), plain)
+    assert torch.equal(tiny.sample(tiny.apply(model, encoder, nobody, 1.0)), plain)
 
 
-def test_a_subject_of_strength_zero_leaves_the_others_as_they_are(apply, model, encoder, subject, other):
-    alone = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
+def test_a_subject_of_strength_zero_leaves_the_others_as_they_are(model, encoder, subject, other):
+    alone = tiny.sample(tiny.apply(model, encoder, subject, 0.65))
     silent = tuple(part.scaled(0.0) for part in other)
-    assert torch.equal(tiny.sample(apply.apply_subjects(model, encoder, subject + silent, 0.65)), alone)
+    assert torch.equal(tiny.sample(tiny.apply(model, encoder, subject + silent, 0.65)), alone)
 
 
-def test_apply_nodes_in_a_row_add_up(apply, model, encoder, subject, other):
-    row = apply.apply_subjects(apply.apply_subjects(model, encoder, subject, 0.5), encoder, other, 0.5)
-    at_once = apply.apply_subjects(model, encoder, subject + other, 0.5, combine="separate")
+def test_apply_nodes_in_a_row_add_up(model, encoder, subject, other):
+    row = tiny.apply(tiny.apply(model, encoder, subject, 0.5), encoder, other, 0.5)
+    at_once = tiny.apply(model, encoder, subject + other, 0.5, combine="separate")
     assert torch.equal(tiny.sample(row), tiny.sample(at_once))
 
 
-def test_by_word_a_single_subject_is_itself(apply, model, encoder, subject):
-    joint = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
-    assert torch.equal(tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65, combine="by word")), joint)
+def test_by_word_a_single_subject_is_itself(model, encoder, subject):
+    joint = tiny.sample(tiny.apply(model, encoder, subject, 0.65))
+    assert torch.equal(tiny.sample(tiny.apply(model, encoder, subject, 0.65, combine="by word")), joint)
 
 
-def test_by_word_two_copies_of_a_subject_are_one(apply, model, encoder, subject):
+def test_by_word_two_copies_of_a_subject_are_one(model, encoder, subject):
     """Their shares of every position sum to one."""
-    one = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
-    twice = tiny.sample(apply.apply_subjects(model, encoder, subject + subject, 0.65, combine="by word"))
+    one = tiny.sample(tiny.apply(model, encoder, subject, 0.65))
+    twice = tiny.sample(tiny.apply(model, encoder, subject + subject, 0.65, combine="by word"))
     assert relative_error(twice, one) <= 1e-5
 
 
 @pytest.fixture
 def word_keys(monkeypatch):
     """The words' keys at every layer, in the order of the calls."""
-    run = comfy_host.part("ssr_core.hosts.comfyui.run")
-    seen, original = [], run.word_shares
+    call = comfy_host.part("ssr_core.hosts.comfyui.call")
+    seen, original = [], call.word_shares
 
     def spy(query, keys, heads):
         seen.append(torch.stack(keys))
         return original(query, keys, heads)
 
-    monkeypatch.setattr(run, "word_shares", spy)
+    monkeypatch.setattr(call, "word_shares", spy)
     return seen
 
 
@@ -81,9 +81,9 @@ def moved(word_keys):
     return [not torch.equal(one, two) for one, two in zip(word_keys[:16], word_keys[16:], strict=True)]
 
 
-def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, subject, other, word_keys):
+def test_by_word_goes_by_the_keys_that_the_layer_has_now(model, encoder, subject, other, word_keys):
     """A LoRA on the text keys of a layer moves the shares: they are read when the MODEL samples, not when the node runs."""
-    patched = apply.apply_subjects(model, encoder, subject + other, 1.0, combine="by word")
+    patched = tiny.apply(model, encoder, subject + other, 1.0, combine="by word")
     tiny.sample(patched, steps=1)
     clone = patched.clone()
     clone.add_patches({TO_K: ("diff", (torch.ones(32, 768),))}, 1.0)
@@ -91,11 +91,11 @@ def test_by_word_goes_by_the_keys_that_the_layer_has_now(apply, model, encoder, 
     assert moved(word_keys) == [True] + [False] * 15
 
 
-def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(apply, encoder, subject, other, word_keys):
+def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(encoder, subject, other, word_keys):
     """A LoRA on the positive alone exchanges the layer's weights between two calls of one sampling."""
     import comfy.hooks
 
-    patched = apply.apply_subjects(tiny.model(), encoder, subject + other, 1.0, combine="by word")
+    patched = tiny.apply(tiny.model(), encoder, subject + other, 1.0, combine="by word")
     hook = comfy.hooks.WeightHook(1.0, 1.0)
     hook.need_weight_init = False
     hook.weights = {TO_K: ("diff", (torch.ones(32, 768),))}
@@ -108,29 +108,29 @@ def test_by_word_goes_by_the_keys_of_each_cond_of_a_sampling(apply, encoder, sub
 def test_keys_and_values_have_the_type_that_a_node_made_the_model_compute_in(apply, encoder, subject):
     stored = tiny.model(dtype=torch.float16, cast=torch.float16)
     stored.add_object_patch("manual_cast_dtype", torch.float32)  # what ModelComputeDtype does
-    (applied,) = apply.applied_to(apply.apply_subjects(stored, encoder, subject, 0.5))
+    (applied,) = apply.applied_to(tiny.apply(stored, encoder, subject, 0.5))
     assert applied.branches[0][0][0].dtype == torch.float32
 
 
-def test_order_of_two_apply_nodes_does_not_matter(apply, model, encoder, subject, other):
-    one = apply.apply_subjects(apply.apply_subjects(model, encoder, subject, 0.5), encoder, other, 0.8)
-    two = apply.apply_subjects(apply.apply_subjects(model, encoder, other, 0.8), encoder, subject, 0.5)
+def test_order_of_two_apply_nodes_does_not_matter(model, encoder, subject, other):
+    one = tiny.apply(tiny.apply(model, encoder, subject, 0.5), encoder, other, 0.8)
+    two = tiny.apply(tiny.apply(model, encoder, other, 0.8), encoder, subject, 0.5)
     assert relative_error(tiny.sample(one), tiny.sample(two)) <= 1e-5
 
 
 def test_branches_of_a_graph_never_see_each_other(apply, model, encoder, subject, other):
-    upstream = apply.apply_subjects(model, encoder, subject, 0.5)
+    upstream = tiny.apply(model, encoder, subject, 0.5)
     alone = tiny.sample(upstream)
-    downstream = apply.apply_subjects(upstream, encoder, other, 0.5)
-    sibling = apply.apply_subjects(upstream, encoder, other, 1.0)
+    downstream = tiny.apply(upstream, encoder, other, 0.5)
+    sibling = tiny.apply(upstream, encoder, other, 1.0)
     tiny.sample(downstream)
     tiny.sample(sibling)
     assert len(apply.applied_to(upstream)) == 1
     assert torch.equal(tiny.sample(upstream), alone)
 
 
-def test_a_clone_by_another_node_keeps_the_subject(apply, model, encoder, subject):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_a_clone_by_another_node_keeps_the_subject(model, encoder, subject):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     clone = patched.clone()
     clone.set_model_sampler_cfg_function(lambda args: args["uncond"] + (args["cond"] - args["uncond"]) * args["cond_scale"])
     assert relative_error(tiny.sample(clone), tiny.sample(patched)) <= 1e-5
@@ -150,7 +150,7 @@ class Foreign:
 
 
 @pytest.mark.parametrize("depth", [(), (0,)], ids=["two-part key", "three-part key"])
-def test_foreign_attn2_replacement_before_or_after_ours_gives_the_same_bits(apply, model, encoder, subject, depth, plain):
+def test_foreign_attn2_replacement_before_or_after_ours_gives_the_same_bits(model, encoder, subject, depth, plain):
     foreign = Foreign()
 
     def with_foreign(patched):
@@ -160,8 +160,8 @@ def test_foreign_attn2_replacement_before_or_after_ours_gives_the_same_bits(appl
         return clone
 
     only_foreign = tiny.sample(with_foreign(model))
-    before = tiny.sample(apply.apply_subjects(with_foreign(model), encoder, subject, 0.65))
-    after = tiny.sample(with_foreign(apply.apply_subjects(model, encoder, subject, 0.65)))
+    before = tiny.sample(tiny.apply(with_foreign(model), encoder, subject, 0.65))
+    after = tiny.sample(with_foreign(tiny.apply(model, encoder, subject, 0.65)))
     assert torch.equal(before, after)
     assert not torch.allclose(before, only_foreign)
     assert not torch.allclose(only_foreign, plain)
@@ -169,8 +169,8 @@ def test_foreign_attn2_replacement_before_or_after_ours_gives_the_same_bits(appl
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_text_attention_goes_through_the_hosts_function_and_its_override(apply, model, encoder, subject):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_text_attention_goes_through_the_hosts_function_and_its_override(model, encoder, subject):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     expected = tiny.sample(patched)
     seen = []
 
@@ -186,12 +186,12 @@ def test_text_attention_goes_through_the_hosts_function_and_its_override(apply, 
     assert torch.equal(tiny.sample(patched), expected)
 
 
-def test_attention_precision_reaches_text_and_subject_attention(apply, encoder, subject, monkeypatch):
+def test_attention_precision_reaches_text_and_subject_attention(encoder, subject, monkeypatch):
     """The host's --force-upcast-attention arrives as attn_precision and must arrive in every call."""
     from comfy.ldm.modules import attention
 
     model = tiny.model()
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     for module in model.model.diffusion_model.modules():
         if type(module).__name__ == "BasicTransformerBlock":
             module.attn_precision = torch.float32
@@ -207,11 +207,11 @@ def test_attention_precision_reaches_text_and_subject_attention(apply, encoder, 
     assert seen.count(torch.float32) >= 32
 
 
-def test_interrupt_passes_through_and_the_next_run_is_clean(apply, model, encoder, subject, plain):
+def test_interrupt_passes_through_and_the_next_run_is_clean(model, encoder, subject, plain):
     import comfy.model_management
     import comfy.sample
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     expected = tiny.sample(patched)
     interruption = comfy.model_management.InterruptProcessingException
 
@@ -229,7 +229,7 @@ def test_interrupt_passes_through_and_the_next_run_is_clean(apply, model, encode
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_thirty_runs_leave_nothing_behind(apply, model, encoder, subject, plain):
+def test_thirty_runs_leave_nothing_behind(model, encoder, subject, plain):
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
 
     def census():
@@ -240,19 +240,19 @@ def test_thirty_runs_leave_nothing_behind(apply, model, encoder, subject, plain)
             sum(isinstance(thing, sampling.Run | sampling.Call | sampling.Applied) for thing in objects),
         )
 
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=1)
     before = census()
     for strength in range(1, 31):
-        tiny.sample(apply.apply_subjects(model, encoder, subject, strength / 30), steps=1)
+        tiny.sample(tiny.apply(model, encoder, subject, strength / 30), steps=1)
     assert census() == before
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_a_sampler_without_a_guider_still_sees_the_subject(apply, model, encoder, subject):
+def test_a_sampler_without_a_guider_still_sees_the_subject(model, encoder, subject):
     """Packs that call apply_model themselves open no run."""
     import comfy.model_management
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     comfy.model_management.load_models_gpu([patched])
     options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers}
     latent, text = torch.randn(1, 4, 16, 16), torch.randn(1, 77, 768)
@@ -265,9 +265,9 @@ def test_a_sampler_without_a_guider_still_sees_the_subject(apply, model, encoder
     assert not torch.allclose(seen, bare)
 
 
-def test_model_whose_attention_another_pack_exchanged_is_reported(apply, encoder, subject, caplog):
+def test_model_whose_attention_another_pack_exchanged_is_reported(encoder, subject, caplog):
     model = tiny.model()
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     for module in model.model.diffusion_model.modules():
         if type(module).__name__ == "BasicTransformerBlock":
             module.forward = lambda x, context=None, transformer_options=None: x

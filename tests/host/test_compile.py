@@ -35,13 +35,13 @@ def other(encoder):
 
 
 @pytest.mark.parametrize("combine", ["joint", "by word"])
-def test_the_unet_stays_one_graph_for_all_steps_and_subjects(apply, encoder, subject, other, counters, combine):
-    patched = apply.apply_subjects(tiny.model(), encoder, subject + other, 0.65, combine=combine)
+def test_the_unet_stays_one_graph_for_all_steps_and_subjects(encoder, subject, other, counters, combine):
+    patched = tiny.apply(tiny.model(), encoder, subject + other, 0.65, combine=combine)
     expected = tiny.sample(patched, steps=4)
     fast = wrap(patched)
     for _ in range(2):
         assert torch.equal(tiny.sample(fast, steps=4), expected)
-    exchanged = apply.apply_subjects(patched, encoder, other, 0.3, combine=combine)
+    exchanged = tiny.apply(patched, encoder, other, 0.3, combine=combine)
     found = tiny.sample(wrap(exchanged), steps=4)
     assert torch.equal(found, tiny.sample(exchanged, steps=4))
     assert not torch.allclose(found, expected)
@@ -49,17 +49,17 @@ def test_the_unet_stays_one_graph_for_all_steps_and_subjects(apply, encoder, sub
     assert not counters["graph_break"]
 
 
-def test_a_subject_may_be_applied_after_compiling(apply, encoder, subject, counters):
+def test_a_subject_may_be_applied_after_compiling(encoder, subject, counters):
     model = tiny.model()
     fast = wrap(model)
     plain = tiny.sample(fast, steps=2)
-    expected = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=2)
-    assert torch.equal(tiny.sample(apply.apply_subjects(fast, encoder, subject, 0.65), steps=2), expected)
+    expected = tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=2)
+    assert torch.equal(tiny.sample(tiny.apply(fast, encoder, subject, 0.65), steps=2), expected)
     assert torch.equal(tiny.sample(fast, steps=2), plain)
     assert counters["stats"]["unique_graphs"] == 2, "one with and one without"
 
 
-def test_regions_schedules_and_footprints_are_not_compiled_in(apply, encoder, subject, counters):
+def test_regions_schedules_and_footprints_are_not_compiled_in(encoder, subject, counters):
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
     schedule = comfy_host.part("ssr_core.schedule").StepSchedule(curve=(1.0, 0.2))
     model = tiny.model()
@@ -67,7 +67,7 @@ def test_regions_schedules_and_footprints_are_not_compiled_in(apply, encoder, su
     left[..., :8] = 1.0
     drawn = []
     for region in (left, 1 - left):
-        patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65, schedule=schedule, region=region))
+        patched, recorder = recording(tiny.apply(model, encoder, subject, 0.65, steps=schedule, region=region))
         assert torch.equal(tiny.sample(wrap(patched), steps=4), tiny.sample(patched, steps=4))
         drawn.append(recorder.footprint.maps()[0, 0])
     assert drawn[0][:, :8].mean() > drawn[0][:, 9:].mean()
@@ -75,13 +75,13 @@ def test_regions_schedules_and_footprints_are_not_compiled_in(apply, encoder, su
     assert counters["stats"]["unique_graphs"] == 1
 
 
-def test_another_packs_replacement_that_reads_the_step_is_not_compiled_anew_at_each(apply, encoder, subject, counters):
+def test_another_packs_replacement_that_reads_the_step_is_not_compiled_anew_at_each(encoder, subject, counters):
     def theirs(query, key, value, extra_options):
         return query * float(extra_options["sigmas"][0])
 
     model = tiny.model()
     model.set_model_attn2_replace(theirs, "input", 1)
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     fast = wrap(patched)
     tiny.sample(fast, steps=4)
     warm = counters["frames"]["total"]
@@ -90,31 +90,31 @@ def test_another_packs_replacement_that_reads_the_step_is_not_compiled_anew_at_e
     assert counters["frames"]["total"] == warm
 
 
-def test_the_operation_keeps_the_rules_of_code_generators(apply, encoder, subject):
+def test_the_operation_keeps_the_rules_of_code_generators(encoder, subject):
     """aot_eager traces as they do, with tensors that have shapes but no numbers, and generates nothing."""
-    patched = apply.apply_subjects(tiny.model(), encoder, subject, 0.65)
+    patched = tiny.apply(tiny.model(), encoder, subject, 0.65)
     expected = tiny.sample(patched, steps=2)
     assert relative_error(tiny.sample(wrap(patched, "aot_eager"), steps=2), expected) <= 1e-5
 
 
 def test_a_torch_that_cannot_keep_an_operation_out_of_cuda_graphs_breaks_the_graph_instead(
-    apply, encoder, subject, other, counters, monkeypatch
+    encoder, subject, other, counters, monkeypatch
 ):
     """Before torch 2.9: more graphs, but the same bits, and still none anew from step to step or for another subject."""
     module = comfy_host.part("ssr_core.hosts.comfyui.compiled")
     monkeypatch.setattr(module, "_add_subjects", module._operation(None))
-    patched = apply.apply_subjects(tiny.model(), encoder, subject, 0.65)
+    patched = tiny.apply(tiny.model(), encoder, subject, 0.65)
     expected = tiny.sample(patched, steps=4)
     assert torch.equal(tiny.sample(wrap(patched), steps=4), expected)
     assert counters["graph_break"]
     warm = counters["frames"]["total"]
-    exchanged = apply.apply_subjects(patched, encoder, other, 0.3)
+    exchanged = tiny.apply(patched, encoder, other, 0.3)
     assert torch.equal(tiny.sample(wrap(exchanged), steps=4), tiny.sample(exchanged, steps=4))
     assert counters["frames"]["total"] == warm
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch's code generator needs")
-def test_generated_code_draws_the_same_picture(apply, encoders, counters, tmp_path):
+def test_generated_code_draws_the_same_picture(encoders, counters, tmp_path):
     """The host's default backend, on a UNet of four cross-attentions, as generating code takes its time."""
     small = {
         "channel_mult": [1, 2],
@@ -127,7 +127,7 @@ def test_generated_code_draws_the_same_picture(apply, encoders, counters, tmp_pa
     encoder = encoders.load_encoder([str(tiny.encoder_file(tmp_path / "small.safetensors", layout))])
     plain = tiny.sample(model)
     for seed in (2, 9):
-        patched = apply.apply_subjects(model, encoder, (tiny.subject(encoder.fingerprint, seed),), 0.65)
+        patched = tiny.apply(model, encoder, (tiny.subject(encoder.fingerprint, seed),), 0.65)
         expected = tiny.sample(patched)
         assert relative_error(tiny.sample(wrap(patched, "inductor")), expected) <= 1e-4
         assert relative_error(expected, plain) > 1e-2

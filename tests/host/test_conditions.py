@@ -14,19 +14,18 @@ def rows(monkeypatch):
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
     seen, original = [], sampling.Call.add
 
-    def add(self, layer, text, query, options):
-        if layer.block == ("middle", 0, 0):
-            labels = options.get("cond_or_uncond_couple", options["cond_or_uncond"])
-            seen.append([self.conditions.row(label) for label in labels])
-        return original(self, layer, text, query, options)
+    def add(self, layer):
+        if layer.place.block == ("middle", 0, 0):
+            seen.append(self.sides(layer.labels))
+        return original(self, layer)
 
     monkeypatch.setattr(sampling.Call, "add", add)
     return seen
 
 
 @pytest.fixture
-def patched(apply, model, encoder, subject):
-    return apply.apply_subjects(model, encoder, subject, 0.65)
+def patched(model, encoder, subject):
+    return tiny.apply(model, encoder, subject, 0.65)
 
 
 def test_ksampler_runs_the_negative_first(patched, rows):
@@ -106,16 +105,16 @@ def test_perp_neg_subtracts_its_empty_prompt(patched, rows):
     assert rows == [[NULL, NULL, SUBJECT]]
 
 
-def test_area_conditions_crop_the_region(apply, model, encoder, subject, plain):
+def test_area_conditions_crop_the_region(model, encoder, subject, plain):
     """A subject allowed on the left half only must not touch an area pass on the right half."""
     left = torch.zeros(1, 64, 64)
     left[..., :32] = 1.0
     area = {"area": (16, 8, 0, 8), "strength": 1.0}  # the right half, in latent cells
     positive = tiny.cond(11, **area)
     without = tiny.sample(model, steps=1, positive=positive, cfg=1.0)
-    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    patched = tiny.apply(model, encoder, subject, 1.0, region=left)
     assert torch.equal(tiny.sample(patched, steps=1, positive=positive, cfg=1.0), without)
-    everywhere = apply.apply_subjects(model, encoder, subject, 1.0)
+    everywhere = tiny.apply(model, encoder, subject, 1.0)
     assert not torch.allclose(tiny.sample(everywhere, steps=1, positive=positive, cfg=1.0), without)
 
 
@@ -133,11 +132,11 @@ LEFT[..., :32] = 1.0
     ],
     ids=["within the picture", "overhanging it, as the host allows", "in shares of the picture", "bounds of masks"],
 )
-def test_region_over_both_halves_of_two_area_conditions_follows_each_crop(apply, model, encoder, subject, halves):
+def test_region_over_both_halves_of_two_area_conditions_follows_each_crop(model, encoder, subject, halves):
     left = LEFT
     positive = [entry for seed, half in zip((11, 13), halves, strict=True) for entry in tiny.cond(seed, strength=1.0, **half)]
     without = tiny.sample(model, steps=1, positive=positive, cfg=1.0)
-    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    patched = tiny.apply(model, encoder, subject, 1.0, region=left)
     difference = (tiny.sample(patched, steps=1, positive=positive, cfg=1.0) - without).abs().amax(dim=(0, 1, 2))
     assert difference[:8].min() > 1e-3
     assert difference[8:].max() == 0.0
@@ -166,12 +165,12 @@ def windows(request):
 FRAMES = 4
 
 
-def test_context_windows_along_the_width_leave_regions_out_and_say_so(apply, model, encoder, subject, windows, caplog):
+def test_context_windows_along_the_width_leave_regions_out_and_say_so(model, encoder, subject, windows, caplog):
     left = torch.zeros(1, 16, 16)
     left[..., :8] = 1.0
 
     def sample(**region):
-        patched = windows(apply.apply_subjects(model, encoder, subject, 1.0, **region))
+        patched = windows(tiny.apply(model, encoder, subject, 1.0, **region))
         handler = patched.model_options["context_handler"]
         handler.dim, handler.context_length = 3, 8
         return tiny.sample(patched, steps=1)
@@ -192,37 +191,37 @@ def changed(one, other):
     return [frame for frame in range(FRAMES) if not torch.equal(one[frame], other[frame])]
 
 
-def test_context_windows_find_the_positive_by_uuid(apply, encoder, subject, rows, windows):
+def test_context_windows_find_the_positive_by_uuid(encoder, subject, rows, windows):
     """Core context windows remake the cond lists of every window, so identity is lost."""
-    tiny.sample(windows(apply.apply_subjects(tiny.model(), encoder, subject, 0.65)), steps=1, batch=FRAMES)
+    tiny.sample(windows(tiny.apply(tiny.model(), encoder, subject, 0.65)), steps=1, batch=FRAMES)
     assert len(rows) == 3
     assert all(chunks == [NULL, SUBJECT] for chunks in rows)
 
 
-def test_every_frame_keeps_its_strength_in_context_windows(apply, model, encoder, subject, windows):
+def test_every_frame_keeps_its_strength_in_context_windows(model, encoder, subject, windows):
     without = tiny.sample(windows(model), steps=1, batch=FRAMES)
-    patched = windows(apply.apply_subjects(model, encoder, subject, [0.0, 1.0, 0.0, 1.0]))
+    patched = windows(tiny.apply(model, encoder, subject, [0.0, 1.0, 0.0, 1.0]))
     assert changed(tiny.sample(patched, steps=1, batch=FRAMES), without) == [1, 3]
 
 
-def test_every_frame_keeps_its_region_in_context_windows(apply, model, encoder, subject, windows):
+def test_every_frame_keeps_its_region_in_context_windows(model, encoder, subject, windows):
     region = torch.zeros(FRAMES, 16, 16)
     region[2] = 1.0
     without = tiny.sample(windows(model), steps=1, batch=FRAMES)
-    patched = windows(apply.apply_subjects(model, encoder, subject, 1.0, region=region))
+    patched = windows(tiny.apply(model, encoder, subject, 1.0, region=region))
     assert changed(tiny.sample(patched, steps=1, batch=FRAMES), without) == [2]
 
 
-def test_a_footprint_knows_the_frames_of_context_windows(apply, model, encoder, subject, windows):
+def test_a_footprint_knows_the_frames_of_context_windows(model, encoder, subject, windows):
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
-    patched, recorder = recording(windows(apply.apply_subjects(model, encoder, subject, [0.0, 0.0, 1.0, 0.0])))
+    patched, recorder = recording(windows(tiny.apply(model, encoder, subject, [0.0, 0.0, 1.0, 0.0])))
     tiny.sample(patched, steps=1, batch=FRAMES)
     (frames,) = recorder.footprint.maps()  # [frames, H, W]
     assert [bool(frame.max() > 0) for frame in frames] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("own_list", [False, True], ids=["in the host's list", "in a list of its own"])
-def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model, encoder, subject, rows, own_list):
+def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(model, encoder, subject, rows, own_list):
     """Packs with regional prompts append to cond_or_uncond while the UNet runs, or tell the new chunks in cond_or_uncond_couple."""
 
     def double(query, context, value, extra_options):
@@ -243,7 +242,7 @@ def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model
             out = out[: out.shape[0] // 2]
         return out
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     expected = tiny.sample(patched, steps=1)
     clone = patched.clone()
     clone.set_model_attn2_patch(double)
@@ -253,14 +252,14 @@ def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(apply, model
     assert rows == [[NULL, SUBJECT, NULL, SUBJECT]]
 
 
-def test_a_batch_that_no_list_accounts_for_is_left_alone_and_reported(apply, model, encoder, subject, caplog):
+def test_a_batch_that_no_list_accounts_for_is_left_alone_and_reported(model, encoder, subject, caplog):
     def double(query, context, value, extra_options):
         return torch.cat([query, query]), torch.cat([context, context]), torch.cat([value, value])
 
     def halve(out, extra_options):
         return out[: out.shape[0] // 2]
 
-    clones = [model.clone(), apply.apply_subjects(model, encoder, subject, 0.65).clone()]
+    clones = [model.clone(), tiny.apply(model, encoder, subject, 0.65).clone()]
     for clone in clones:
         clone.set_model_attn2_patch(double)
         clone.set_model_attn2_output_patch(halve)

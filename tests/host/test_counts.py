@@ -1,5 +1,7 @@
 """What a step costs, counted: operations, copies, synchronisations, passes of the vision model."""
 
+import itertools
+
 import pytest
 import torch
 from support import comfy_host, tiny
@@ -39,14 +41,16 @@ class Executor:
         return self.class_obj.diffusion_model(latent, self.steps, context=self.text, transformer_options=options)
 
 
-def gflop(sampling, base, subjects, batch=2):
-    layout = comfy_host.part("ssr_core.layout").SD15
+def gflop(sampling, base, subjects, batch=2, regions=(None,)):
+    """Of one UNet call. subjects: per Apply node the tokens of its branches; regions: of the Apply nodes, in turn."""
+    layout, made = comfy_host.part("ssr_core.layout").SD15, comfy_host.part("ssr_core.schedule").Manner
 
     def keys_values(tokens):
         return tuple(tuple(torch.empty(2, tokens, layer.width, device="meta") for _ in range(2)) for layer in layout.layers)
 
     applied = tuple(
-        sampling.Applied(layout, tuple(keys_values(tokens) for tokens in branches), 0.65, (1.0,) * 16) for branches in subjects
+        sampling.Applied(layout, tuple(keys_values(tokens) for tokens in branches), made(0.65, region=region))
+        for branches, region in zip(subjects, itertools.cycle(regions), strict=False)
     )
     latent = torch.empty(batch, 4, 64, 64, device="meta")
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -63,6 +67,22 @@ def test_a_step_with_one_subject_costs_its_attention_and_nothing_else(sampling, 
 @pytest.mark.parametrize("subjects", [[[1386]], [[462] * 3], [[462]] * 3], ids=["joint", "separate", "three Apply nodes"])
 def test_three_subjects_cost_three_times_that(sampling, sd15, subjects):
     assert gflop(sampling, sd15, subjects) == pytest.approx(PLAIN_GFLOP + 3 * SUBJECT_GFLOP, abs=1e-6)
+
+
+def thirds():
+    """Three regions with hard edges, side by side, as masks of a 1024-pixel picture."""
+    edges = [round(1024 * part / 3) for part in range(4)]
+    masks = torch.zeros(3, 1, 1024, 1024)
+    for mask, left, right in zip(masks, edges, edges[1:], strict=False):
+        mask[..., left:right] = 1.0
+    return masks
+
+
+@pytest.mark.parametrize("branches", [[462], [231, 231]], ids=["joint", "separate"])
+def test_three_subjects_in_a_third_of_the_picture_each_cost_what_one_does(sampling, sd15, branches):
+    """What is over comes from layers whose grid three does not divide: a column on an edge belongs to both sides."""
+    extra = gflop(sampling, sd15, [branches] * 3, regions=thirds()) - PLAIN_GFLOP
+    assert SUBJECT_GFLOP <= extra <= 1.1 * SUBJECT_GFLOP
 
 
 class Recorder(TorchDispatchMode):
@@ -84,19 +104,19 @@ class Recorder(TorchDispatchMode):
 
 @pytest.mark.parametrize("batch", [1, 16])
 def test_no_synchronisation_and_no_copy_of_keys_and_values_inside_a_layer(
-    sampling, apply, model, encoder, subject, batch, monkeypatch
+    sampling, model, encoder, subject, batch, monkeypatch
 ):
     """From the second step on, a layer adds views, one attention and one sum; K and V are never written again."""
     recorder, original, steps = Recorder(), sampling.Call.add, []
 
-    def add(self, layer, text, query, options):
-        if layer.index == 0:
+    def add(self, layer):
+        if layer.place.index == 0:
             steps.append(len(recorder.calls))
         with recorder:
-            return original(self, layer, text, query, options)
+            return original(self, layer)
 
     monkeypatch.setattr(sampling.Call, "add", add)
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=3, batch=batch)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=3, batch=batch)
     later = recorder.calls[steps[1] :]
     names = {name for name, _, _ in later}
     assert not names & {
@@ -130,7 +150,7 @@ def test_sixteen_frames_need_no_more_keys_and_values_than_one(sampling, apply, m
             result = wrapped(executor, *args, **kwargs)
             monkeypatch.setattr(sampling, "Run", run_type)
             assert sampling.KEY not in options
-            tensors = [t for key, pair in runs[0]._tensors.items() if key[0] == "kv" for t in pair]
+            tensors = [t for key, pair in runs[0]._kept.items() if key[0] == "kv" for t in pair]
             held.append(sum(t.untyped_storage().nbytes() for t in {t.data_ptr(): t for t in tensors}.values()))
             return result
 
@@ -138,29 +158,27 @@ def test_sixteen_frames_need_no_more_keys_and_values_than_one(sampling, apply, m
 
     monkeypatch.setattr(apply, "open_run", open_run)
     for batch in (1, 16):
-        tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1, batch=batch)
+        tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=1, batch=batch)
     widths = sum(layer.width for layer in encoder.config.layout.layers)
     assert held == [2 * 462 * widths * 2 * 4] * 2  # rows x tokens x widths x (K, V) x float32
 
 
-def test_keys_and_values_are_projected_once_at_apply(apply, model, encoder, subject, monkeypatch):
+def test_keys_and_values_are_projected_once_at_apply(model, encoder, subject, monkeypatch):
     calls = []
     for layer in encoder.module.layers:
         monkeypatch.setattr(layer, "forward", lambda tokens, forward=layer.forward: calls.append(1) or forward(tokens))
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     assert len(calls) == 16
     tiny.sample(patched, steps=3)
     assert len(calls) == 16
 
 
-def test_a_schedule_that_is_always_on_never_reads_the_step_from_the_device(
-    sampling, apply, model, encoder, subject, monkeypatch
-):
+def test_a_schedule_that_is_always_on_never_reads_the_step_from_the_device(sampling, model, encoder, subject, monkeypatch):
     read = []
     original = sampling.Run._at
     monkeypatch.setattr(sampling.Run, "_at", lambda self, *args: read.append(1) or original(self, *args))
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=3)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=3)
     assert not read
     scheduled = comfy_host.part("ssr_core.schedule").StepSchedule(0.2, 0.8)
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65, schedule=scheduled), steps=3)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65, steps=scheduled), steps=3)
     assert len(read) == 3  # once a step, not once a layer

@@ -16,27 +16,27 @@ def other(encoder):
     return (tiny.subject(encoder.fingerprint, seed=9, query="hat"),)
 
 
-def test_recording_changes_no_bit_and_its_place_does_not_matter(apply, recording, model, encoder, subject):
-    expected = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65))
+def test_recording_changes_no_bit_and_its_place_does_not_matter(recording, model, encoder, subject):
+    expected = tiny.sample(tiny.apply(model, encoder, subject, 0.65))
     before, first = recording(model)
-    after, second = recording(apply.apply_subjects(model, encoder, subject, 0.65))
-    assert torch.equal(tiny.sample(apply.apply_subjects(before, encoder, subject, 0.65)), expected)
+    after, second = recording(tiny.apply(model, encoder, subject, 0.65))
+    assert torch.equal(tiny.sample(tiny.apply(before, encoder, subject, 0.65)), expected)
     assert torch.equal(tiny.sample(after), expected)
     assert torch.equal(first.footprint.maps(), second.footprint.maps())
     assert first.footprint.maps().shape == (1, 1, 16, 16)
 
 
-def test_nothing_is_noted_where_nobody_asked(apply, model, encoder, subject, monkeypatch):
-    run = comfy_host.part("ssr_core.hosts.comfyui.run")
-    monkeypatch.setattr(run, "record", pytest.fail)
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1)
+def test_nothing_is_noted_where_nobody_asked(model, encoder, subject, monkeypatch):
+    call = comfy_host.part("ssr_core.hosts.comfyui.call")
+    monkeypatch.setattr(call, "record", pytest.fail)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=1)
 
 
-def test_a_subject_in_a_region_leaves_its_footprint_there(apply, recording, model, encoder, subject, other):
+def test_a_subject_in_a_region_leaves_its_footprint_there(recording, model, encoder, subject, other):
     left, right = torch.zeros(2, 1, 16, 16)
     left[..., :8], right[..., 8:] = 1.0, 1.0
-    patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65, region=left))
-    tiny.sample(apply.apply_subjects(patched, encoder, other, 0.65, region=right), steps=1)
+    patched, recorder = recording(tiny.apply(model, encoder, subject, 0.65, region=left))
+    tiny.sample(tiny.apply(patched, encoder, other, 0.65, region=right), steps=1)
     first, second = recorder.footprint.maps()[:, 0]
     assert recorder.footprint.queries == ("dog", "hat")
     assert first[:, :8].mean() > 10 * first[:, 9:].mean()
@@ -44,9 +44,7 @@ def test_a_subject_in_a_region_leaves_its_footprint_there(apply, recording, mode
 
 
 @pytest.mark.parametrize("combine", ["joint", "separate", "by word"])
-def test_contributions_of_all_subjects_sum_to_what_is_added(
-    apply, recording, model, encoder, subject, other, monkeypatch, combine
-):
+def test_contributions_of_all_subjects_sum_to_what_is_added(recording, model, encoder, subject, other, monkeypatch, combine):
     """A shared softmax is taken apart by whose values they are: nothing is lost and nothing counted twice."""
     module = comfy_host.part("ssr_core.hosts.comfyui.recording")
     alone, original = [], module.magnitude
@@ -59,34 +57,34 @@ def test_contributions_of_all_subjects_sum_to_what_is_added(
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
     added, add = [], sampling.Call.add
 
-    def whole(self, layer, text, query, options):
-        out = add(self, layer, text, query, options)
-        added.append((out - text).chunk(2)[1])  # the conditional chunk
+    def whole(self, layer):
+        out = add(self, layer)
+        added.append((out - layer.text).chunk(2)[1])  # the conditional chunk
         return out
 
     monkeypatch.setattr(sampling.Call, "add", whole)
-    patched, _ = recording(apply.apply_subjects(model, encoder, subject + other, 0.65, combine=combine))
+    patched, _ = recording(tiny.apply(model, encoder, subject + other, 0.65, combine=combine))
     tiny.sample(patched, steps=1)
     assert len(alone) == 2 * len(added) == 32
     for number, both in enumerate(added):
         assert relative_error(alone[2 * number] + alone[2 * number + 1], both) <= 1e-4
 
 
-def test_the_recorder_keeps_the_last_sampling_and_all_its_pictures(apply, recording, model, encoder, subject):
-    patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65))
+def test_the_recorder_keeps_the_last_sampling_and_all_its_pictures(recording, model, encoder, subject):
+    patched, recorder = recording(tiny.apply(model, encoder, subject, 0.65))
     assert recorder.footprint is None
     tiny.sample(patched, steps=1)
     tiny.sample(patched, steps=1, size=(8, 24), batch=3)
     assert recorder.footprint.maps().shape == (1, 3, 8, 24)
 
 
-def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model, encoder, subject, other):
+def test_the_report_says_what_acts_where_and_beside_whom(recording, model, encoder, subject, other):
     describe = comfy_host.part("ssr_core.hosts.comfyui.inspection").describe
     assert "0 subjects in 0 Apply nodes" in describe(model)
     schedule = comfy_host.part("ssr_core.schedule")
     layers = schedule.layer_strengths(encoder.config.layout, "decoder only")
-    patched = apply.apply_subjects(
-        model, encoder, subject + other, 0.65, schedule=schedule.StepSchedule(0.0, 0.8), layers=layers, combine="by word"
+    patched = tiny.apply(
+        model, encoder, subject + other, 0.65, steps=schedule.StepSchedule(0.0, 0.8), layers=layers, combine="by word"
     )
     patched.set_model_attn2_replace(lambda query, key, value, options: query, "input", 1)
     patched.set_model_sampler_cfg_function(lambda args: args["cond"])
@@ -111,9 +109,9 @@ def test_the_report_says_what_acts_where_and_beside_whom(apply, recording, model
     assert "batches of the last sampling: [null, subject]" in describe(patched)
     tiny.sample(recording(patched)[0], steps=1, cfg=1.0)
     assert "batches of the last sampling: [subject]" in describe(patched)
-    tiny.sample(apply.apply_subjects(patched, encoder, other, 0.5), steps=1)
+    tiny.sample(tiny.apply(patched, encoder, other, 0.5), steps=1)
     assert "batches of the last sampling: [subject]" in describe(patched), "another MODEL's sampling is none of this one's"
-    stages = apply.apply_subjects(
+    stages = tiny.apply(
         model, encoder, subject, 0.5, layers=schedule.layer_strengths(encoder.config.layout, numbers=(1, 0, 0.5))
     )
     assert "in 15 of 16 cross-attentions: input 1 2 4 5 7 8, output 3 4 5 6 7 8 9 10 11" in describe(stages)

@@ -60,7 +60,8 @@ def test_e_tiny_unet(tokens, strength):
     executor = Executor(patcher.model, text, steps)
     with torch.inference_mode():
         plain = executor(latents, steps, None, None, None, {})
-        applied = sampling.Applied(layout, (encoder.project(subject),), strength, (1.0,) * 4)
+        manner = comfy_host.part("ssr_core.schedule").Manner
+        applied = sampling.Applied(layout, (encoder.project(subject),), manner(strength))
         out = sampling.bind((applied,))(executor, latents, steps, None, None, None, {"cond_or_uncond": [1, 0]})
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE

@@ -12,8 +12,6 @@ from support import comfy_host, golden, tiny
 from support.server import running
 from support.workflow import to_prompt
 
-pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
-
 TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("ssr_mini_*.json"))
 REGIONS = "ssr_mini_regions"
 """diffusers has no regions to compare this template with."""

@@ -7,10 +7,10 @@ from support.golden import relative_error
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
-def test_every_picture_of_a_batch_is_what_it_is_alone(apply, model, encoder, subject, batch):
+def test_every_picture_of_a_batch_is_what_it_is_alone(model, encoder, subject, batch):
     import comfy.sample
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     together = tiny.sample(patched, batch=batch)
     noise = torch.randn(batch, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     with torch.inference_mode():
@@ -22,8 +22,8 @@ def test_every_picture_of_a_batch_is_what_it_is_alone(apply, model, encoder, sub
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 9), (9, 64), (31, 17)], ids=str)
-def test_odd_latent_sizes(apply, model, encoder, subject, size):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_odd_latent_sizes(model, encoder, subject, size):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     out = tiny.sample(patched, size=size)
     assert out.shape == (1, 4, *size)
     assert torch.isfinite(out).all()
@@ -44,7 +44,7 @@ def test_odd_latent_sizes(apply, model, encoder, subject, size):
 def test_weight_types(apply, encoder, subject, weights, cast):
     model = tiny.model(dtype=weights, cast=cast)
     plain = tiny.sample(model)
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     stored = apply.applied_to(patched)[0].branches[0][0][0].dtype
     assert stored == (cast or weights)
     out = tiny.sample(patched)
@@ -53,18 +53,18 @@ def test_weight_types(apply, encoder, subject, weights, cast):
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_a_bf16_model_draws_nearly_what_the_fp32_model_draws(apply, model, encoder, subject):
-    full = tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), steps=1)
-    half = tiny.sample(apply.apply_subjects(tiny.model(dtype=torch.bfloat16), encoder, subject, 0.65), steps=1)
+def test_a_bf16_model_draws_nearly_what_the_fp32_model_draws(model, encoder, subject):
+    full = tiny.sample(tiny.apply(model, encoder, subject, 0.65), steps=1)
+    half = tiny.sample(tiny.apply(tiny.model(dtype=torch.bfloat16), encoder, subject, 0.65), steps=1)
     assert relative_error(half, full) <= 0.05
 
 
-def test_low_vram_mode_keeps_the_subject(apply, encoder, subject):
+def test_low_vram_mode_keeps_the_subject(encoder, subject):
     """The host streams weights layer by layer; K and V are none of its business."""
     import comfy.model_management as management
 
     model = tiny.model()
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     expected = tiny.sample(patched)
     management.unload_all_models()
     patched.load(torch.device("cpu"), lowvram_model_memory=64)
@@ -97,33 +97,33 @@ class Flux(torch.nn.Module):
         self.diffusion_model = torch.nn.Linear(1, 1)
 
 
-def test_an_sdxl_model_is_refused_with_what_was_found_and_what_to_do(apply, encoder, subject):
+def test_an_sdxl_model_is_refused_with_what_was_found_and_what_to_do(encoder, subject):
     with pytest.raises(ValueError, match=r"SDXL with text width 2048 \(SDXL\); the SSR-Encoder needs 768.*Stable Diffusion 1"):
-        apply.apply_subjects(sdxl(), encoder, subject, 0.65)
+        tiny.apply(sdxl(), encoder, subject, 0.65)
 
 
-def test_a_model_without_a_unet_is_refused_by_name(apply, encoder, subject):
+def test_a_model_without_a_unet_is_refused_by_name(encoder, subject):
     import comfy.model_patcher
 
     patcher = comfy.model_patcher.ModelPatcher(Flux(), torch.device("cpu"), torch.device("cpu"))
     with pytest.raises(ValueError, match=r"This MODEL is a Flux without the cross-attentions.*Load an SD1.5 checkpoint"):
-        apply.apply_subjects(patcher, encoder, subject, 0.65)
+        tiny.apply(patcher, encoder, subject, 0.65)
 
 
-def test_a_unet_of_other_widths_is_refused(apply, encoder, subject):
+def test_a_unet_of_other_widths_is_refused(encoder, subject):
     wide = tiny.model({**tiny.UNET_CONFIG, "model_channels": 64})
     with pytest.raises(ValueError, match=r"does not fit the encoder: layer .* has width 64, expected 32"):
-        apply.apply_subjects(wide, encoder, subject, 0.65)
+        tiny.apply(wide, encoder, subject, 0.65)
 
 
-def test_a_subject_from_another_encoder_is_refused(apply, model, encoder):
+def test_a_subject_from_another_encoder_is_refused(model, encoder):
     with pytest.raises(ValueError, match=r'subject "dog" was made by another encoder \(abc\).*Encode it again'):
-        apply.apply_subjects(model, encoder, (tiny.subject("abc"),), 0.65)
+        tiny.apply(model, encoder, (tiny.subject("abc"),), 0.65)
 
 
-def test_an_empty_region_is_refused(apply, model, encoder, subject):
+def test_an_empty_region_is_refused(model, encoder, subject):
     with pytest.raises(ValueError, match="region is empty"):
-        apply.apply_subjects(model, encoder, subject, 0.65, region=torch.zeros(1, 64, 64))
+        tiny.apply(model, encoder, subject, 0.65, region=torch.zeros(1, 64, 64))
 
 
 def test_encoder_loads_and_unloads_with_the_hosts_memory_management(encoders, encoder, subject):

@@ -50,7 +50,7 @@ def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, cl
 
 
 def test_of_a_large_set_the_first_are_shown(subject):
-    view = comfy_host.part("nodes.view")
+    view = comfy_host.part("ssr_core.hosts.comfyui.view")
     assert len(view.view(subject * 20)[view.KEY]) == view.MOST
 
 
@@ -152,6 +152,6 @@ def test_two_lists_of_frame_strengths_are_one_too_many(nodes, model, encoder, su
     advanced = nodes["SSR_ApplySubjectAdvanced"]
     made = advanced.execute(model, encoder, subject, 0.5, frame_strengths="1, 0.5", **values).args[0]
     apply = comfy_host.part("ssr_core.hosts.comfyui.apply")
-    assert apply.applied_to(made)[0].frame_strengths == (0.5, 0.25)
+    assert apply.applied_to(made)[0].manner.pictures == (1, 0.5)
     with pytest.raises(ValueError, match="already has a number for each frame"):
         advanced.execute(model, encoder, subject, [0.5, 1.0], frame_strengths="1, 0.5", **values)

@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from support import comfy_host, soak
+from support import soak
 from support.server import running
-
-pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
 
 
 @pytest.fixture(scope="module")

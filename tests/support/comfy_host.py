@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,25 @@ def find() -> Path | None:
     return next((place for place in places if (place / "comfy" / "model_patcher.py").is_file()), None)
 
 
-MISSING = "no ComfyUI found: set COMFYUI_PATH or install it at ~/comfy/ComfyUI to run the host tests"
+@cache
+def missing() -> str | None:
+    """What keeps the host tests from running here, and what to do about it; None where nothing does."""
+    place = find()
+    if place is None:
+        return "no ComfyUI found: set COMFYUI_PATH or install it at ~/comfy/ComfyUI to run the host tests"
+    needed = (place / "requirements.txt").read_text(encoding="utf-8").partition("#non essential")[0]
+    lacking = [name for name in re.findall(r"^[\w.-]+", needed, re.MULTILINE) if not _installed(name)]
+    if lacking:
+        return f"ComfyUI is at {place}, but this Python lacks {', '.join(lacking)}: pip install -r {place / 'requirements.txt'}"
+    return None
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 @cache

@@ -68,16 +68,9 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
 def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1, vision_width: int = 64) -> Path:
     """An encoder file in our own format that fits the tiny UNet and a narrow vision model."""
     core = comfy_host.part("ssr_core.encoder")
-    config = core.EncoderConfig.from_dict(
-        {
-            "layout": layout or LAYOUT,
-            "text_width": 768,
-            "vision_width": vision_width,
-            "inner_width": 64,
-            "heads": 8,
-            "vision_layers": [4, 8, 12, 16, 20, 24],
-        }
-    )
+    shapes = {name: tuple(value) if isinstance(value, list) else value for name, value in (layout or LAYOUT).items()}
+    unet = comfy_host.part("ssr_core.layout").UNetLayout(**shapes)
+    config = core.EncoderConfig(layout=unet, vision_width=vision_width, inner_width=64)
     encoder = core.SSREncoder(config)
     fill(encoder, seed)
     state = encoder.state_dict()
@@ -107,6 +100,22 @@ def subject(fingerprint: str, seed: int = 2, strength: float = 1.0, query: str =
         strength=strength,
         word_embeds=torch.randn(1, 768, generator=generator),
     )
+
+
+def apply(
+    model: Any,
+    encoder: Any,
+    subjects: Any,
+    strength: float | list[float] = 0.65,
+    combine: str = "joint",
+    scaling: str = "official",
+    **manner: Any,
+) -> Any:
+    """MODEL with subjects, as the Apply nodes make it. strength: one number, or one for each picture; manner: as Manner takes it."""
+    made = comfy_host.part("ssr_core.schedule").Manner
+    whole, pictures = (1.0, tuple(strength)) if isinstance(strength, list) else (strength, ())
+    host = comfy_host.part("ssr_core.hosts.comfyui.apply")
+    return host.apply_subjects(model, encoder, subjects, made(whole, pictures, **manner), combine, scaling)
 
 
 def encode(

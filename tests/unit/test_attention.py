@@ -1,11 +1,14 @@
 """Decoupled attention in a batch of condition chunks: spans, folding, regions, and what must not change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.attention import Branch, add_branches, attend_shared, plan_spans, scaled_dot_product, word_shares
+from ssr_core.attention import Branch, add_branches, attend_shared, plan_spans, scaled_dot_product
+from ssr_core.schedule import positions_where
 
 HEADS, WIDTH, LENGTH = 2, 8, 6
 
@@ -170,43 +173,57 @@ def test_half_precision_stays_half_precision(dtype):
     assert add_branches(text, query, branches, plan_spans([None, 1]), 2, HEADS).dtype == dtype
 
 
-def naive_shares(query, word_keys):
-    """Position by position, head by head and word by word, in float64."""
-    size = WIDTH // HEADS
-    relevance = torch.zeros(len(word_keys), *query.shape[:2], dtype=torch.float64)
-    for number, key in enumerate(word_keys):
-        for picture in range(query.shape[0]):
-            maps = [
-                (query[picture, :, part].double() @ word[part].double() / size**0.5).softmax(dim=0)
-                for word in key
-                for part in (slice(head * size, (head + 1) * size) for head in range(HEADS))
-            ]
-            relevance[number, picture] = torch.stack(maps).mean(dim=0)
-    return (relevance / relevance.sum(dim=0))[..., None]
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=chunk_rows,
+    pictures=st.integers(1, 3),
+    kinds=st.lists(st.sampled_from(["everywhere", "weighted", "where", "nowhere"]), min_size=1, max_size=4),
+    heads=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_computing_a_branch_only_where_it_acts_changes_nothing(rows, pictures, kinds, heads, seed):
+    generator = torch.Generator().manual_seed(seed)
+    text, query = random_batch(generator, len(rows), pictures)
+    whole, partial = [], []
+    for kind in kinds:
+        weight = torch.rand(len(rows), pictures, LENGTH, HEADS if heads else 1, generator=generator)
+        if kind in ("where", "nowhere"):
+            weight = weight * (torch.rand(1, pictures, LENGTH, 1, generator=generator) < (0.4 if kind == "where" else -1))
+        branch = random_branch(generator, strength=0.7, weight=None if kind == "everywhere" else weight)
+        whole.append(branch)
+        where = positions_where(weight, pictures, LENGTH) if kind in ("where", "nowhere") else None
+        partial.append(replace(branch, where=where))
+    spans = plan_spans(rows)
+    expected = add_branches(text, query, whole, spans, len(rows), HEADS)
+    out = add_branches(text, query, partial, spans, len(rows), HEADS)
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
+    if set(kinds) == {"nowhere"}:
+        assert out is text
 
 
-def test_positions_are_shared_out_as_the_formula_says():
+def test_a_branch_is_attended_to_only_where_it_acts():
     generator = torch.Generator().manual_seed(0)
-    _, query = random_batch(generator, 2, 2)
-    keys = [torch.randn(words, WIDTH, generator=generator) for words in (1, 3, 2)]
-    shares = word_shares(query, keys, HEADS)
-    assert shares.shape == (3, 4, LENGTH, 1)
-    torch.testing.assert_close(shares.double(), naive_shares(query, keys), atol=1e-6, rtol=1e-5)
-    assert torch.equal(word_shares(query, keys[:1], HEADS), torch.ones(1, 4, LENGTH, 1))
+    text, query = random_batch(generator, 2, 2)
+    asked = []
+
+    def host(query, key, value, heads):
+        asked.append(tuple(query.shape))
+        return scaled_dot_product(query, key, value, heads)
+
+    where = torch.tensor([0, 1, LENGTH + 2])  # two positions of the first picture, one of the second
+    branch = replace(random_branch(generator, rows=2), where=where)
+    out = add_branches(text, query, [branch], plan_spans([0, 1]), 2, HEADS, host)
+    assert asked == [(2, 3, WIDTH)]
+    changed = (out != text).any(dim=-1).view(2, -1)  # [chunks, pictures * L]
+    assert [chunk.nonzero().flatten().tolist() for chunk in changed] == [where.tolist()] * 2
 
 
-def test_a_subject_without_words_is_as_relevant_everywhere_as_an_even_map():
+def test_a_weight_per_head_weighs_each_head_by_its_own():
     generator = torch.Generator().manual_seed(0)
-    _, query = random_batch(generator, 1, 1)
-    word = torch.randn(1, WIDTH, generator=generator)
-    silent = torch.zeros(1, WIDTH)  # its softmax over the positions is even
-    expected = word_shares(query, [word, silent], HEADS)
-    assert torch.equal(word_shares(query, [word, word[:0]], HEADS), expected)
-
-
-def test_words_that_are_irrelevant_at_a_position_share_it_equally_and_never_divide_by_zero():
-    query = torch.zeros(1, 2, WIDTH)
-    query[0, 0] = 1e4
-    key = torch.full((1, WIDTH), 1e4)
-    shares = word_shares(query, [key, key.clone()], HEADS)
-    assert torch.equal(shares, torch.full_like(shares, 0.5))
+    text, query = random_batch(generator, 1, 1)
+    branch = random_branch(generator, rows=1)
+    plain = add_branches(text, query, [branch], plan_spans([0]), 1, HEADS) - text
+    gated = replace(branch, weight=torch.tensor([0.0, 2.0]).view(1, 1, 1, HEADS))
+    out = add_branches(text, query, [gated], plan_spans([0]), 1, HEADS) - text
+    expected = torch.cat([torch.zeros_like(plain[..., : WIDTH // 2]), 2 * plain[..., WIDTH // 2 :]], dim=-1)
+    torch.testing.assert_close(out, expected)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import comfy_host
 
-pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
+pytestmark = pytest.mark.skipif(comfy_host.missing() is not None, reason=str(comfy_host.missing()))
 
 PACK = comfy_host.PACK
 NODES = (

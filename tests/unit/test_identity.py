@@ -4,6 +4,7 @@ import json
 
 import torch
 
+from ssr_core.checkpoints import config_of
 from ssr_core.encoder import EncoderConfig, SSREncoder, fingerprint
 from ssr_core.layout import SDXL, UNetLayout
 
@@ -30,7 +31,7 @@ def test_the_released_encoder_keeps_its_identity():
 
 def test_a_small_encoder_keeps_its_identity():
     assert fingerprint(filled(SMALL), SMALL) == SMALL_FILLED
-    again = EncoderConfig.from_dict(json.loads(json.dumps(SMALL.to_dict())))
+    again = config_of(json.dumps(SMALL.to_dict()))
     assert fingerprint(filled(SMALL), again) == SMALL_FILLED
 
 

@@ -29,7 +29,7 @@ def make(source_size=(SIZE, SIZE), fit="center crop", patches=None):
 
 
 def test_without_the_reference_the_map_lies_on_what_the_encoder_saw():
-    overlay, mask = maps.attention_map(make(), opacity=0.0)
+    overlay, mask = maps.attention_map(make().map(), opacity=0.0)
     assert overlay.shape == (1, maps.PREVIEW_SIDE, maps.PREVIEW_SIDE, 3)
     assert mask.shape == (1, maps.PREVIEW_SIDE, maps.PREVIEW_SIDE)
     torch.testing.assert_close(overlay, torch.full_like(overlay, 128 / 255))
@@ -38,7 +38,7 @@ def test_without_the_reference_the_map_lies_on_what_the_encoder_saw():
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(FITS))
 def test_overlay_and_mask_have_the_size_of_the_reference(height, width, fit):
-    overlay, mask = maps.attention_map(make((height, width), fit), torch.rand(height, width, 3))
+    overlay, mask = maps.attention_map(make((height, width), fit).map(), torch.rand(height, width, 3))
     assert overlay.shape == (1, height, width, 3)
     assert mask.shape == (1, height, width)
     for image in (overlay, mask):
@@ -47,7 +47,7 @@ def test_overlay_and_mask_have_the_size_of_the_reference(height, width, fit):
 
 @pytest.mark.parametrize("source_size", [(8000, 1), (1, 8000), (4, 1), (1, 1)])
 def test_a_reference_of_one_line_has_a_map_too(source_size):
-    _, mask = maps.attention_map(make(source_size), torch.zeros(*source_size, 3))
+    _, mask = maps.attention_map(make(source_size).map(), torch.zeros(*source_size, 3))
     assert mask.shape == (1, *source_size)
     assert mask.max() == 1
 
@@ -55,7 +55,7 @@ def test_a_reference_of_one_line_has_a_map_too(source_size):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(20, 90), st.integers(20, 90), st.sampled_from(FITS))
 def test_the_map_is_one_where_the_encoder_looked_everywhere_and_zero_outside_the_seen_part(height, width, fit):
-    mask = maps.attention_map(make((height, width), fit), torch.zeros(height, width, 3))[1][0]
+    mask = maps.attention_map(make((height, width), fit).map(), torch.zeros(height, width, 3))[1][0]
     left, top, right, bottom = (round(edge) for edge in seen_box(width, height, SIZE, fit))
     seen = torch.zeros(height, width)
     seen[max(0, top) : bottom, max(0, left) : right] = 1
@@ -67,7 +67,7 @@ def test_the_map_is_one_where_the_encoder_looked_everywhere_and_zero_outside_the
 def test_a_hot_corner_is_hot_in_that_corner_of_the_seen_part(fit, height, width):
     patches = torch.zeros(GRID, GRID)
     patches[1:3, 2:4] = 1  # right of the middle, and inside the picture under every fit
-    mask = maps.attention_map(make((height, width), fit, patches), torch.zeros(height, width, 3))[1][0]
+    mask = maps.attention_map(make((height, width), fit, patches).map(), torch.zeros(height, width, 3))[1][0]
     left, top, right, bottom = seen_box(width, height, SIZE, fit)
     y, x = (mask > 0.5).nonzero().float().mean(0).tolist()
     assert (y - top) / (bottom - top) == pytest.approx(0.5, abs=0.02)
@@ -77,13 +77,13 @@ def test_a_hot_corner_is_hot_in_that_corner_of_the_seen_part(fit, height, width)
 
 def test_no_opacity_shows_the_reference_itself():
     picture = torch.rand(40, 60, 3)
-    overlay, _ = maps.attention_map(make((40, 60)), picture, opacity=0.0)
+    overlay, _ = maps.attention_map(make((40, 60)).map(), picture, opacity=0.0)
     assert torch.equal(overlay[0], picture)
 
 
 def test_outside_the_seen_part_the_overlay_is_the_reference():
     picture = torch.rand(20, 60, 3)
-    overlay, mask = maps.attention_map(make((20, 60)), picture, opacity=1.0)
+    overlay, mask = maps.attention_map(make((20, 60)).map(), picture, opacity=1.0)
     outside = mask[0] == 0
     assert outside.any()
     assert torch.equal(overlay[0][outside], picture[outside])
@@ -92,14 +92,14 @@ def test_outside_the_seen_part_the_overlay_is_the_reference():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_grey_or_transparent_reference_gives_an_rgb_overlay(channels):
-    assert maps.attention_map(make((40, 60)), torch.rand(40, 60, channels))[0].shape == (1, 40, 60, 3)
+    assert maps.attention_map(make((40, 60)).map(), torch.rand(40, 60, channels))[0].shape == (1, 40, 60, 3)
 
 
 def test_another_picture_is_refused_with_both_sizes():
     with pytest.raises(ValueError, match=r"is 60 x 41 pixels.*one of 60 x 40"):
-        maps.attention_map(make((40, 60)), torch.zeros(41, 60, 3))
+        maps.attention_map(make((40, 60)).map(), torch.zeros(41, 60, 3))
 
 
 def test_a_word_that_is_not_in_the_query_is_refused():
     with pytest.raises(ValueError, match='no word "cat"'):
-        maps.attention_map(make(), word="cat")
+        make().map("cat")

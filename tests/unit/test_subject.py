@@ -5,6 +5,7 @@ import torch
 from support.subjects import make
 
 from ssr_core import subject
+from ssr_core.merge import COMBINES
 from ssr_core.subject import branch_inputs
 
 
@@ -67,7 +68,7 @@ def test_by_word_is_separate_with_every_subjects_words():
     assert branches[1].word_embeds.shape == (0, 4)
 
 
-@pytest.mark.parametrize("combine", subject.COMBINES)
+@pytest.mark.parametrize("combine", COMBINES)
 def test_official_strength_is_on_keys_and_values_of_the_conditional_side_only(combine):
     branches = branch_inputs((make(1, strength=0.5), make(2, strength=2.0)), combine, "official")
     for scale in (torch.cat([getattr(b, name) for b in branches], 1) for name in ("key_scale", "value_scale")):
@@ -75,7 +76,7 @@ def test_official_strength_is_on_keys_and_values_of_the_conditional_side_only(co
         assert scale[1].flatten().tolist() == [0.5] * 6 + [2.0] * 6
 
 
-@pytest.mark.parametrize("combine", subject.COMBINES)
+@pytest.mark.parametrize("combine", COMBINES)
 def test_value_only_strength_is_on_the_values_of_both_sides(combine):
     branches = branch_inputs((make(1, strength=0.5), make(2, strength=2.0)), combine, "value only")
     assert torch.cat([branch.key_scale for branch in branches], 1).unique().tolist() == [1.0]
@@ -83,7 +84,7 @@ def test_value_only_strength_is_on_the_values_of_both_sides(combine):
     assert values[0].flatten().tolist() == values[1].flatten().tolist() == [0.5] * 6 + [2.0] * 6
 
 
-@pytest.mark.parametrize("combine", subject.COMBINES)
+@pytest.mark.parametrize("combine", COMBINES)
 @pytest.mark.parametrize("scaling", subject.SCALINGS)
 def test_a_subject_of_strength_zero_is_as_if_it_were_not_there(combine, scaling):
     off, on = make(1, strength=0.0), make(2)

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -71,17 +72,49 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
     assert (read.lr, read.clip_norm, read.steps) == (5e-5, 1.0, 7)
 
 
+def test_what_people_write_otherwise_is_understood(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "base: mini\ndata: 2024\nout: o\nstart_from: a.safetensors\nvalidation:\nlr: 1\nbetas: [1e-1, 0]\n"
+    )
+    read = read_config(tmp_path / "run.yaml")
+    assert (read.data, read.start_from, read.validation) == ("2024", ("a.safetensors",), ())
+    assert (type(read.lr), read.betas) == (float, (0.1, 0.0))
+
+
+def test_every_fault_is_told_at_once(tmp_path):
+    (tmp_path / "run.yaml").write_text("base: mini\nlern_rate: 1\nsteps: 0\n")
+    with pytest.raises(
+        ValueError, match=r"run\.yaml: unknown lern_rate; missing data, out; steps must be greater than 0, got 0\. Known"
+    ):
+        read_config(tmp_path / "run.yaml")
+
+
+def test_a_configuration_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        settings().steps = 3
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("lern_rate: 1", "unknown lern_rate.*Known fields: .*lr"),
-        ("batch_size: 0", "batch_size must be at least 1, got 0"),
-        ("flip: 2", "flip is a chance from 0 to 1, got 2"),
-        ("precision: half", "precision must be one of no, bf16, fp16"),
-        ("steps: many", "invalid literal"),
+        ("batch_size: 0", "batch_size must be greater than 0, got 0"),
+        ("flip: 2", "flip must be at most 1, got 2"),
+        ("precision: half", "precision must be 'no', 'bf16' or 'fp16', got 'half'"),
+        ("steps: many", "steps must be a valid integer, .*got 'many'"),
+        ("gradient_checkpointing: 1", "gradient_checkpointing must be a valid boolean, got 1"),
+        ("regulariser: -1", "regulariser must be at least 0, got -1"),
+        ("steps: true", "steps must be a number, got True"),
+        ("workers: 1.5", "workers must be a valid integer, .*got 1.5"),
+        ("out: [a, b]", "out must be a valid string"),
+        ("ema: 1", "ema must be less than 1, got 1"),
+        ("validation: [{reference: r, query: q}]", "missing validation.0.prompt"),
+        ("validation: [{reference: r, query: q, prompt: p, maks: m}]", "unknown validation.0.maks"),
+        ("vision_layers: [4, x]", "vision_layers.1 must be a valid integer, .*got 'x'"),
+        ("1: 2", "holds no configuration"),
+        ("lr: [1", "is no YAML"),
         ("method: sst", "method must be one of ssr, got 'sst'"),
-        ("gradient_checkpointing: 1", "gradient_checkpointing must be bool, got 1"),
-        ("regulariser: -1", "must not be negative"),
+        ("method: [ssr]", "method must be one of ssr, got"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, line, message):

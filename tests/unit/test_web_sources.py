@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssr_core.select import parse_points
+from ssr_core.points import parse_points
 
 WEB = Path(__file__).parents[2] / "web"
 SOURCES = sorted(WEB.rglob("*.js"))

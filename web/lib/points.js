@@ -1,6 +1,6 @@
 // @ts-check
 // Places in the reference, as the `points` input holds them: "x, y; x, y" in pixels, or JSON as point editors write it.
-// Reads exactly what the node itself reads (parse_points in ssr_core/select.py): what it refuses has no points here either.
+// Reads exactly what the node itself reads (parse_points in ssr_core/points.py): what it refuses has no points here either.
 
 /** @typedef {{ x: number, y: number }} Point */
 

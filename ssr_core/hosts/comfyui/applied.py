@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ...attention import Branch
 from ...layout import UNetLayout
-from ...schedule import StepSchedule
+from ...schedule import Manner
 
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
 """Per layer, in checkpoint order."""
@@ -27,20 +28,21 @@ class Part(NamedTuple):
 class Applied:
     """One Apply node's part.
 
-    branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional
-    layer_strengths: one multiplier per layer in the same order
-    region: [frames, H, W] in 0..1 over the output picture, or None for everywhere
-    frame_strengths: a multiplier per picture of the batch, () for 1 everywhere; a longer batch holds the last one
+    branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional; manner: how they act
     word_embeds: per branch [W, D] if positions are shared out by word, else ()
     parts: which tokens of which branch are whose
     """
 
     layout: UNetLayout
     branches: tuple[KeysValues, ...]
-    strength: float
-    layer_strengths: tuple[float, ...]
-    schedule: StepSchedule = field(default_factory=StepSchedule)
-    region: Tensor | None = None
-    frame_strengths: tuple[float, ...] = ()
+    manner: Manner = field(default_factory=Manner)
     word_embeds: tuple[Tensor, ...] = ()
     parts: tuple[Part, ...] = ()
+
+
+class Attended(NamedTuple):
+    """What an applied part attends to in one layer now. first: number of its first subject among those of all parts."""
+
+    applied: Applied
+    first: int
+    branches: tuple[Branch, ...]

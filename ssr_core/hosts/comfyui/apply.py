@@ -6,15 +6,14 @@ MODEL samples (sampling.py). Nothing is patched here, so the order of nodes does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor
 
-from ...schedule import StepSchedule
-from ...subject import Combine, Scaling, SubjectSet, active, branch_inputs, check_encoder
+from ...merge import Combine
+from ...schedule import Manner
+from ...subject import Scaling, SubjectSet, active, branch_inputs, check_encoder
 from .applied import Applied, Part
 from .encoders import HostEncoder
 from .layout import check_model
@@ -25,36 +24,26 @@ def apply_subjects(
     model: Any,
     encoder: HostEncoder,
     subjects: SubjectSet,
-    strength: float | Sequence[float],
-    schedule: StepSchedule | None = None,
-    layers: tuple[float, ...] = (),
+    manner: Manner,
     combine: Combine = "joint",
     scaling: Scaling = "official",
-    region: Tensor | None = None,
 ) -> Any:
     """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
 
-    strength: one number, or one per picture of the batch (frame of an animation); a longer batch holds the last one.
-    layers: a multiplier per layer in checkpoint order, () for 1 everywhere; region: [frames, H, W] over the output picture.
     K and V of all layers are projected here, once, in the type the MODEL computes in.
     """
     check_model(model, encoder.config)
     check_encoder(subjects, encoder.fingerprint)
-    frames = () if isinstance(strength, int | float) else tuple(float(one) for one in strength)
-    if not any(frames or (strength,)) or not active(subjects) or (layers and not any(layers)):
+    if not manner.acts or not active(subjects):
         return model
     dtype = _compute_dtype(model)
     inputs = branch_inputs(subjects, combine, scaling)
     applied = Applied(
         layout=encoder.config.layout,
         branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
-        strength=strength if isinstance(strength, int | float) else 1.0,
-        frame_strengths=frames,
-        parts=_parts(active(subjects), combine),
+        manner=manner,
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
-        layer_strengths=layers or (1.0,) * len(encoder.config.layout.layers),
-        schedule=schedule or StepSchedule(),
-        region=_checked(region),
+        parts=_parts(active(subjects), combine),
     )
     return hang(model, applied)
 
@@ -75,21 +64,6 @@ def _compute_dtype(model: Any) -> torch.dtype:
     """The type of a MODEL's activations: its weights may be stored in fewer bits and cast up."""
     dtype = model.get_model_object("manual_cast_dtype") or model.model_dtype()  # nodes may have patched it
     return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float16
-
-
-def _checked(region: Tensor | None) -> Tensor | None:
-    if region is None:
-        return None
-    region = region.float().cpu()
-    region = region[None] if region.ndim == 2 else region
-    if region.ndim != 3 or 0 in region.shape:
-        raise ValueError(f"The region has shape {tuple(region.shape)}; expected a MASK, [frames, height, width].")
-    if not bool((region > 0).any()):
-        raise ValueError(
-            "The region is empty (all zero), so the subject could act nowhere. Paint where it may act, or disconnect the mask. "
-            "(Load Image gives an all-zero MASK for a picture without alpha.)"
-        )
-    return region
 
 
 def hang(model: Any, applied: Applied) -> Any:

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...layout import CrossAttention
-from .options import labels_of
+from .call import Call
+from .layer import labels_of, read_layer
 
-if TYPE_CHECKING:
-    from .run import Call
-
-SCHEMA = "(Tensor text, Tensor query, int layer, int heads, SymInt[] labels, SymInt[] grid, ScalarType? precision) -> Tensor"
+SCHEMA = (
+    "(Tensor query, Tensor text, Tensor text_key, int layer, int heads, SymInt[] labels, SymInt[] grid, ScalarType? precision) "
+    "-> Tensor"
+)
 
 _IN_PROGRESS: ContextVar[tuple[Call, dict[str, Any]]] = ContextVar("ssr_encoder_call")
 
@@ -36,12 +37,19 @@ def in_progress(call: Call, options: dict[str, Any]) -> Iterator[None]:
 
 
 def _in_this_call(
-    text: Tensor, query: Tensor, layer: int, heads: int, labels: list[int], grid: list[int], precision: torch.dtype | None
+    query: Tensor,
+    text: Tensor,
+    text_key: Tensor,
+    layer: int,
+    heads: int,
+    labels: list[int],
+    grid: list[int],
+    precision: torch.dtype | None,
 ) -> Tensor:
     call, options = _IN_PROGRESS.get()
-    found = call.run.subjects[0].layout.layers[layer]
     own = {"n_heads": heads, "cond_or_uncond": labels, "cond_or_uncond_couple": None, "attn_precision": precision}
-    out = call.add(found, text, query, {**options, **own, **({"activations_shape": grid} if grid else {})})
+    options = {**options, **own, **({"activations_shape": grid} if grid else {})}
+    out = call.add(read_layer(call.run.subjects[0].layout.layers[layer], query, text, text_key, options))
     return text.clone() if out is text else out  # an operation must not return what it was given
 
 
@@ -51,14 +59,14 @@ def _operation(tag: Any) -> Callable[..., Tensor]:
         # A CUDA graph would replay the first call's K and V for ever. This torch cannot be told, so the graph is broken instead.
         return torch.compiler.disable(_in_this_call)
     operation = torch.library.custom_op("ssr_encoder::add_subjects", _in_this_call, mutates_args=(), schema=SCHEMA, tags=(tag,))
-    operation.register_fake(lambda text, *rest: torch.empty_like(text))
+    operation.register_fake(lambda query, text, *rest: torch.empty_like(text))
     return operation
 
 
 _add_subjects = _operation(getattr(torch.Tag, "cudagraph_unsafe", None))
 
 
-def add_subjects(layer: CrossAttention, text: Tensor, query: Tensor, options: dict[str, Any]) -> Tensor:
-    """Call.add where torch.compile traces. text, query: [chunks * pictures, L, C]."""
-    grid = list(options.get("activations_shape", ()))
-    return _add_subjects(text, query, layer.index, options["n_heads"], labels_of(options), grid, options.get("attn_precision"))
+def add_subjects(place: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Tensor:
+    """Call.add where torch.compile traces. query, text: [chunks * pictures, L, C]; text_key: [chunks * pictures, T, C]."""
+    grid, labels = list(options.get("activations_shape", ())), list(labels_of(options))
+    return _add_subjects(query, text, text_key, place.index, options["n_heads"], labels, grid, options.get("attn_precision"))

@@ -29,7 +29,7 @@ class Conditions:
     whole: whether that latent holds whole pictures, and not the parts that context windows along height or width make.
     """
 
-    rows: tuple[int, ...]
+    sides: tuple[int, ...]
     areas: Mapping[tuple[int, Any], Area]
     latent: Tensor
     whole: bool = True
@@ -40,14 +40,14 @@ class Conditions:
         height, width = self.latent.shape[-2:]
         return height, width
 
-    def row(self, label: int) -> int:
-        return self.rows[label] if label < len(self.rows) else row_of_label(label)
+    def side(self, label: int) -> int:
+        return self.sides[label] if label < len(self.sides) else side_of_label(label)
 
     def area(self, label: int, uuid: Any) -> Area | None:
         return self.areas.get((label, uuid))
 
 
-def row_of_label(label: int) -> int:
+def side_of_label(label: int) -> int:
     return SUBJECT if label == 0 else NULL
 
 
@@ -55,14 +55,14 @@ def read_conditions(
     guider_conds: Mapping[str, Conds], lists: Sequence[Conds], latent: Tensor, whole: bool = True
 ) -> Conditions:
     """guider_conds: the guider's cond lists by name ("positive", "negative", ...); lists: those of this batch, by label."""
-    rows = tuple(_row(guider_conds, conds, label) for label, conds in enumerate(lists))
+    sides = tuple(_side(guider_conds, conds, label) for label, conds in enumerate(lists))
     areas = {
         (label, cond.get("uuid")): _within(cond["area"], latent)
         for label, conds in enumerate(lists)
         for cond in conds or ()
         if len(cond.get("area") or ()) == 4 and isinstance(cond["area"][0], int)
     }
-    return Conditions(rows, areas, latent, whole)
+    return Conditions(sides, areas, latent, whole)
 
 
 def _within(area: Sequence[int], latent: Tensor) -> Area:
@@ -71,20 +71,20 @@ def _within(area: Sequence[int], latent: Tensor) -> Area:
     return min(height, latent.shape[-2] - top), min(width, latent.shape[-1] - left), top, left
 
 
-def _row(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
+def _side(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
     for name, known in guider_conds.items():
         if conds is not None and known is conds:
-            return _row_of_name(name)
+            return _side_of_name(name)
     # Context windows remake the lists. Area conds and their automatic negatives share a uuid: then only the label is left.
     uuid = conds[0].get("uuid") if conds else None
     names = {
         name for name, known in guider_conds.items() for cond in known or () if uuid is not None and cond.get("uuid") == uuid
     }
-    rows = {_row_of_name(name) for name in names}
-    return rows.pop() if len(rows) == 1 else row_of_label(label)
+    sides = {_side_of_name(name) for name in names}
+    return sides.pop() if len(sides) == 1 else side_of_label(label)
 
 
-def _row_of_name(name: str) -> int:
+def _side_of_name(name: str) -> int:
     return NULL if name in NEGATIVES else SUBJECT
 
 

@@ -38,14 +38,11 @@ def files() -> list[str]:
 
 def path_of(name: str) -> str:
     """Full path of a listed file. Raises FileNotFoundError that says where was looked and what to do."""
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(
-            f'There is no SSR-Encoder file "{name}" in {places}. Run "python install.py --download" in the pack\'s folder, or put '
-            "the files there by hand and press R to refresh (weights_manifest.json lists them)."
-        )
-    return path
+    remedy = (
+        'Run "python install.py --download" in the pack\'s folder, or put the files there by hand and press R to refresh '
+        "(weights_manifest.json lists them)."
+    )
+    return _found(FOLDER, name, "SSR-Encoder", remedy)
 
 
 def partner_of(name: str | None) -> str | None:
@@ -64,13 +61,15 @@ def subject_files() -> list[str]:
 
 
 def subject_path(name: str) -> Path:
-    path = folder_paths.get_full_path(SUBJECTS, name)
+    return Path(_found(SUBJECTS, name, "subject", "Save one with Save Subject, then press R to refresh."))
+
+
+def _found(folder: str, name: str, kind: str, remedy: str) -> str:
+    path = folder_paths.get_full_path(folder, name)
     if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(SUBJECTS))
-        raise FileNotFoundError(
-            f'There is no subject file "{name}" in {places}. Save one with Save Subject, then press R to refresh.'
-        )
-    return Path(path)
+        places = ", ".join(folder_paths.get_folder_paths(folder))
+        raise FileNotFoundError(f'There is no {kind} file "{name}" in {places}. {remedy}')
+    return path
 
 
 def hidden_subjects(name: str) -> list[str]:

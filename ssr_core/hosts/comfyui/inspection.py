@@ -15,7 +15,7 @@ from ...schedule import StepSchedule
 from .applied import Applied
 from .layout import cross_attentions
 from .recording import RECORDER
-from .sampling import KEY, ROLES
+from .sampling import KEY, SIDES
 
 SAMPLER_OPTIONS = (
     "sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function", "model_function_wrapper", "context_handler",
@@ -34,7 +34,7 @@ def describe(model: Any) -> str:
     if model.get_attachment(RECORDER) is not None:
         lines.append("The footprint is recorded.")
     if applied:
-        lines.append(_roles(applied[-1]))
+        lines.append(_sides(applied[-1]))
     return "\n".join(lines)
 
 
@@ -55,19 +55,19 @@ def _applied(number: int, applied: Applied) -> Iterator[str]:
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
     combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
     order = applied.layout.execution_order
-    acting = [layer for layer in order if applied.layer_strengths[layer.index] != 0.0]
+    acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
     yield (
         f"{number}. "
         + ", ".join(f'"{part.query}"' for part in applied.parts)
         + (f", {combined}" if len(applied.parts) > 1 else "")
     )
-    frames = f", per frame {_few(applied.frame_strengths)}" if applied.frame_strengths else ""
+    frames = f", per frame {_few(applied.manner.pictures)}" if applied.manner.pictures else ""
     where = _blocks(layer.block for layer in acting)
-    yield f"   strength {applied.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
-    strengths = [applied.layer_strengths[layer.index] for layer in acting]
+    yield f"   strength {applied.manner.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
+    strengths = [applied.manner.in_layer(layer.index) for layer in acting]
     if len(set(strengths)) > 1:
         yield f"   times {_few(strengths, len(order))} there"
-    yield f"   steps {_steps(applied.schedule)}, region {_region(applied)}"
+    yield f"   steps {_steps(applied.manner.steps)}, region {_region(applied)}"
     yield f"   K and V: {key.shape[1]} tokens, {key.dtype}, {size / 1e6:.1f} MB on {key.device}"
 
 
@@ -85,9 +85,9 @@ def _steps(schedule: StepSchedule) -> str:
 
 
 def _region(applied: Applied) -> str:
-    if applied.region is None:
+    if applied.manner.region is None:
         return "everywhere"
-    frames, height, width = applied.region.shape
+    frames, height, width = applied.manner.region.shape
     return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "")
 
 
@@ -116,11 +116,11 @@ def _neighbours(model: Any) -> Iterator[str]:
             yield f"{name}: {_counted(found if isinstance(found, list) else [found])}"
 
 
-def _roles(applied: Applied) -> str:
-    batches = ROLES.get(applied)
+def _sides(applied: Applied) -> str:
+    batches = SIDES.get(applied)
     if batches is None:
         return "not sampled yet with these subjects"
-    named = ["[" + ", ".join("subject" if row == SUBJECT else "null" for row in rows) + "]" for rows in batches]
+    named = ["[" + ", ".join("subject" if side == SUBJECT else "null" for side in sides) + "]" for sides in batches]
     return f"batches of the last sampling: {' and '.join(named) or 'none in which a subject acted'}"
 
 

@@ -1,10 +1,10 @@
-"""Footprints in the host: a Recorder on a MODEL keeps where each subject acted in the last sampling. Nobody records, nothing runs."""
+"""Footprints in the host: a Recorder on a MODEL keeps where each subject acted in the last sampling. Without one nothing runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...attention import SUBJECT, Branch, add_branches, plan_spans
 from ...footprint import Footprint, magnitude
-from ...layout import CrossAttention
-from .options import anchor_of, attention_of, frame_indices, labels_of
-
-if TYPE_CHECKING:
-    from .run import Call
+from .applied import Attended
+from .layer import Layer
+from .place import Place
 
 RECORDER = "ssr_encoder_recorder"
 
@@ -41,54 +39,32 @@ def recording(model: Any) -> tuple[Any, Recorder]:
     return clone, recorder
 
 
-def record(
-    call: Call,
-    layer: CrossAttention,
-    text: Tensor,
-    query: Tensor,
-    branches: Sequence[Branch],
-    rows: Sequence[int],
-    options: dict[str, Any],
-) -> None:
+def record(footprint: Footprint, layer: Layer, attended: Sequence[Attended], sides: Sequence[int], place: Place) -> None:
     """Note how much each subject adds at every position of the conditional chunks."""
-    run, labels, frames, skipped = call.run, labels_of(options), frame_indices(options), len(anchor_of(options))
-    assert run.footprint is not None
-    grid, areas = run.grid(call, query, options), call.areas(labels, options.get("uuids", ()))
+    grid, areas = place.grid(layer), place.areas(layer)
     if grid is None or areas is None:
         return
-    alone = _alone(call, layer, branches)
-    chunks = zip(rows, query.chunk(len(labels)), text.chunk(len(labels)), areas, strict=True)
-    for chunk, (row, own_query, own_text, area) in enumerate(chunks):
-        if row != SUBJECT:
+    count, frames = len(layer.labels), layer.frames
+    alone = [pair for one in attended for pair in _alone(one)]
+    chunks = zip(sides, layer.query.chunk(count), layer.text.chunk(count), areas, strict=True)
+    for chunk, (side, query, text, area) in enumerate(chunks):
+        if side != SUBJECT:
             continue
-        found = own_text.new_zeros(len(run.footprint.queries), *own_query.shape[:2], dtype=torch.float32)  # [subjects, n, L]
+        found = text.new_zeros(len(footprint.queries), *query.shape[:2], dtype=torch.float32)  # [subjects, n, L]
         for subject, branch in alone:
-            weight = None if branch.weight is None else branch.weight[chunk : chunk + 1]
-            delta = add_branches(
-                torch.zeros_like(own_query),
-                own_query,
-                [replace(branch, weight=weight)],
-                plan_spans([row]),
-                1,
-                options["n_heads"],
-                attention_of(options),
-            )
-            found[subject] = magnitude(delta, own_text)
-        found = found[:, skipped:].unflatten(2, grid)  # [subjects, n, h, w]
-        run.footprint.add(found, call.canvas, area, None if frames is None else frames[skipped:])
+            own = replace(branch, weight=None if branch.weight is None else branch.weight[chunk : chunk + 1])
+            delta = add_branches(torch.zeros_like(query), query, [own], plan_spans([side]), 1, layer.heads, layer.attention)
+            found[subject] = magnitude(delta, text)
+        found = found[:, layer.ahead :].unflatten(2, grid)  # [subjects, n, h, w]
+        footprint.add(found, place.canvas, area, None if frames is None else frames[layer.ahead :])
 
 
-def _alone(call: Call, layer: CrossAttention, branches: Sequence[Branch]) -> list[tuple[int, Branch]]:
-    """Every acting subject's number among all, and its branch with nobody else's values: a shared softmax stays as it is."""
-    alone, first_branch = [], 0
-    first = [0]
-    for applied in call.run.subjects:
-        first.append(first[-1] + len(applied.parts))
-    for number, applied, _ in call.run.acting(call, layer):
-        for index, part in enumerate(applied.parts):
-            branch = branches[first_branch + part.branch]
-            value = torch.zeros_like(branch.value)
-            value[:, part.first : part.stop] = branch.value[:, part.first : part.stop]
-            alone.append((first[number] + index, replace(branch, value=value)))
-        first_branch += len(applied.branches)
+def _alone(attended: Attended) -> list[tuple[int, Branch]]:
+    """Every subject's number among all, and its branch with nobody else's values: a shared softmax stays as it is."""
+    alone = []
+    for index, part in enumerate(attended.applied.parts):
+        branch = attended.branches[part.branch]
+        value = torch.zeros_like(branch.value)
+        value[:, part.first : part.stop] = branch.value[:, part.first : part.stop]
+        alone.append((attended.first + index, replace(branch, value=value)))
     return alone

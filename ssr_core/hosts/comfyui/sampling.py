@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 
 from .applied import Applied
+from .call import Call
 from .compiled import add_subjects, in_progress
-from .conditions import Conditions, read_conditions, row_of_label
-from .options import attention_of, cuts_pictures, frame_indices
+from .conditions import Conditions, read_conditions
+from .layer import attention_of, cuts_pictures, frame_indices, read_layer
+from .place import Place, batch_of
 from .recording import RECORDER, Recorder
-from .run import Call, Run, batch_of
+from .run import Run
 
 KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options: the run."""
 CONDITIONS, CALL, STANDING = f"{KEY}_conditions", f"{KEY}_call", f"{KEY}_standing"
 
-ROLES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
+SIDES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
 """Which sides the chunks of the last sampling's batches were on (NULL, SUBJECT), for Inspect."""
 
 
@@ -45,7 +47,7 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         if recorder is not None and run.footprint is not None:
             run.footprint.settle()
             recorder.footprint = run.footprint
-        ROLES[subjects[-1]] = tuple(sorted(run.roles))
+        SIDES[subjects[-1]] = tuple(sorted(run.sides))
         return result
 
     return outer_sample
@@ -84,15 +86,15 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
     ) -> Any:
         options = transformer_options or {}
         run = options.get(KEY) or Run(subjects)
-        multipliers = run.multipliers(executor.class_obj.model_sampling, sigmas)
-        if not any(multipliers):
+        strengths = run.strengths(executor.class_obj.model_sampling, sigmas)
+        if not any(strengths):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         conditions: Conditions | None = options.get(CONDITIONS)
         labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
         batch = batch_of(latent, len(labels), conditions, frame_indices(options))
         labels, uuids = labels * batch.tiles, uuids * batch.tiles
-        run.roles.add(tuple(conditions.row(label) if conditions else row_of_label(label) for label in labels))
-        call = Call(run, multipliers, conditions, latent, batch, executor.class_obj.diffusion_model)
+        call = Call(run, strengths, Place(run, conditions, latent, batch), executor.class_obj.diffusion_model)
+        run.sides.add(tuple(call.sides(tuple(labels))))
         options = {
             **options,
             **_bound(options.get("patches_replace", {}), call),
@@ -115,7 +117,7 @@ def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
     standing = patches_replace.get("attn2", {})
     attn2, known = dict(standing), {}
     for layer in call.run.subjects[0].layout.layers:
-        if next(call.run.acting(call, layer), None) is not None:
+        if next(call.acting(layer), None) is not None:
             known[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
             attn2[layer.block] = attend
     return {"patches_replace": {**patches_replace, "attn2": attn2}, STANDING: known}
@@ -129,5 +131,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, A
         text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
     else:
         text = previous(query, key, value, extra_options)
-    add = add_subjects if torch.compiler.is_compiling() else extra_options[CALL].add
-    return add(layer, text, query, extra_options)
+    if torch.compiler.is_compiling():
+        return add_subjects(layer, query, text, key, extra_options)
+    return extra_options[CALL].add(read_layer(layer, query, text, key, extra_options))

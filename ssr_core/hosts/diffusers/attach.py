@@ -14,10 +14,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_spans, scaled_dot_product, word_shares
+from ...attention import Branch, add_branches, plan_spans, scaled_dot_product
 from ...encoder import SSREncoder
 from ...layout import CrossAttention, Found, UNetLayout
-from ...subject import Combine, Scaling, Subject, SubjectSet, branch_inputs, check_encoder
+from ...merge import Combine, word_shares
+from ...subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 

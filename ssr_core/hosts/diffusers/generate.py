@@ -5,40 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AnimateDiffPipeline,
-    DDIMScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionControlNetPipeline,
-    StableDiffusionPipeline,
-    UniPCMultistepScheduler,
-)
+from diffusers import AnimateDiffPipeline, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from ... import samplers
 from ...encode import encode_subjects
 from ...encoder import SSREncoder
-from ...select import Point
-from ...subject import Combine, Scaling, SubjectSet
+from ...merge import Combine
+from ...points import Point
+from ...subject import Scaling, SubjectSet
 from ...vision import Fit
 from .attach import subjects_attached
 from .base import Base
 from .encoders import encode_query, for_encoding, vision_model
 
-SAMPLERS = {
-    "unipc": UniPCMultistepScheduler,
-    "euler": EulerDiscreteScheduler,
-    "euler ancestral": EulerAncestralDiscreteScheduler,
-    "ddim": DDIMScheduler,
-}
 
-
-def pipeline(base: Base, sampler: str = "unipc", controlnet: Any = None, motion_adapter: Any = None) -> Any:
+def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None, motion_adapter: Any = None) -> Any:
     """diffusers' own Stable Diffusion pipeline around a base, plain, with a ControlNet, or with AnimateDiff's motion adapter.
 
-    The official scripts sample with UniPC, and AnimateDiff with ancestral Euler.
+    sampler: one of samplers.SAMPLERS.
     """
     if controlnet is not None and motion_adapter is not None:
         raise ValueError("Give a ControlNet or a motion adapter, not both.")
@@ -47,7 +35,7 @@ def pipeline(base: Base, sampler: str = "unipc", controlnet: Any = None, motion_
         "vae": base.vae,
         "text_encoder": base.text_encoder,
         "tokenizer": base.tokenizer,
-        "scheduler": SAMPLERS[sampler].from_config(base.noise_schedule.config),
+        "scheduler": getattr(diffusers, samplers.SAMPLERS[sampler]).from_config(base.noise_schedule.config),
     }
     if motion_adapter is not None:
         pipe: Any = AnimateDiffPipeline(**parts, motion_adapter=motion_adapter)

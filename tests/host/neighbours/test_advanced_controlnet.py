@@ -29,8 +29,8 @@ def controlled(acn):
     return control
 
 
-def test_their_controlnet_and_the_subject_both_act(apply, model, encoder, subject, control_net, hint, controlled):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_their_controlnet_and_the_subject_both_act(model, encoder, subject, control_net, hint, controlled):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     plain, only_ours = tiny.sample(model), tiny.sample(patched)
     sides, masked = controlled(control_net, hint), controlled(control_net, hint, mask_optional=torch.ones(1, 64, 64) * 0.5)
     both = tiny.sample(patched, **masked)
@@ -41,16 +41,16 @@ def test_their_controlnet_and_the_subject_both_act(apply, model, encoder, subjec
     assert {context.shape[1] for context in control_net.control_model.seen} == {77}
 
 
-def test_their_controlnet_sees_the_subject_where_asked(apply, model, encoder, subject, control_net, hint, controlled, nodes):
+def test_their_controlnet_sees_the_subject_where_asked(model, encoder, subject, control_net, hint, controlled, nodes):
     sides = controlled(control_net, hint)
     positive, negative = nodes["SSR_ShowToControlNet"].execute(sides["positive"], sides["negative"], subject).args
-    tiny.sample(apply.apply_subjects(model, encoder, subject, 0.65), positive=positive, negative=negative, steps=1)
+    tiny.sample(tiny.apply(model, encoder, subject, 0.65), positive=positive, negative=negative, steps=1)
     (context,) = control_net.control_model.seen  # [negative, positive]
     assert torch.equal(context[0, 77:], subject[0].null_tokens)
     assert torch.equal(context[1, 77:], subject[0].tokens)
 
 
-def test_reference_control_and_the_subject_both_act(apply, model, encoder, subject, acn, controlled):
+def test_reference_control_and_the_subject_both_act(model, encoder, subject, acn, controlled):
     """It runs the UNet once more on the reference's latent, with the MODEL's own options."""
     reference = neighbours.run(
         acn["ACN_ReferenceControlNet"], reference_type="reference_attn", style_fidelity=0.5, ref_weight=1.0
@@ -60,7 +60,7 @@ def test_reference_control_and_the_subject_both_act(apply, model, encoder, subje
         acn["ACN_ReferencePreprocessor"], image=torch.rand(1, 128, 128, 3), vae=_Latent(latent["samples"]), latent_size=latent
     )[0]
     plain = tiny.sample(model)
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     only_ours, only_theirs = tiny.sample(patched), tiny.sample(model, **controlled(reference, proxy))
     both = tiny.sample(patched, **controlled(reference, proxy))
     assert torch.isfinite(both).all()

@@ -44,7 +44,7 @@ def kept(monkeypatch):
     monkeypatch.setattr(sampling.Run, "__init__", init)
 
     def measure(kind="kv"):
-        stored = [entry for key, entry in runs[-1]._tensors.items() if key[0] == kind]
+        stored = [entry for key, entry in runs[-1]._kept.items() if key[0] == kind]
         tensors = [tensor for entry in stored for tensor in (entry if kind == "kv" else (entry,))]
         return len(stored), sum(tensor.nbytes for tensor in tensors)
 
@@ -56,37 +56,37 @@ def changed_frames(one, other):
 
 
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
-def test_every_frame_keeps_its_strength_in_context_windows(apply, model, encoder, subject, evolved, order):
+def test_every_frame_keeps_its_strength_in_context_windows(model, encoder, subject, evolved, order):
     """Without a motion module frames do not see each other, so a frame of strength 0 keeps its bits."""
     strengths = [1.0 if frame in (0, 5, 9, 15) else 0.0 for frame in range(FRAMES)]
     without = tiny.sample(evolved(model), batch=FRAMES, steps=1)
     if order == "ours first":
-        patched = evolved(apply.apply_subjects(model, encoder, subject, strengths))
+        patched = evolved(tiny.apply(model, encoder, subject, strengths))
     else:
-        patched = apply.apply_subjects(evolved(model), encoder, subject, strengths)
+        patched = tiny.apply(evolved(model), encoder, subject, strengths)
     assert changed_frames(tiny.sample(patched, batch=FRAMES, steps=1), without) == [0, 5, 9, 15]
 
 
-def test_every_frame_keeps_its_region_in_context_windows(apply, model, encoder, subject, evolved):
+def test_every_frame_keeps_its_region_in_context_windows(model, encoder, subject, evolved):
     region = torch.zeros(FRAMES, 16, 16)
     region[[3, 12]] = 1.0
     without = tiny.sample(evolved(model), batch=FRAMES, steps=1)
-    patched = evolved(apply.apply_subjects(model, encoder, subject, 1.0, region=region))
+    patched = evolved(tiny.apply(model, encoder, subject, 1.0, region=region))
     assert changed_frames(tiny.sample(patched, batch=FRAMES, steps=1), without) == [3, 12]
 
 
-def test_the_footprint_knows_the_frames_of_the_whole_animation(apply, model, encoder, subject, evolved):
+def test_the_footprint_knows_the_frames_of_the_whole_animation(model, encoder, subject, evolved):
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
     strengths = [0.0] * 10 + [1.0] * 6
-    patched, recorder = recording(evolved(apply.apply_subjects(model, encoder, subject, strengths)))
+    patched, recorder = recording(evolved(tiny.apply(model, encoder, subject, strengths)))
     tiny.sample(patched, batch=FRAMES, steps=1)
     (frames,) = recorder.footprint.maps()  # [frames, H, W]
     assert frames.shape == (FRAMES, 16, 16)
     assert [bool(frame.max() > 0) for frame in frames] == [strength > 0 for strength in strengths]
 
 
-def test_an_animation_holds_the_keys_and_values_of_one_picture(apply, model, encoder, subject, evolved, kept):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_an_animation_holds_the_keys_and_values_of_one_picture(model, encoder, subject, evolved, kept):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     tiny.sample(patched, steps=1)
     one = kept()
     tiny.sample(evolved(patched), batch=FRAMES, steps=2)
@@ -94,8 +94,8 @@ def test_an_animation_holds_the_keys_and_values_of_one_picture(apply, model, enc
     assert one[0] == 16
 
 
-def test_context_windows_share_the_weights_of_a_region(apply, model, encoder, subject, evolved, kept):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65, region=torch.rand(FRAMES, 16, 16))
+def test_context_windows_share_the_weights_of_a_region(model, encoder, subject, evolved, kept):
+    patched = tiny.apply(model, encoder, subject, 0.65, region=torch.rand(FRAMES, 16, 16))
     tiny.sample(evolved(patched, windows=False), batch=FRAMES, steps=1)
     whole = kept("region")
     tiny.sample(evolved(patched), batch=FRAMES, steps=2)
@@ -115,7 +115,7 @@ def motion_model(ade, tmp_path_factory):
 
 
 @pytest.mark.timeout(1200)
-def test_sixteen_frames_with_a_motion_module_at_real_shape(apply, encoders, ade, evolved, motion_model, kept, tmp_path):
+def test_sixteen_frames_with_a_motion_module_at_real_shape(encoders, ade, evolved, motion_model, kept, tmp_path):
     """Motion and subject both act, in either order to the bit, and the plain MODEL is as before."""
     wide = tiny.model({**tiny.UNET_CONFIG, "model_channels": 320})
     layout = {"channels": list(motion.CHANNELS), "depths": [1, 1, 1, 0], "resnets": 2, "heads": 8, "mid_depth": 1}
@@ -127,13 +127,13 @@ def test_sixteen_frames_with_a_motion_module_at_real_shape(apply, encoders, ade,
         return tiny.sample(patched, batch=batch, steps=1, size=(8, 8))
 
     plain = sample(wide)
-    patched = apply.apply_subjects(wide, encoder, subject, 0.65)
+    patched = tiny.apply(wide, encoder, subject, 0.65)
     sample(patched, batch=1)
     held = kept()
     only_theirs = sample(evolved(wide, windows=False, motion=moving))
     before = sample(evolved(patched, windows=False, motion=moving))
     assert kept() == held
-    after = sample(apply.apply_subjects(evolved(wide, windows=False, motion=moving), encoder, subject, 0.65))
+    after = sample(tiny.apply(evolved(wide, windows=False, motion=moving), encoder, subject, 0.65))
     assert torch.equal(before, after)
     assert torch.isfinite(before).all()
     for lacking in (plain, only_theirs, sample(patched)):

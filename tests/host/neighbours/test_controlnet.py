@@ -19,8 +19,8 @@ def controlled(control_net, hint):
     return dict(zip(("positive", "negative"), sides, strict=True))
 
 
-def test_both_act_and_the_controlnet_sees_the_prompt_only(apply, model, encoder, subject, control_net, controlled):
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+def test_both_act_and_the_controlnet_sees_the_prompt_only(model, encoder, subject, control_net, controlled):
+    patched = tiny.apply(model, encoder, subject, 0.65)
     plain, only_ours = tiny.sample(model), tiny.sample(patched)
     both = tiny.sample(patched, **controlled)
     for lacking in (only_ours, tiny.sample(model, **controlled)):
@@ -32,12 +32,12 @@ def test_both_act_and_the_controlnet_sees_the_prompt_only(apply, model, encoder,
 
 
 def test_it_sees_the_subject_where_asked_and_the_unet_does_not_see_it_twice(
-    apply, model, encoder, subject, control_net, controlled, nodes
+    model, encoder, subject, control_net, controlled, nodes
 ):
     silent = subject[0].scaled(0.0)
     both = (subject[0].scaled(0.5), silent)
     shown = nodes["SSR_ShowToControlNet"].execute(controlled["positive"], controlled["negative"], both).args
-    patched = apply.apply_subjects(model, encoder, both, 0.65)
+    patched = tiny.apply(model, encoder, both, 0.65)
     seen_by_unet = []
 
     def spy(query, context, value, extra_options):

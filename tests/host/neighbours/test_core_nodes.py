@@ -84,10 +84,10 @@ def sample(model):
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=lambda neighbour: neighbour.__name__)
-def test_both_act_and_their_order_does_not_matter(apply, model, encoder, subject, neighbour):
-    theirs, ours = neighbour(model), apply.apply_subjects(model, encoder, subject, 0.65)
+def test_both_act_and_their_order_does_not_matter(model, encoder, subject, neighbour):
+    theirs, ours = neighbour(model), tiny.apply(model, encoder, subject, 0.65)
     plain, only_theirs, only_ours = (sample(one) for one in (model, theirs, ours))
-    before = sample(apply.apply_subjects(theirs, encoder, subject, 0.65))
+    before = sample(tiny.apply(theirs, encoder, subject, 0.65))
     after = sample(neighbour(ours))
     assert torch.isfinite(before).all()
     assert relative_error(before, after) <= 1e-5
@@ -97,7 +97,7 @@ def test_both_act_and_their_order_does_not_matter(apply, model, encoder, subject
         assert torch.equal(sample(patched), expected)
 
 
-def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encoder, subject):
+def test_every_sampler_and_every_scheduler_sees_the_subject(model, encoder, subject):
     import comfy.samplers
 
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
@@ -108,7 +108,7 @@ def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encode
     assert len(schedulers) > 7
     blind = []
     for sampler, scheduler in samplers + schedulers:
-        patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 0.65))
+        patched, recorder = recording(tiny.apply(model, encoder, subject, 0.65))
         drawn = []
         for one in (model, patched):
             torch.manual_seed(0)
@@ -120,7 +120,7 @@ def test_every_sampler_and_every_scheduler_sees_the_subject(apply, model, encode
     assert blind == []
 
 
-def test_steps_that_easycache_leaves_out_are_no_fault(apply, encoder, subject, caplog):
+def test_steps_that_easycache_leaves_out_are_no_fault(encoder, subject, caplog):
     """It answers some of the calls itself, without the UNet."""
     from comfy_extras.nodes_easycache import EasyCacheNode
 
@@ -128,19 +128,19 @@ def test_steps_that_easycache_leaves_out_are_no_fault(apply, encoder, subject, c
     model.model.diffusion_model.time_embed.register_forward_hook(lambda *_: calls.append(1))
     settings = {"reuse_threshold": 1e6, "start_percent": 0.0, "end_percent": 1.0, "verbose": False}
     cached = neighbours.run(EasyCacheNode, model=model, **settings)[0]
-    both = apply.apply_subjects(cached, encoder, subject, 0.65)
+    both = tiny.apply(cached, encoder, subject, 0.65)
     drawn = tiny.sample(both, steps=8)
     assert 0 < len(calls) < 8
     assert "had no effect" not in caplog.text
     assert relative_error(drawn, tiny.sample(cached, steps=8)) > 1e-4
-    ours = neighbours.run(EasyCacheNode, model=apply.apply_subjects(model, encoder, subject, 0.65), **settings)[0]
+    ours = neighbours.run(EasyCacheNode, model=tiny.apply(model, encoder, subject, 0.65), **settings)[0]
     assert torch.equal(tiny.sample(ours, steps=8), drawn)
 
 
-def test_a_custom_sampler_draws_what_ksampler_draws(apply, model, encoder, subject):
+def test_a_custom_sampler_draws_what_ksampler_draws(model, encoder, subject):
     from comfy_extras import nodes_custom_sampler as custom
 
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     guider = neighbours.run(custom.CFGGuider, model=patched, positive=tiny.cond(11), negative=tiny.cond(12), cfg=5.0)[0]
     sigmas = neighbours.run(custom.BasicScheduler, model=patched, scheduler="normal", steps=2, denoise=1.0)[0]
     euler = neighbours.run(custom.KSamplerSelect, sampler_name="euler")[0]
@@ -158,11 +158,11 @@ def test_a_custom_sampler_draws_what_ksampler_draws(apply, model, encoder, subje
     assert torch.equal(drawn["samples"], tiny.sample(patched))
 
 
-def test_a_second_pass_at_another_size_puts_the_region_where_it_was(apply, model, encoder, subject):
+def test_a_second_pass_at_another_size_puts_the_region_where_it_was(model, encoder, subject):
     """Hires fix: the same MODEL samples a small picture and then, half denoised, a larger one of another shape."""
     left = torch.zeros(1, 64, 64)
     left[..., :32] = 1.0
-    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    patched = tiny.apply(model, encoder, subject, 1.0, region=left)
 
     def two_passes(one):
         small = tiny.sample(one, steps=1)
@@ -176,17 +176,17 @@ def test_a_second_pass_at_another_size_puts_the_region_where_it_was(apply, model
     assert torch.equal(two_passes(patched)[1], drawn)
 
 
-def test_inpainting_keeps_what_is_outside_of_the_mask(apply, model, encoder, subject):
+def test_inpainting_keeps_what_is_outside_of_the_mask(model, encoder, subject):
     latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(2))
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., 8:] = 1.0
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     drawn, without = (tiny.sample(one, latent=latent, noise_mask=mask) for one in (patched, model))
     torch.testing.assert_close(drawn[..., :8], latent[..., :8], rtol=1e-4, atol=1e-4)
     assert relative_error(drawn[..., 8:], without[..., 8:]) > 1e-3
 
 
-def test_an_inpainting_model_takes_the_subject(apply, encoder, subject):
+def test_an_inpainting_model_takes_the_subject(encoder, subject):
     """Nine input channels: noise, mask, and the masked picture."""
     from nodes import InpaintModelConditioning
 
@@ -202,7 +202,7 @@ def test_an_inpainting_model_takes_the_subject(apply, encoder, subject):
     positive, negative, latent = InpaintModelConditioning().encode(
         tiny.cond(11), tiny.cond(12), torch.rand(1, 128, 128, 3), Vae(), mask, noise_mask=True
     )
-    patched = apply.apply_subjects(model, encoder, subject, 0.65)
+    patched = tiny.apply(model, encoder, subject, 0.65)
     drawn, without = (
         tiny.sample(one, positive=positive, negative=negative, latent=latent["samples"], noise_mask=latent["noise_mask"])
         for one in (patched, model)

@@ -56,10 +56,10 @@ def with_ipadapter(ipa, ipadapter, clip_vision):
     return add
 
 
-def test_before_or_after_gives_the_same_picture_with_both_effects(apply, model, encoder, subject, plain, with_ipadapter):
-    upstream_theirs, upstream_ours = with_ipadapter(model), apply.apply_subjects(model, encoder, subject, 0.65)
+def test_before_or_after_gives_the_same_picture_with_both_effects(model, encoder, subject, plain, with_ipadapter):
+    upstream_theirs, upstream_ours = with_ipadapter(model), tiny.apply(model, encoder, subject, 0.65)
     only_theirs, only_ours = tiny.sample(upstream_theirs), tiny.sample(upstream_ours)
-    before = tiny.sample(apply.apply_subjects(upstream_theirs, encoder, subject, 0.65))
+    before = tiny.sample(tiny.apply(upstream_theirs, encoder, subject, 0.65))
     after = tiny.sample(with_ipadapter(upstream_ours))
     assert torch.equal(before, after)
     for lacking in (plain, only_theirs, only_ours):
@@ -69,17 +69,17 @@ def test_before_or_after_gives_the_same_picture_with_both_effects(apply, model, 
     assert torch.equal(tiny.sample(model), plain)
 
 
-def test_between_two_of_theirs(apply, model, encoder, subject, with_ipadapter):
+def test_between_two_of_theirs(model, encoder, subject, with_ipadapter):
     """Their second node adds itself to what stands at a block; ours must not stand there."""
-    one = with_ipadapter(apply.apply_subjects(with_ipadapter(model), encoder, subject, 0.65), seed=2)
-    other = apply.apply_subjects(with_ipadapter(with_ipadapter(model), seed=2), encoder, subject, 0.65)
+    one = with_ipadapter(tiny.apply(with_ipadapter(model), encoder, subject, 0.65), seed=2)
+    other = tiny.apply(with_ipadapter(with_ipadapter(model), seed=2), encoder, subject, 0.65)
     assert torch.equal(tiny.sample(one), tiny.sample(other))
 
 
-def test_both_keep_to_their_own_halves(apply, model, encoder, subject, with_ipadapter):
+def test_both_keep_to_their_own_halves(model, encoder, subject, with_ipadapter):
     left = torch.zeros(1, 128, 128)
     left[..., :64] = 1.0
-    ours = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    ours = tiny.apply(model, encoder, subject, 1.0, region=left)
     both = with_ipadapter(ours, attn_mask=1 - left)
     theirs = with_ipadapter(model, attn_mask=1 - left)
     ours, theirs, both = (tiny.sample(patched, steps=1, cfg=1.0) for patched in (ours, theirs, both))
@@ -91,7 +91,7 @@ def test_both_keep_to_their_own_halves(apply, model, encoder, subject, with_ipad
     assert yours[8:].mean() > yours[:8].mean()
 
 
-def test_their_weights_per_frame_link_to_our_strength(apply, model, encoder, subject, nodes, ipa):
+def test_their_weights_per_frame_link_to_our_strength(model, encoder, subject, nodes, ipa):
     """IPAdapter Weights gives a list through a FLOAT output."""
     weights = neighbours.run(
         ipa["IPAdapterWeights"],
@@ -106,7 +106,7 @@ def test_their_weights_per_frame_link_to_our_strength(apply, model, encoder, sub
     assert not torch.allclose(frames[2], plain[2])
 
 
-def test_they_are_reported_by_the_packs_name(apply, model, encoder, subject, nodes, with_ipadapter):
-    patched = with_ipadapter(apply.apply_subjects(model, encoder, subject, 0.65))
+def test_they_are_reported_by_the_packs_name(model, encoder, subject, nodes, with_ipadapter):
+    patched = with_ipadapter(tiny.apply(model, encoder, subject, 0.65))
     report = nodes["SSR_InspectModel"].execute(patched).args[0]
     assert f"also replaces cross-attentions: {PACK}.CrossAttentionPatch.Attn2Replace at input 1 2 4" in report

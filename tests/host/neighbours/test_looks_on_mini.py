@@ -7,8 +7,6 @@ import torch
 from PIL import Image
 from support import comfy_host, neighbours, tiny
 
-pytestmark = pytest.mark.skipif(comfy_host.find() is None, reason=comfy_host.MISSING)
-
 SCENES = (0, 8, 12, 15)
 """References with two objects each; the first one is queried."""
 STEPS, CFG = 20, 4.0
@@ -52,9 +50,9 @@ def subjects(mini, nodes):
 
 
 @pytest.fixture(scope="module")
-def patched(apply, mini, subjects):
+def patched(mini, subjects):
     """A MODEL for each scene."""
-    return {scene: apply.apply_subjects(mini.model, mini.encoder, subjects[scene], 1.0) for scene in SCENES}
+    return {scene: tiny.apply(mini.model, mini.encoder, subjects[scene], 1.0) for scene in SCENES}
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,9 @@ def tiled():
 
 @neighbours.needs(DIFFUSION)
 @pytest.mark.parametrize("method", ["MultiDiffusion", "Mixture of Diffusers"])
-def test_tiles_of_one_batch_are_drawn_as_one_by_one(apply, model, encoder, subject, tiled, left, method):
+def test_tiles_of_one_batch_are_drawn_as_one_by_one(model, encoder, subject, tiled, left, method):
     """A batch of tiles holds negative and positive of the first tile, then those of the second, under a list of one pair."""
-    patched = apply.apply_subjects(model, encoder, subject, 0.65, region=left)
+    patched = tiny.apply(model, encoder, subject, 0.65, region=left)
     one_by_one, together = (tiny.sample(tiled(patched, tiles, method), size=SIZE, steps=1) for tiles in (1, 4))
     assert relative_error(together, one_by_one) <= 1e-5
     assert relative_error(together, tiny.sample(tiled(model, 4, method), size=SIZE, steps=1)) > 1e-3
@@ -43,18 +43,18 @@ def test_tiles_of_one_batch_are_drawn_as_one_by_one(apply, model, encoder, subje
 @neighbours.needs(DIFFUSION)
 @pytest.mark.parametrize("tiles", [1, 4])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_region_lies_where_it_lies_in_the_whole_picture(apply, model, encoder, subject, tiled, left, tiles, batch):
+def test_a_region_lies_where_it_lies_in_the_whole_picture(model, encoder, subject, tiled, left, tiles, batch):
     """Columns that only tiles on the right draw keep their bits; tiles there would otherwise hold the left half of the mask."""
     without = tiny.sample(tiled(model, tiles), size=SIZE, steps=1, cfg=1.0, batch=batch)
-    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    patched = tiny.apply(model, encoder, subject, 1.0, region=left)
     effect = (tiny.sample(tiled(patched, tiles), size=SIZE, steps=1, cfg=1.0, batch=batch) - without).abs().amax(dim=(0, 1, 2))
     assert effect[:16].min() > 1e-3
     assert effect[-4:].max() == 0.0
 
 
-def test_tiles_that_are_nowhere_in_the_picture_are_reported(apply, model, encoder, subject, left, caplog):
+def test_tiles_that_are_nowhere_in_the_picture_are_reported(model, encoder, subject, left, caplog):
     """Some methods roll the picture before they cut tiles."""
-    patched = apply.apply_subjects(model, encoder, subject, 1.0, region=left)
+    patched = tiny.apply(model, encoder, subject, 1.0, region=left)
 
     class Rolled:
         def __call__(self, model_function, args):
@@ -70,11 +70,11 @@ def test_tiles_that_are_nowhere_in_the_picture_are_reported(apply, model, encode
 
 
 @neighbours.needs(DIFFUSION)
-def test_the_footprint_of_a_tiled_picture_covers_all_of_it(apply, model, encoder, subject, tiled, left):
+def test_the_footprint_of_a_tiled_picture_covers_all_of_it(model, encoder, subject, tiled, left):
     recording = comfy_host.part("ssr_core.hosts.comfyui.recording").recording
 
     def footprint(**options):
-        patched, recorder = recording(apply.apply_subjects(model, encoder, subject, 1.0, **options))
+        patched, recorder = recording(tiny.apply(model, encoder, subject, 1.0, **options))
         tiny.sample(tiled(patched, 4), size=SIZE, steps=1)
         ((found,),) = recorder.footprint.maps()
         return found
@@ -88,7 +88,7 @@ def test_the_footprint_of_a_tiled_picture_covers_all_of_it(apply, model, encoder
 @neighbours.needs(DIFFUSION)
 @neighbours.needs("ComfyUI-AnimateDiff-Evolved")
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
-def test_tiles_of_an_animation_in_context_windows(apply, model, encoder, subject, tiled, left, order):
+def test_tiles_of_an_animation_in_context_windows(model, encoder, subject, tiled, left, order):
     """Twelve frames in windows of eight, four tiles a batch: as one tile a batch."""
     ade = neighbours.nodes("ComfyUI-AnimateDiff-Evolved")
 
@@ -100,7 +100,7 @@ def test_tiles_of_an_animation_in_context_windows(apply, model, encoder, subject
         ]
 
     def ours(one):
-        return apply.apply_subjects(one, encoder, subject, 0.65, region=left)
+        return tiny.apply(one, encoder, subject, 0.65, region=left)
 
     patched = evolve(ours(model)) if order == "ours first" else ours(evolve(model))
     one_by_one, together = (tiny.sample(tiled(patched, tiles), size=SIZE, steps=1, batch=12) for tiles in (1, 4))
@@ -112,7 +112,7 @@ def test_tiles_of_an_animation_in_context_windows(apply, model, encoder, subject
 
 
 @neighbours.needs(SAMPLER)
-def test_a_sampler_of_tiles_draws_the_subject(apply, model, encoder, subject):
+def test_a_sampler_of_tiles_draws_the_subject(model, encoder, subject):
     """Each tile is a sampling of its own there, so a region would lie in every tile."""
 
     def sample(patched):
@@ -124,6 +124,6 @@ def test_a_sampler_of_tiles_draws_the_subject(apply, model, encoder, subject):
             denoise=1.0,
         )[0]["samples"]  # fmt: skip
 
-    drawn, without = sample(apply.apply_subjects(model, encoder, subject, 0.65)), sample(model)
+    drawn, without = sample(tiny.apply(model, encoder, subject, 0.65)), sample(model)
     assert torch.isfinite(drawn).all()
     assert relative_error(drawn, without) > 1e-3

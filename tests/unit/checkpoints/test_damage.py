@@ -17,7 +17,7 @@ from support.checkpoint_files import (
     state,
 )
 
-from ssr_core import checkpoints
+from ssr_core import checkpoints, tensor_files
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_whole_file_for_which_there_is_no_memory_is_not_called_damaged(whole, 
     def refuse(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(checkpoints, "safe_open", refuse)
-    monkeypatch.setattr(checkpoints.torch, "load", refuse)
+    monkeypatch.setattr(tensor_files, "safe_open", refuse)
+    monkeypatch.setattr(tensor_files.torch, "load", refuse)
     with pytest.raises(type(error), match=str(error.args[-1])):
         checkpoints.read([*others, path], SMALL)

@@ -133,6 +133,19 @@ def test_a_configuration_that_cannot_be_read_is_refused(tmp_path, text):
     refused(own_file(tmp_path, config=text), "configuration")
 
 
+def test_a_configuration_without_one_of_its_fields_is_refused_by_its_name(tmp_path):
+    """A default in its place would be another encoder: no weight has a shape that tells the number of heads."""
+    for name in SMALL.to_dict():
+        written = {field: value for field, value in SMALL.to_dict().items() if field != name}
+        refused(own_file(tmp_path, config=json.dumps(written)), f"missing {name}")
+
+
+def test_a_field_of_the_wrong_kind_is_told_by_its_place_and_value(tmp_path):
+    written = SMALL.to_dict()
+    layout = {**written["layout"], "channels": [8, "wide"]}
+    refused(own_file(tmp_path, config=json.dumps(written | {"layout": layout})), "layout.channels.1", "'wide'")
+
+
 @pytest.mark.parametrize(
     "change",
     [

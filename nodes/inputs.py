@@ -1,0 +1,22 @@
+"""Inputs that several nodes have, so that they look and mean the same everywhere."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..ssr_core.vision import FITS
+
+
+def fit(tooltip: str) -> io.Input:
+    return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip)
+
+
+def index(tooltip: str) -> io.Input:
+    """Of a subject among several, counted from 1."""
+    return io.Int.Input("index", default=1, min=1, max=64, optional=True, tooltip=tooltip)
+
+
+def opacity() -> io.Input:
+    return io.Float.Input(
+        "opacity", default=0.6, min=0.0, max=1.0, step=0.05, optional=True, tooltip="How strongly the map covers the picture."
+    )

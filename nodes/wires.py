@@ -1,0 +1,16 @@
+"""What travels along the pack's own wires."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+Encoder = io.Custom("SSR_ENCODER")
+"""hosts.comfyui.encoders.HostEncoder"""
+
+Subject = io.Custom("SSR_SUBJECT")
+"""subject.SubjectSet: a tuple of one or several subjects"""
+
+Footprint = io.Custom("SSR_FOOTPRINT")
+"""hosts.comfyui.recording.Recorder: filled when the sampling ends"""
+
+CATEGORY = "SSR-Encoder"

@@ -1,0 +1,17 @@
+"""Samplers for use without ComfyUI: the names that people give, and diffusers' classes behind them.
+
+The classes are told by name, so that a command line can list them without loading diffusers.
+"""
+
+from __future__ import annotations
+
+SAMPLERS = {
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler ancestral": "EulerAncestralDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+}
+DEFAULT = "unipc"
+"""The official scripts sample with it."""
+FOR_MOTION = "euler ancestral"
+"""AnimateDiff's."""

@@ -1,0 +1,49 @@
+"""How points are written, and which patches they lie in."""
+
+import json
+
+import pytest
+
+from ssr_core.points import parse_points, points_to_patches
+
+
+def test_points_lie_in_the_patches_under_them():
+    marked = points_to_patches([(150, 50), (249.9, 99.9)], (50, 0, 250, 100), 4).view(4, 4)
+    assert marked.nonzero().tolist() == [[2, 2], [3, 3]]
+
+
+def test_points_beside_what_the_encoder_sees_are_refused():
+    with pytest.raises(ValueError, match=r"None of the 1 points .* x 50 to 250 and y 0 to 100"):
+        points_to_patches([(20, 50)], (50, 0, 250, 100), 4)
+    assert points_to_patches([(20, 50), (60, 10)], (50, 0, 250, 100), 4).sum() == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["120, 80; 140.5, 95", "120 80\n140.5 95", "120,80;140.5,95;", json.dumps([{"x": 120, "y": 80}, {"x": 140.5, "y": 95}]),
+             json.dumps([[120, 80], [140.5, 95]])],
+)  # fmt: skip
+def test_points_are_read_as_people_and_point_editors_write_them(text):
+    assert parse_points(text) == ((120.0, 80.0), (140.5, 95.0))
+    assert parse_points("  ") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dog",
+        "1, 2, 3",
+        "1",
+        "1, nan",
+        '[{"x": 1}]',
+        "[1, 2]",
+        "{",
+        "inf, 1",
+        "<b>1</b>, 2",
+        "[[1" + "0" * 400 + ", 2]]",
+        "[" * 100_000,
+        '[["12", "34"]]',
+    ],
+)
+def test_anything_else_is_no_point(text):
+    with pytest.raises(ValueError, match="expected pixels such as"):
+        parse_points(text)
