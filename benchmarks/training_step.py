@@ -24,13 +24,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ssr_core import vision
-from ssr_core.encoder import EncoderConfig, SSREncoder
-from ssr_core.hosts.diffusers import branches_attached
+from ssr_core.encoder import SSREncoder
+from ssr_core.hosts.diffusers.attach import branches_attached
 from ssr_core.hosts.diffusers.base import Base
 from ssr_core.training.frozen import Frozen
-from ssr_core.training.loop import gradients
-from ssr_core.training.losses import objective
-from ssr_core.training.model import SubjectKeysValues
+from ssr_core.training.ssr import SSR, SSRConfig, objective
 
 SIDE = 512
 REGULARISER = 0.1
@@ -87,14 +85,13 @@ def official_step(base: Base, encoder: SSREncoder, optimizer: torch.optim.Optimi
         optimizer.zero_grad()
 
 
-def our_step(
-    frozen: Frozen, model: SubjectKeysValues, optimizer: torch.optim.Optimizer, cached: dict[str, torch.Tensor], half: bool
-) -> None:
+def our_step(method: SSR, optimizer: torch.optim.Optimizer, cached: dict[str, torch.Tensor], half: bool) -> None:
     """A step of ssr_core/training on cached inputs."""
     with torch.no_grad():
-        batch = frozen.encode(cached)
+        batch = method.encode(method.frozen.encode(cached))
     autocast = (lambda: torch.autocast("cpu", dtype=torch.bfloat16)) if half else nullcontext
-    gradients(model, frozen, batch, REGULARISER, autocast=autocast)
+    with method.loss(method.module, batch, autocast) as losses:
+        losses["total"].backward()
     optimizer.step()
     optimizer.zero_grad()
 
@@ -114,10 +111,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     base = sd15()
-    encoder = SSREncoder(EncoderConfig())
+    method = SSR(SSRConfig(base="", data="", out="", regulariser=REGULARISER), Frozen(base, torch.device("cpu"), ""))
+    encoder = method.encoder
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=5e-5)
-    frozen = Frozen(base, encoder.config.vision_layers, torch.device("cpu"), "")
-    model = SubjectKeysValues(encoder)
     pictures = {
         "pixels": torch.rand(size, 3, SIDE, SIDE) * 2 - 1,
         "references": torch.randn(size, 3, 224, 224),
@@ -141,7 +137,7 @@ def main() -> None:
     }
     ways = {
         "official": lambda: official_step(base, encoder, optimizer, pictures),
-        "ours": lambda: our_step(frozen, model, optimizer, cached, half=False),
+        "ours": lambda: our_step(method, optimizer, cached, half=False),
     }
     found: dict[str, list[float]] = {name: [] for name in [*ways, "ours bf16"]}
     for step in ways.values():
@@ -151,7 +147,7 @@ def main() -> None:
             found[name].append(seconds(step))
             print(f"{name}: {found[name][-1]:.2f} s", flush=True)
     base.unet.to(torch.bfloat16)
-    half = lambda: our_step(frozen, model, optimizer, cached, half=True)
+    half = lambda: our_step(method, optimizer, cached, half=True)
     half()
     for _ in range(options.rounds):
         found["ours bf16"].append(seconds(half))

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from . import checkpoints
 from .hosts.diffusers import generate
-from .hosts.diffusers.base import MINI, load_base
+from .hosts.diffusers.load import MINI, load_base
 from .mini import files
 from .mini.backgrounds import BACKGROUNDS
 from .mini.scene import SIDE, Scene, random_cast, random_scene

@@ -7,9 +7,11 @@ and keeps what does not change: features of pictures already seen, and the uncon
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +81,30 @@ class VisionModel:
         for key in keys:
             _remember(self.features, key, found[key], PICTURES_KEPT)
         return torch.stack([found[key] for key in keys])
+
+
+class VisionModels:
+    """The host's vision models with their memories, each of which lives exactly as long as the host's object.
+
+    describe: the VisionModel of a host's object, given it and a function that returns it. The function is what the VisionModel may
+    keep: it holds the object weakly.
+    """
+
+    def __init__(self, describe: Callable[[Any, Callable[[], Any]], VisionModel]) -> None:
+        self._describe = describe
+        self._known: weakref.WeakKeyDictionary[Any, VisionModel] = weakref.WeakKeyDictionary()
+
+    def __call__(self, model: Any) -> VisionModel:
+        if model not in self._known:
+            reference = weakref.ref(model)
+
+            def held() -> Any:
+                found = reference()
+                assert found is not None  # its features are asked for through it
+                return found
+
+            self._known[model] = self._describe(model, held)
+        return self._known[model]
 
 
 def encode_subjects(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .. import pictures
 from .commands import Commands
 
 
@@ -18,7 +19,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .. import demo, pictures
+    from .. import demo
 
     if options.picture is not None and not options.query:
         raise ValueError("--picture needs --query: the words of what to select in it.")

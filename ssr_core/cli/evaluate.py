@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from .. import checkpoints, tensor_files
 from ..evaluation import datasets
+from ..mini import files
 from .commands import Commands
 
 
@@ -57,12 +61,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    import torch
-
-    from .. import checkpoints
-    from ..hosts.diffusers import check_unet
-    from ..hosts.diffusers.base import MINI, load_base
-    from ..mini import files
+    from ..hosts.diffusers.attach import check_unet
+    from ..hosts.diffusers.load import MINI, load_base
 
     model = MINI if options.what == "selectivity" else options.model
     if model != MINI and not options.encoder:
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     encoder = checkpoints.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     check_unet(base.unet, encoder.config.layout)
     if options.what == "selectivity":
-        from ..evaluation import drawn
+        from ..evaluation import drawn, ssr
 
         others = {}
         for given in options.ablation:
@@ -79,8 +79,8 @@ def _run(options: argparse.Namespace) -> int:
             if not equals:
                 raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
             other = checkpoints.load([Path(path)], dtype=torch.float32)
-            others[name] = drawn.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
-        found = drawn.report(base, encoder, others, options.count, options.out)
+            others[name] = ssr.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
+        found = drawn.report(ssr.tables(base, encoder, others, options.count), options.out)
         for name, row in found["rows"].items():
             print(f"{name}: look {row['look']:.1%}, prompt {row['prompt']:.1%}, map {row['map_mass']:.1%}")
         print(options.out / "selectivity.html")
@@ -92,14 +92,13 @@ def _trained_without_query(path: Path) -> bool:
     """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
     import yaml
 
-    from .. import tensor_files
-
     training = tensor_files.read_metadata(path).get("training", "{}")
     return bool(yaml.safe_load(training).get("whole_picture", False))
 
 
 def _photographs(options: argparse.Namespace, base: Any, encoder: Any) -> int:
     from ..evaluation import harness, scorers
+    from ..evaluation.ssr import SSRDrawer
 
     for name in ("data",) if options.draw_only else ("data", "clip", "dino"):
         if getattr(options, name) is None:
@@ -110,7 +109,7 @@ def _photographs(options: argparse.Namespace, base: Any, encoder: Any) -> int:
     )
     for part in (base.unet, base.vae, base.text_encoder, base.vision_encoder, encoder):
         part.to(options.device)
-    harness.draw(entries, base, encoder, options.out, protocol, *options.shard)
+    harness.draw(entries, SSRDrawer(base, encoder), options.out, protocol, *options.shard)
     if options.draw_only:
         return 0
     clip, dino = scorers.load_clip(options.clip, options.device), scorers.load_dino(options.dino, options.device)

@@ -77,7 +77,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..hosts.diffusers import drawing
+    from . import drawing  # needs diffusers
 
     count = len(options.reference)
     for name, default in (("query", ""), ("mask", None), ("scale", 1.0)):

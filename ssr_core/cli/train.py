@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
         "train",
         help="train an encoder as a YAML file describes; also under `accelerate launch -m ssr_core.cli train ...`",
     )
-    train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py")
+    train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py and ssr.py beside it")
     train.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields to replace, e.g. --set lr=1e-5 steps=500"
     )
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     import yaml
 
-    from ..training import config, loop
+    from ..training import loop, methods
 
     changes = {}
     for change in options.set:
@@ -34,7 +34,8 @@ def _run(options: argparse.Namespace) -> int:
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, got {change!r}.")
         changes[name] = yaml.safe_load(value)
-    described = config.read(options.config, changes)
+    described = methods.read_config(options.config, changes)
     last = loop.train(described, options.resume, options.cpu, options.stop_after)
-    print(f"{last}: checkpoint; its encoder is {last / loop.ENCODER}")
+    method = methods.METHODS[described.method]
+    print(f"{last}: checkpoint; its {method.file} is {last / loop.trained_file(method)}")
     return 0

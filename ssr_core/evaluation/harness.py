@@ -1,4 +1,4 @@
-"""Runs a benchmark: draws every picture that is not there yet, then scores all and writes one JSON and one HTML report.
+"""Runs a benchmark: lets a drawer draw every picture that is not there yet, then scores all and writes one JSON and one HTML report.
 
 Processes share the pictures out by number; each picture's noise follows from its own number, so that neither the number of
 processes nor an interruption changes a pixel.
@@ -17,12 +17,9 @@ import torch
 from tqdm import tqdm
 
 from .. import samplers
-from ..encoder import SSREncoder
-from ..hosts.diffusers import generate
-from ..hosts.diffusers.base import Base
 from ..pictures import open_picture
-from ..subject import Subject
 from .datasets import Concept, Entry
+from .drawer import Drawer, Reference, Sampling, Selected
 from .report import write_benchmark
 from .scorers import ClipScorer, DinoScorer
 
@@ -39,6 +36,10 @@ class Protocol:
     seed: int = 0
     negative: str = ""
     sampler: str = samplers.DEFAULT
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.size, self.steps, self.guidance, self.strength, self.negative, self.sampler)
 
 
 @dataclass(frozen=True)
@@ -65,43 +66,36 @@ def tasks(entries: Sequence[Entry], protocol: Protocol) -> Iterator[Task]:
 
 def draw(
     entries: Sequence[Entry],
-    base: Base,
-    encoder: SSREncoder,
+    drawer: Drawer[Selected],
     out: Path,
     protocol: Protocol,
     shard: int = 0,
     shards: int = 1,
 ) -> int:
     """Draw this shard's missing pictures; returns how many were drawn. Raises ValueError if `out` holds another run's."""
-    _same_run(out, protocol, encoder)
+    _same_run(out, protocol, drawer.fingerprint)
     mine = [task for task in tasks(entries, protocol) if task.number % shards == shard]
     missing = [task for task in mine if not task.path(out).is_file()]
-    pipe = generate.pipeline(base, protocol.sampler)
-    encoded: dict[str, Subject] = {}
+    selected: dict[str, Selected] = {}
 
-    def subject(concept: Concept) -> Subject:
-        if concept.name not in encoded:
-            encoded[concept.name] = generate.encode(base, encoder, open_picture(concept.pictures[0]), concept.word)[0]
-        return encoded[concept.name]
+    def selection(concept: Concept) -> Selected:
+        if concept.name not in selected:
+            selected[concept.name] = drawer.select(Reference(open_picture(concept.pictures[0]), concept.word))
+        return selected[concept.name]
 
     for task in tqdm(
         missing, desc=f"drawing, shard {shard + 1} of {shards}", initial=len(mine) - len(missing), total=len(mine)
     ):
-        latents = generate.sample(
-            pipe,
-            encoder,
-            tuple(subject(concept) for concept in task.entry.concepts),
+        (picture,) = drawer.draw(
+            [[selection(concept) for concept in task.entry.concepts]],
             [task.entry.prompts[task.prompt]],
-            generate.noise(base, [protocol.seed * 1_000_003 + task.number], protocol.size, protocol.size),
-            negative=protocol.negative,
-            steps=protocol.steps,
-            guidance=protocol.guidance,
-            strength=protocol.strength,
+            [protocol.seed * 1_000_003 + task.number],
+            protocol.sampling,
         )
         path = task.path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        generate.decode(base, latents)[0].save(part, format="PNG")
+        picture.save(part, format="PNG")
         part.replace(path)  # an interruption leaves no half picture that would count as drawn
     return len(missing)
 
@@ -144,9 +138,9 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
     return report
 
 
-def _same_run(out: Path, protocol: Protocol, encoder: SSREncoder) -> None:
+def _same_run(out: Path, protocol: Protocol, fingerprint: str) -> None:
     """Pictures of one folder are all of one run."""
-    described = {"protocol": asdict(protocol), "encoder": encoder.fingerprint}
+    described = {"protocol": asdict(protocol), "encoder": fingerprint}
     file = out / "run.json"
     if file.is_file():
         if json.loads(file.read_text(encoding="utf-8")) != described:

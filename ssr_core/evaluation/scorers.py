@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTModel
 
 DINO_RESIZE, DINO_CROP = 256, 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,16 +68,12 @@ class DinoScorer:
 
 
 def load_clip(folder: str, device: str = "cpu") -> ClipScorer:
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
-
     model: Any = CLIPModel.from_pretrained(folder)
     model.to(device).train(False)
     return ClipScorer(model, CLIPImageProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder))
 
 
 def load_dino(folder: str, device: str = "cpu") -> DinoScorer:
-    from transformers import ViTModel
-
     model: Any = ViTModel.from_pretrained(folder, add_pooling_layer=False)
     return DinoScorer(model.to(device).train(False))
 

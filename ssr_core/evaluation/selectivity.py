@@ -16,15 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..encoder import SSREncoder
-from ..hosts.diffusers import generate
-from ..hosts.diffusers.base import Base
-from ..merge import Combine
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.scene import SIDE, Scene, random_cast, random_scene
 from ..points import Point
-from ..schedule import layer_strengths
-from ..subject import Scaling, Subject, SubjectSet
+from .drawer import Drawer, Reference, Sampling, Selected, Selection
 from .judge import Seen, choose_look, choose_pattern, judge
 
 QueryBy = Literal["text", "mask", "both", "click", "nothing"]
@@ -34,17 +29,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """How to query and draw. Strength and guidance as in generate.sample; layers: one of LAYER_PRESETS."""
+    """How to query and draw. Methods add what they know besides (ssr.py)."""
 
     query_by: QueryBy = "text"
     strength: float = 1.0
     guidance: float = 4.0
     steps: int = 20
-    combine: Combine = "joint"
-    scaling: Scaling = "official"
-    own_strength: float = 1.0
-    layers: str = "all"
-    mask_weight: float = 3.0
     seed: int = 0
 
 
@@ -77,7 +67,7 @@ class Outcome:
 
     case: Case
     picture: Image.Image
-    subjects: SubjectSet
+    selections: tuple[Selection, ...]
     background_right: bool
     found: tuple[bool, ...]
     look_right: tuple[bool, ...]
@@ -122,60 +112,32 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: boo
         yield Case(wanted, f"{names}{BACKGROUNDS[background].phrase}", background)
 
 
-def encode(base: Base, encoder: SSREncoder, case: Case, setting: Setting) -> SubjectSet:
-    """The case's subjects under the setting's kind of query."""
-    found: list[Subject] = []
-    for one in case.wanted:
-        words = one.kind if setting.query_by in ("text", "both") else ""
-        mask = _mask(one) if setting.query_by in ("mask", "both") else None
-        points = (_middle(one),) if setting.query_by == "click" else ()
-        found += generate.encode(
-            base,
-            encoder,
-            one.scene.drawn.picture,
-            words,
-            mask,
-            setting.mask_weight,
-            strength=setting.own_strength,
-            points=points,
-        )
-    return tuple(found)
+def select(drawer: Drawer[Selected], case: Case, query_by: QueryBy) -> tuple[Selected, ...]:
+    """What the case asks for, each from its own reference."""
+    return tuple(drawer.select(_reference(wanted, query_by)) for wanted in case.wanted)
 
 
-def run(base: Base, encoder: SSREncoder, wanted: Sequence[Case], setting: Setting) -> list[Outcome]:
-    """Encode, draw and judge every case."""
-    pipe = generate.pipeline(base)
+def run(drawer: Drawer[Selected], wanted: Sequence[Case], setting: Setting) -> list[Outcome]:
+    """Select, draw and judge every case."""
+    sampling = Sampling(SIDE, setting.steps, setting.guidance, setting.strength)
     outcomes = []
     for start in range(0, len(wanted), BATCH):
         part = wanted[start : start + BATCH]
-        subjects = [encode(base, encoder, case, setting) for case in part]
-        noise = generate.noise(base, [setting.seed * 100_000 + start + i for i in range(len(part))], SIDE, SIDE)
-        latents = generate.sample(
-            pipe,
-            encoder,
-            subjects,
-            [case.prompt for case in part],
-            noise,
-            steps=setting.steps,
-            guidance=setting.guidance,
-            strength=setting.strength,
-            combine=setting.combine,
-            scaling=setting.scaling,
-            layers=layer_strengths(encoder.config.layout, setting.layers),
-        )
-        pictures = generate.decode(base, latents)
-        outcomes += [measure(*one) for one in zip(part, pictures, subjects, strict=True)]
+        selections = [select(drawer, case, setting.query_by) for case in part]
+        seeds = [setting.seed * 100_000 + start + i for i in range(len(part))]
+        pictures = drawer.draw(selections, [case.prompt for case in part], seeds, sampling)
+        outcomes += [measure(*one) for one in zip(part, pictures, selections, strict=True)]
     return outcomes
 
 
-def measure(case: Case, picture: Image.Image, subjects: SubjectSet) -> Outcome:
+def measure(case: Case, picture: Image.Image, selections: tuple[Selection, ...]) -> Outcome:
     """Judge one picture."""
     judged = judge(picture)
     seen = [judged.of(one.kind) for one in case.wanted]
     return Outcome(
         case=case,
         picture=picture,
-        subjects=subjects,
+        selections=selections,
         background_right=judged.background == case.background,
         found=tuple(one is not None for one in seen),
         look_right=tuple(_look_right(one, number, case) for number, one in enumerate(seen)),
@@ -187,7 +149,7 @@ def measure(case: Case, picture: Image.Image, subjects: SubjectSet) -> Outcome:
             one is not None and choose_pattern(one, _look(wanted)) == _look(wanted).pattern
             for one, wanted in zip(seen, case.wanted, strict=True)
         ),
-        map_mass=tuple(map_mass(subject, wanted) for subject, wanted in zip(subjects, case.wanted, strict=True)),
+        map_mass=tuple(map_mass(*one) for one in zip(selections, case.wanted, strict=True)),
     )
 
 
@@ -211,9 +173,9 @@ def scores(outcomes: Sequence[Outcome]) -> Scores:
     )
 
 
-def map_mass(subject: Subject, wanted: Wanted) -> float:
+def map_mass(selection: Selection, wanted: Wanted) -> float:
     """Share of the query's attention over patches that lies inside the queried object; a patch counts as far as it is covered."""
-    heat = subject.heat()  # [grid, grid]
+    heat = selection.heat()  # [grid, grid]
     grid = heat.shape[0]
     mask = Image.fromarray(wanted.scene.drawn.masks[wanted.index]).resize((grid, grid), Image.Resampling.BOX)
     inside = torch.from_numpy(np.asarray(mask).astype(np.float32) / 255)
@@ -229,6 +191,15 @@ def _look_right(seen: Seen | None, number: int, case: Case) -> bool:
 
 def _look(wanted: Wanted) -> Any:
     return wanted.scene.things[wanted.index].instance.look
+
+
+def _reference(wanted: Wanted, query_by: QueryBy) -> Reference:
+    return Reference(
+        wanted.scene.drawn.picture,
+        wanted.kind if query_by in ("text", "both") else "",
+        _mask(wanted) if query_by in ("mask", "both") else None,
+        (_middle(wanted),) if query_by == "click" else (),
+    )
 
 
 def _mask(wanted: Wanted) -> Tensor:

@@ -1,1 +1,1 @@
-"""Training the encoder: objective, data, loop."""
+"""Training: one loop, data and cache for every method (method.py), and one file a method."""

@@ -1,4 +1,11 @@
-"""An exponential moving average of the trained weights, kept where the weights are (also as shards)."""
+"""An exponential moving average of the trained weights, kept where the weights are (also as shards).
+
+The step is torch's get_ema_multi_avg_fn. What stands around it is ours because neither library keeps a run's numbers and files.
+torch's AveragedModel deep-copies the wrapped module (so no shards), copies at its first update where ours averages, and cannot put
+its values in place. diffusers' EMAModel has this decay with update_after_step=-1, but rounds otherwise (with foreach=True still up
+to a decay of a half, the first eight steps), moves the weights to the CPU and back for every swap, and saves under other names,
+from which the checkpoints that exist would have to be translated: more code than this file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -18,12 +26,11 @@ class Average:
         self.values: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
         self.updates = 0
 
-    @torch.no_grad()
     def update(self) -> None:
         """Early on the average follows faster, so that it forgets the start."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in self.parameters], 1 - decay)
+        get_ema_multi_avg_fn(decay)(self.values, [parameter.detach() for parameter in self.parameters], self.updates)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -1,4 +1,5 @@
-"""The frozen encoders' outputs, computed once and read from memory-mapped files: latents, patch features, text embeddings."""
+"""The frozen encoders' outputs, computed once and read from memory-mapped files: latents of targets, features of references, text
+embeddings. Which references and texts there are, and what of a reference is kept, the method says."""
 
 from __future__ import annotations
 
@@ -15,26 +16,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import tensor_files
-from .config import TrainingConfig
-from .examples import Choice, Example, VisionShape, mask_of, reference_pixels, target_pixels
-from .frozen import Frozen
+from .examples import Choice, target_pixels
+from .method import Example, Inputs, Method
 from .records import Record, Records
 
 BATCH = 16
-ZERO = ""
-"""Name of the unconditional reference."""
 
 
 @dataclass
 class CachedReader:
-    """Reads a record's encoded inputs: mean, std [4, h, w]; features [n, S, P, C]; prompt_embeds [T, D]; query_embeds [n, T, D];
-    masks, mask_weights and seed as from pictures.
-    """
+    """Reads a record's encoded inputs: mean, std [4, h, w]; prompt_embeds [T, D]; the method's own; seed as from pictures."""
 
     folder: Path
     source: Records
-    config: TrainingConfig
-    shape: VisionShape
+    inputs: Inputs
     _open: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,29 +51,25 @@ class CachedReader:
     def __call__(self, record: Record, choice: Choice) -> Example:
         files = self._files()
         mean, std = torch.from_numpy(files["latents"][files["targets"][record.name], int(choice.flip)].copy())
-        features, masks, weights = [], [], []
-        for subject in choice.subjects:
-            name = ZERO if subject.source is None else subject.source.reference or record.name
-            features.append(torch.from_numpy(files["features"][files["references"][name]].copy()))
-            mask, weight = mask_of(self.source, subject, self.config, self.shape)
-            masks.append(mask)
-            weights.append(weight)
         embeds, row = files["embeds"], files["texts"]
+
+        def features(name: str) -> Tensor:
+            return torch.from_numpy(files["features"][files["references"][name]].copy())
+
         return {
             "mean": mean,
             "std": std,
-            "features": torch.stack(features),
             "prompt_embeds": embeds[row[choice.prompt]],
-            "query_embeds": embeds[[row[subject.words] for subject in choice.subjects]],
-            "masks": torch.stack(masks),
-            "mask_weights": torch.tensor(weights)[:, None],
+            **self.inputs.read_cached(
+                self.source, record, choice.chosen, features, lambda texts: embeds[[row[text] for text in texts]]
+            ),
             "seed": choice.seed,
         }
 
 
-def cached_reader(folder: Path, source: Records, config: TrainingConfig, frozen: Frozen, shape: VisionShape) -> CachedReader:
+def cached_reader(folder: Path, source: Records, method: Method) -> CachedReader:
     """Open the cache, or compute it. Raises ValueError where the folder holds another run's."""
-    wanted = _identity(source, config, frozen)
+    wanted = _identity(source, method)
     if (folder / "index.json").is_file():
         found = json.loads((folder / "index.json").read_text(encoding="utf-8"))["identity"]
         if found != wanted:
@@ -86,28 +77,30 @@ def cached_reader(folder: Path, source: Records, config: TrainingConfig, frozen:
                 f"{folder} was computed from other data, other models or another size. Delete it, or give another `cache` folder."
             )
     else:
-        _build(folder, source, config, frozen, shape, wanted)
-    return CachedReader(folder, source, config, shape)
+        _build(folder, source, method, wanted)
+    return CachedReader(folder, source, method.inputs)
 
 
-def _identity(source: Records, config: TrainingConfig, frozen: Frozen) -> str:
-    """Changes with the records, the frozen weights, the size and the layers that are read."""
+def _identity(source: Records, method: Method) -> str:
+    """Changes with the records, the frozen weights, the size and what the method reads of a reference."""
+    config = method.config
     digest = hashlib.blake2b(digest_size=16)
-    for part in (config.size, config.flip > 0, frozen.vision_layers, frozen.fingerprint):
+    for part in (config.size, config.flip > 0, method.features_of, method.frozen.fingerprint):
         digest.update(repr(part).encode())
     for record in source.records:
         digest.update(json.dumps(asdict(record)).encode())
     return digest.hexdigest()
 
 
-def _build(folder: Path, source: Records, config: TrainingConfig, frozen: Frozen, shape: VisionShape, identity: str) -> None:
+def _build(folder: Path, source: Records, method: Method, identity: str) -> None:
+    config, frozen, inputs = method.config, method.frozen, method.inputs
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     targets = [record.name for record in source.records]
-    references = sorted({subject.reference or record.name for record in source.records for subject in record.subjects})
+    references = inputs.references(source.records)
     texts = {text for record in source.records for text in record.texts}
-    texts |= {words for record in source.records for subject in record.subjects for words in subject.queries}
+    texts |= {text for record in source.records for text in inputs.texts(record)}
     texts_in_order = sorted(texts | {""})
 
     latents = None
@@ -118,16 +111,14 @@ def _build(folder: Path, source: Records, config: TrainingConfig, frozen: Frozen
         latents = _rows(part / "latents.npy", latents, found, len(targets), np.float32)
         latents[start : start + len(found)] = found.cpu().numpy()
     features = None
-    for start in tqdm(range(0, len(references) + 1, BATCH), desc="features", mininterval=5):
-        names = [*references, ZERO][start : start + BATCH]
-        zero = torch.zeros(3, shape.size, shape.size)
-        pixels = torch.stack([reference_pixels(source.open(name), shape) if name else zero for name in names])
-        found = frozen.features(pixels)
-        features = _rows(part / "features.npy", features, found, len(references) + 1, np.float16)
+    for start in tqdm(range(0, len(references), BATCH), desc="features", mininterval=5):
+        names = references[start : start + BATCH]
+        found = method.features(torch.stack([inputs.reference_pixels(source, name) for name in names]))
+        features = _rows(part / "features.npy", features, found, len(references), np.float16)
         features[start : start + len(found)] = found.cpu().numpy()
     embeds = [frozen.embed(texts_in_order[start : start + 64]) for start in range(0, len(texts_in_order), 64)]
     tensor_files.write({"embeds": torch.cat(embeds)}, part / "texts.safetensors")
-    index = {"identity": identity, "targets": targets, "references": [*references, ZERO], "texts": texts_in_order}
+    index = {"identity": identity, "targets": targets, "references": references, "texts": texts_in_order}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
     for file in (latents, features):
         if file is not None:

@@ -1,4 +1,6 @@
-"""One YAML file describes a training run; its fields are here, with what the official recipe uses as defaults where it has one."""
+"""One YAML file describes a training run. The fields that every method has are here, its own beside it (ssr.py), both with what the
+official recipe uses as defaults where it has one.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """One entry needs no brackets, and nothing after a colon is an empty list."""
     return [value] if isinstance(value, str) else () if value is None else value
 
@@ -52,7 +54,7 @@ CountOrNone = Annotated[NonNegativeInt, BeforeValidator(_no_switch)]
 Switch = Annotated[bool, Strict()]
 Text = Annotated[str, BeforeValidator(_as_text)]
 
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
 
 
 def cosine(step: int, steps: int, warmup: int) -> float:
@@ -62,9 +64,9 @@ def cosine(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ValidationPicture:
-    """What to draw at every validation: the subject that `query` (and `mask`) select in `reference`, under `prompt`."""
+    """What to draw at every validation: what `query` (and `mask`) select in `reference`, under `prompt`."""
 
     reference: Text
     query: Text
@@ -72,23 +74,19 @@ class ValidationPicture:
     mask: Text | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """base: folder of a diffusers Stable Diffusion 1.x, or "mini"; vision_encoder: folder of its CLIP vision model.
     data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"). Relative paths start where the command runs.
-    start_from: an encoder to fine-tune (our file, or the official pair); none: fresh weights.
+    start_from: files of trained weights to fine-tune; none: fresh weights. method: what is trained, one of methods.METHODS.
     """
 
     base: Text
     data: Text
     out: Text
     vision_encoder: Text | None = None
-    start_from: Annotated[tuple[Text, ...], BeforeValidator(_as_list)] = ()
-
-    # Shapes of a fresh encoder; the rest follows from the base.
-    inner_width: Whole = 512
-    heads: Whole = 8
-    vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(_as_list)] = (4, 8, 12, 16, 20, 24)
+    start_from: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = ()
+    method: Text = "ssr"
 
     steps: Count = 100_000
     batch_size: Count = 24
@@ -101,8 +99,6 @@ class TrainingConfig:
     betas: tuple[Number, Number] = (0.9, 0.999)
     clip_norm: Amount = 0.0
     """Largest norm of the gradients; 0 does not clip, as the official code."""
-    regulariser: Amount = 0.1
-    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
     timestep_weights: Literal["official", "balanced"] = "official"
     """official: every timestep's noise loss counts 1. balanced: noisy timesteps count more (losses.balanced_weights)."""
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
@@ -114,17 +110,6 @@ class TrainingConfig:
     """Chance that a target is mirrored; its reference never is, as in the official code."""
     drop_prompt: Chance = 0.8
     """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
-    drop_subject: Chance = 0.0
-    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
-    mask_query: Chance = 0.0
-    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
-    mask_alone: Chance = 0.5
-    """Share of those that get no words besides the mask."""
-    mask_weight: Number = 1.0
-    whole_picture: Switch = False
-    """Query every reference with the empty text: conditioning on all of it, for comparison."""
-    subjects: Count = 1
-    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
 
     seed: Whole = 0
     workers: CountOrNone = 4
@@ -136,7 +121,7 @@ class TrainingConfig:
     keep: CountOrNone = 2
     """Checkpoints to keep besides the last."""
     validate_every: Count = 1000
-    validation: Annotated[tuple[ValidationPicture, ...], BeforeValidator(_as_list)] = ()
+    validation: Annotated[tuple[ValidationPicture, ...], BeforeValidator(as_list)] = ()
     validation_steps: Count = 30
     guidance: Number = 7.5
 
@@ -147,20 +132,27 @@ class TrainingConfig:
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup))
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(TypeAdapter(TrainingConfig).dump_python(self, mode="json"), sort_keys=False)
+        return yaml.safe_dump(TypeAdapter(type(self)).dump_python(self, mode="json"), sort_keys=False)
 
 
-def read(path: Path, changes: Mapping[str, Any] | None = None) -> TrainingConfig:
-    """The configuration in a YAML file; changes: values that replace the file's. Raises ValueError that names the wrong field."""
+def read(path: Path, changes: Mapping[str, Any], kinds: Mapping[str, type[TrainingConfig]]) -> TrainingConfig:
+    """The configuration in a YAML file; changes: values that replace the file's; kinds: every method's configuration by its name.
+
+    Raises ValueError that names the wrong field.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds no configuration; expected lines such as `base: mini`.")
+    content = {**content, **changes}
+    method = content.get("method", TrainingConfig.method)
+    if not isinstance(method, str) or method not in kinds:
+        raise ValueError(f"{path}: method must be one of {', '.join(kinds)}, got {method!r}.")
     try:
-        return TrainingConfig(**{**content, **(changes or {})})
+        return kinds[method](**content)
     except ValidationError as error:
         faults = told(error)
-        known = f" Known fields: {', '.join(item.name for item in fields(TrainingConfig))}." if "unknown" in faults else ""
+        known = f" Known fields: {', '.join(item.name for item in fields(kinds[method]))}." if "unknown" in faults else ""
         raise ValueError(f"{path}: {faults}.{known}") from error

@@ -1,21 +1,16 @@
-"""The frozen side of a training step: encoders, noise schedule, and the UNet that the subject's keys and values enter."""
+"""The frozen side of a training step: encoders, noise schedule, and the UNet, as every method uses them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import vision
-from ..hosts import diffusers as host
-from ..hosts.diffusers import KeysValues
 from ..hosts.diffusers.base import Base
-from .examples import Example, VisionShape
 from .losses import balanced_weights
 
 
@@ -35,28 +30,17 @@ class Frozen:
     """
 
     base: Base
-    vision_layers: tuple[int, ...]
     device: torch.device
     fingerprint: str
     _texts: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def shape(self) -> VisionShape:
-        config = self.base.vision_encoder.config
-        return VisionShape(config.image_size, config.image_size // config.patch_size)
-
     @cached_property
-    def weights(self) -> Tensor:
-        """[timesteps], balanced."""
+    def balanced(self) -> Tensor:
+        """[timesteps], the weights of losses.balanced_weights."""
         return balanced_weights(self.base.noise_schedule.alphas_cumprod).to(self.device)
 
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self.base.latents(pixels.to(self.device))
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """[B, 3, s, s] -> [B, S, P, C]"""
-        hidden_states = host.vision_model(self.base.vision_encoder).hidden_states
-        return vision.patch_features(hidden_states, pixels, self.vision_layers)
 
     def embed(self, texts: list[str]) -> Tensor:
         """[texts, T, D] float32."""
@@ -68,19 +52,15 @@ class Frozen:
             self._texts.update(zip(unseen, self.base.embed(unseen).float(), strict=True))
         return torch.stack([self._texts[text] for text in texts])
 
-    def encode(self, batch: Example) -> Example:
-        """Complete a batch: whatever the cache did not bring is computed here, and everything is on the device."""
+    def encode(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Target and prompt of a batch, where the cache did not bring them; and every tensor of it on the device."""
         done = dict(batch)
         if "pixels" in done:
             done["mean"], done["std"] = self.latents(done.pop("pixels"))
-            references = done.pop("references")  # [B, n, 3, s, s]
-            done["features"] = self.features(references.flatten(0, 1)).unflatten(0, references.shape[:2])
             done["prompt_embeds"] = self.embed(done.pop("prompt"))
-            queries = done.pop("queries")
-            done["query_embeds"] = self.embed([words for row in queries for words in row]).unflatten(0, references.shape[:2])
         return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in done.items()}
 
-    def noise(self, batch: Example) -> tuple[Tensor, Tensor, Tensor]:
+    def noise(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy latents, the noise in them and the timesteps, each sample's from its own seed: two [B, 4, h, w] and [B]."""
         clean, noise, timesteps = [], [], []
         for mean, std, seed in zip(batch["mean"], batch["std"], batch["seed"], strict=True):
@@ -90,15 +70,6 @@ class Frozen:
             clean.append(mean + std * torch.randn(mean.shape, generator=generator).to(mean.device))
         drawn, at = torch.stack(noise).to(self.device), torch.stack(timesteps).to(self.device)
         return self.base.noise_schedule.add_noise(torch.stack(clean), drawn, at), drawn, at
-
-    @contextmanager
-    def attached(self, keys_values: KeysValues, samples: int) -> Iterator[None]:
-        """Every sample attends to its own subject. keys_values: per layer two [samples, N, C].
-
-        Lasts until the gradients are there: checkpointed blocks run again in the backward pass.
-        """
-        with host.branches_attached(self.base.unet, self.base.layout, [keys_values], list(range(samples))):
-            yield
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
         """The UNet's noise: [B, 4, h, w]."""

@@ -1,4 +1,4 @@
-"""The training loop: frozen base, trained encoder, on accelerate's engines (one device, DDP, FSDP).
+"""The training loop: a frozen base and a method's trained module (method.py), on accelerate's engines (one device, DDP, FSDP).
 
 A run is its configuration: samples and noise follow from the seed and the position (examples.py), the learning rate from the
 step, so that a checkpoint needs weights, optimizer and the step to go on exactly where it stood.
@@ -10,8 +10,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from .. import checkpoints
-from ..encoder import EncoderConfig, SSREncoder, fingerprint
-from ..hosts.diffusers import check_unet
-from ..hosts.diffusers.base import load_base
+from ..hosts.diffusers.load import load_base
 from . import records
 from .average import Average
 from .cache import cached_reader
 from .config import TrainingConfig
-from .examples import Example, Examples, PictureReader, StreamedExamples, batches, collate
-from .frozen import Frozen
-from .frozen import fingerprint as fingerprint_of
-from .losses import Loss, objective
-from .model import SubjectKeysValues
+from .examples import Examples, PictureReader, StreamedExamples, batches, collate
+from .frozen import Frozen, fingerprint
+from .method import Example, Losses, Method
+from .methods import METHODS
 from .validation import draw_validation
 
-ENCODER, AVERAGED = "encoder.safetensors", "encoder_ema.safetensors"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -60,10 +55,10 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         dataloader_config=DataLoaderConfiguration(),
     )
     set_seed(config.seed)  # only fresh weights depend on it
-    frozen, encoder = _models(config, accelerator)
+    method = METHODS[config.method](config, _frozen(config, accelerator))
+    trained = [parameter for parameter in method.module.parameters() if parameter.requires_grad]
     model, optimizer = accelerator.prepare(
-        SubjectKeysValues(encoder),
-        torch.optim.AdamW(encoder.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay),
+        method.module, torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     )
     average = Average([p for group in optimizer.param_groups for p in group["params"]], config.ema) if config.ema else None
     if average is not None:
@@ -74,19 +69,19 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         step = int(json.loads((newest / "progress.json").read_text())["step"])
     accelerator.init_trackers("", {})
 
-    source = _examples(config, frozen, accelerator, step * config.accumulate)
+    source = _examples(method, accelerator, step * config.accumulate)
     last = min(config.steps, stop_after or config.steps)
     bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=1, desc="training")
     while step < last:
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate(step)
-        shown = _step(config, accelerator, frozen, model, optimizer, source)
+        shown = _step(method, accelerator, model, optimizer, source)
         step += 1
         if average is not None:
             average.update()
         bar.update()
         if step % 10 == 0 or step == last:
-            numbers = {name: accelerator.reduce(value, "mean").item() for name, value in shown._asdict().items()}
+            numbers = {name: accelerator.reduce(value, "mean").item() for name, value in shown.items()}
             if not math.isfinite(numbers["total"]):
                 raise FloatingPointError(
                     f"The loss is {numbers['total']} at step {step}. Lower lr, set clip_norm (1.0), or use bf16 instead of fp16; "
@@ -95,12 +90,11 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
             bar.set_postfix({name: f"{value:.4f}" for name, value in numbers.items()})
             accelerator.log({**numbers, "lr": config.learning_rate(step - 1)}, step=step)
         if step % config.save_every == 0 or step == last:
-            newest = _save(config, accelerator, model, average, step)
+            newest = _save(method, accelerator, model, average, step)
         if config.validation and (step % config.validate_every == 0 or step == config.steps):
             with average.in_place() if average is not None else nullcontext():
                 if accelerator.is_main_process:
-                    trained = accelerator.unwrap_model(model).encoder
-                    sheet = draw_validation(config, frozen.base, trained, out / "validation" / f"step-{step:06}.png")
+                    sheet = draw_validation(method, out / "validation" / f"step-{step:06}.png")
                     accelerator.get_tracker("tensorboard").writer.add_image("validation", sheet, step, dataformats="HWC")
             accelerator.wait_for_everyone()
     bar.close()
@@ -123,34 +117,21 @@ def _number(path: Path) -> int:
     return int(found[1])
 
 
-def _models(config: TrainingConfig, accelerator: Accelerator) -> tuple[Frozen, SSREncoder]:
+def _frozen(config: TrainingConfig, accelerator: Accelerator) -> Frozen:
     base = load_base(config.base, config.vision_encoder)
-    loaded = fingerprint_of(base)
+    loaded = fingerprint(base)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     for part in (base.unet, base.text_encoder, base.vision_encoder):
         part.to(accelerator.device, half)
     base.vae.to(accelerator.device)  # in float32: its output is what the model learns to draw
     if config.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-    if config.start_from:
-        encoder = checkpoints.load([Path(path) for path in config.start_from], dtype=torch.float32).requires_grad_(True).train()
-    else:
-        encoder = SSREncoder(
-            EncoderConfig(
-                layout=base.layout,
-                text_width=base.text_encoder.config.hidden_size,
-                vision_width=base.vision_encoder.config.hidden_size,
-                inner_width=config.inner_width,
-                heads=config.heads,
-                vision_layers=config.vision_layers,
-            )
-        )
-    check_unet(base.unet, encoder.config.layout)
-    return Frozen(base, encoder.config.vision_layers, accelerator.device, loaded), encoder
+    return Frozen(base, accelerator.device, loaded)
 
 
-def _examples(config: TrainingConfig, frozen: Frozen, accelerator: Accelerator, start: int) -> Iterator[Example]:
+def _examples(method: Method, accelerator: Accelerator, start: int) -> Iterator[Example]:
     """Batches of this process from its batch number `start` on, without end."""
+    config, inputs = method.config, method.inputs
     process, processes = accelerator.process_index, accelerator.num_processes
     options: dict[str, Any] = {
         "num_workers": config.workers,
@@ -161,70 +142,51 @@ def _examples(config: TrainingConfig, frozen: Frozen, accelerator: Accelerator, 
     if records.is_shards(config.data):
         if config.cache:
             raise ValueError("`cache` needs a fixed set of pictures on this disk; leave it out for webdataset shards.")
-        streamed = StreamedExamples(config, frozen.shape, process, processes, start)
+        streamed = StreamedExamples(inputs, process, processes, start)
         return iter(DataLoader(streamed, batch_size=config.batch_size, **options))
     source = records.read(config.data)
     if config.cache:
         with accelerator.main_process_first():
-            reader: Any = cached_reader(Path(config.cache), source, config, frozen, frozen.shape)
+            reader: Any = cached_reader(Path(config.cache), source, method)
     else:
-        reader = PictureReader(source, config, frozen.shape)
+        reader = PictureReader(source, inputs)
     positions = batches(config, start, process, processes)
-    return iter(DataLoader(Examples(source, config, reader), batch_sampler=positions, **options))
+    return iter(DataLoader(Examples(source, inputs, reader), batch_sampler=positions, **options))
 
 
-def _step(
-    config: TrainingConfig, accelerator: Accelerator, frozen: Frozen, model: Any, optimizer: Any, source: Iterator[Example]
-) -> Loss:
+def _step(method: Method, accelerator: Accelerator, model: Any, optimizer: Any, source: Iterator[Example]) -> Losses:
     """One optimizer step; returns the means over its batches of this process."""
-    losses: list[tuple[Tensor, ...]] = []
+    config = method.config
+    found: dict[str, list[Tensor]] = {}
     for _ in range(config.accumulate):
         with accelerator.accumulate(model):
             with torch.no_grad():
-                batch = frozen.encode(next(source))
-            loss = gradients(
-                model, frozen, batch, config.regulariser, config.timestep_weights, accelerator.backward, accelerator.autocast
-            )
+                batch = method.encode(method.frozen.encode(next(source)))
+            with method.loss(model, batch, accelerator.autocast) as losses:
+                accelerator.backward(losses["total"])
             if accelerator.sync_gradients and config.clip_norm:
                 accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(tuple(part.detach() for part in loss))
-    return Loss(*(torch.stack(parts).mean() for parts in zip(*losses, strict=True)))
+            for name, value in losses.items():
+                found.setdefault(name, []).append(value.detach())
+    return {name: torch.stack(values).mean() for name, values in found.items()}
 
 
-def gradients(
-    model: Any,
-    frozen: Frozen,
-    batch: Example,
-    regulariser: float,
-    timestep_weights: str = "official",
-    backward: Callable[[Tensor], None] = Tensor.backward,
-    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Loss:
-    """The objective of one encoded batch, and its gradients through the frozen UNet into the encoder."""
-    query = batch["query_embeds"]  # [B, n, T, D]
-    noisy, noise, timesteps = frozen.noise(batch)
-    weights = frozen.weights[timesteps] if timestep_weights == "balanced" else None
-    with autocast():
-        tokens, keys_values = model(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
-    with frozen.attached(keys_values, noisy.shape[0]):
-        with autocast():
-            predicted = frozen.predict(noisy, timesteps, batch["prompt_embeds"])
-            loss = objective(predicted, noise, tokens, query.flatten(0, 1), regulariser, weights)
-        backward(loss.total)
-    return loss
+def trained_file(method: type[Method] | Method, averaged: bool = False) -> str:
+    """Name of the trained weights (or their average) in a checkpoint folder."""
+    return f"{method.file}{'_ema' if averaged else ''}.safetensors"
 
 
-def _save(config: TrainingConfig, accelerator: Accelerator, model: Any, average: Average | None, step: int) -> Path:
-    """A checkpoint folder: the engine's state, the encoder(s) in the one format, the configuration, and last the step."""
-    out = Path(config.out)
+def _save(method: Method, accelerator: Accelerator, model: Any, average: Average | None, step: int) -> Path:
+    """A checkpoint folder: the engine's state, the trained weights in the method's format, the configuration, and last the step."""
+    config, out = method.config, Path(method.config.out)
     folder = out / f"checkpoint-{step}"
     accelerator.save_state(str(folder))
-    _export(config, accelerator, model, folder / ENCODER)
+    _export(method, accelerator, model, folder / trained_file(method))
     if average is not None:
         with average.in_place():
-            _export(config, accelerator, model, folder / AVERAGED)
+            _export(method, accelerator, model, folder / trained_file(method, averaged=True))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
@@ -236,12 +198,7 @@ def _save(config: TrainingConfig, accelerator: Accelerator, model: Any, average:
     return folder
 
 
-def _export(config: TrainingConfig, accelerator: Accelerator, model: Any, path: Path) -> None:
-    """The encoder alone, as every host loads it; it carries the configuration it was trained with."""
+def _export(method: Method, accelerator: Accelerator, model: Any, path: Path) -> None:
     state = accelerator.get_state_dict(model)
-    if not accelerator.is_main_process:
-        return
-    shapes = accelerator.unwrap_model(model).encoder.config
-    own = {name.removeprefix("encoder."): tensor.detach().cpu().float() for name, tensor in state.items()}
-    weights = checkpoints.Weights(shapes, own, fingerprint(own, shapes))
-    checkpoints.write(weights, path, extra={"training": config.to_yaml()})
+    if accelerator.is_main_process:
+        method.save(state, path)

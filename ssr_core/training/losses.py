@@ -1,10 +1,7 @@
-"""The training objective: noise prediction plus embedding consistency (arXiv 2312.16272 section 3.4, official code)."""
+"""What every method's objective shares: the noise loss and the weights of its timesteps."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,38 +9,12 @@ NOISY_LIMIT, CLEAN_LIMIT = 12.0, 10.0
 """Largest weight of a noisy timestep before normalising; signal-to-noise ratio above which clean timesteps weigh less."""
 
 
-class Loss(NamedTuple):
-    """total = noise + weight * consistency, all scalars in float32."""
-
-    total: Tensor
-    noise: Tensor
-    consistency: Tensor
-
-
-def embedding_consistency(tokens: Tensor, query: Tensor) -> Tensor:
-    """How far the subject tokens of every scale turn away from the query's own tokens.
-
-    tokens: [B, S*T, D], query: [B, T, D] -> scalar in 0..2S: the SUM over scales of the mean over batch and tokens of 1 - cosine.
-    """
-    scales = tokens.float().unflatten(1, (-1, query.shape[1]))  # [B, S, T, D]
-    cosine = F.cosine_similarity(scales, query.detach().float()[:, None], dim=-1)  # [B, S, T]
-    return (1 - cosine).mean(dim=(0, 2)).sum()
-
-
-def objective(
-    predicted: Tensor, noise: Tensor, tokens: Tensor, query: Tensor, weight: float, sample_weights: Tensor | None = None
-) -> Loss:
-    """The loss of one step. predicted, noise: [B, 4, h, w]; weight 0 drops the regulariser.
-
-    sample_weights: [B] of the noise loss, or None for the official code's, which are all 1.
-    """
+def noise_loss(predicted: Tensor, noise: Tensor, sample_weights: Tensor | None = None) -> Tensor:
+    """Mean squared error in float32. predicted, noise: [B, 4, h, w]; sample_weights: [B], or None for 1 everywhere."""
     if sample_weights is None:
-        noise_loss = F.mse_loss(predicted.float(), noise.float())
-    else:
-        errors = (predicted.float() - noise.float()).square().mean(dim=(1, 2, 3))  # [B]
-        noise_loss = (sample_weights * errors).mean()
-    consistency = embedding_consistency(tokens, query) if weight else torch.zeros((), device=predicted.device)
-    return Loss(noise_loss + weight * consistency, noise_loss, consistency)
+        return F.mse_loss(predicted.float(), noise.float())
+    errors = (predicted.float() - noise.float()).square().mean(dim=(1, 2, 3))  # [B]
+    return (sample_weights * errors).mean()
 
 
 def balanced_weights(alphas_cumprod: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Validation while training: what the configuration asks to see, as one sheet of references, heat maps and pictures."""
+"""Validation while training: what the configuration asks to see, as one sheet of what was asked and what was drawn."""
 
 from __future__ import annotations
 
@@ -8,42 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..encoder import SSREncoder, fingerprint
 from ..hosts.diffusers import generate
-from ..hosts.diffusers.base import Base
-from ..pictures import open_mask, open_picture
-from ..sheet import Labelled, heat_picture, sheet
-from .config import TrainingConfig
+from ..sheet import sheet
+from .method import Method
 
 
-def draw_validation(config: TrainingConfig, base: Base, encoder: SSREncoder, path: Path) -> NDArray[np.uint8]:
+def draw_validation(method: Method, path: Path) -> NDArray[np.uint8]:
     """Draw and save the sheet; returns its pixels [H, W, 3]. Changes neither the weights nor any random state."""
-    encoder.fingerprint = fingerprint(encoder.state_dict(), encoder.config)
+    config, base = method.config, method.frozen.base
     pipe = generate.pipeline(base)
-    rows: list[list[Labelled]] = []
+    rows = []
     with torch.random.fork_rng():
         for number, wanted in enumerate(config.validation):
-            reference = open_picture(Path(wanted.reference))
-            mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
-            subjects = generate.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
             latents = generate.noise(base, [config.seed + number], config.size, config.size)
-            drawn = generate.sample(
-                pipe,
-                encoder,
-                subjects,
-                [wanted.prompt],
-                latents,
-                steps=config.validation_steps,
-                guidance=config.guidance,
-                strength=1,
-            )
-            rows.append(
-                [
-                    ("reference", reference),
-                    (wanted.query or "mask", heat_picture(subjects[0].map())),
-                    (wanted.prompt or "no prompt", generate.decode(base, drawn)[0]),
-                ]
-            )
+            rows.append(method.validation_row(pipe, wanted, latents))
     picture = sheet(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)

@@ -12,6 +12,7 @@ from ssr_core.encoder import EncoderConfig, SSREncoder
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 from ssr_core.hosts import diffusers as host  # noqa: E402
+from ssr_core.hosts.diffusers.attach import branches_attached  # noqa: E402
 
 TOLERANCE = 1e-4
 
@@ -47,7 +48,7 @@ def test_e_tiny_unet(tokens, strength):
     before = dict(unet.attn_processors)
     plain = unet(latents, steps, text).sample
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
-    with host.branches_attached(unet, TINY, [encoder.project(subject)], [0, 1], strength):
+    with branches_attached(unet, TINY, [encoder.project(subject)], [0, 1], strength):
         out = unet(latents, steps, text).sample
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE
     assert dict(unet.attn_processors) == before

@@ -7,10 +7,10 @@ from support.golden_models import TINY, tiny_unet
 
 from ssr_core import checkpoints
 from ssr_core.encoder import EncoderConfig, SSREncoder
-from ssr_core.training.losses import objective
 
 diffusers = pytest.importorskip("diffusers")
-from ssr_core.hosts.diffusers import branches_attached  # noqa: E402
+from ssr_core.hosts.diffusers.attach import branches_attached  # noqa: E402
+from ssr_core.training.ssr import objective  # noqa: E402
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.001])

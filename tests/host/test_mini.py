@@ -26,7 +26,7 @@ def mini():
 
 @pytest.fixture(scope="module")
 def base():
-    from ssr_core.hosts.diffusers.base import load_base
+    from ssr_core.hosts.diffusers.load import load_base
 
     return load_base("mini")
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ssr_core import checkpoints
 from ssr_core.cli import main
-from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity
+from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity, ssr
 from ssr_core.evaluation.report import page, plot, table
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import draw, random_cast, random_scene
 from ssr_core.subject import Subject
@@ -152,7 +152,7 @@ def test_scores_are_what_their_definitions_say(dreambench, judges, tmp_path):
     base = load_base("mini")
     encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
     protocol = harness.Protocol(per_prompt=2, steps=1, size=64)
-    harness.draw(entries, base, encoder, tmp_path, protocol)
+    harness.draw(entries, ssr.SSRDrawer(base, encoder), tmp_path, protocol)
     clip, dino = scorers.load_clip(str(judges / "clip")), scorers.load_dino(str(judges / "dino"))
     report = harness.score(entries, tmp_path, protocol, clip, dino)
     entry, row = entries[0], report["entries"][0]
@@ -230,23 +230,26 @@ def test_the_table_goes_on_where_it_stopped_and_measures_another_encoder_anew(tm
     encoder = checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     ran = []
 
-    def counted(base, encoder, wanted, setting):
+    def counted(drawer, wanted, setting):
         ran.append(setting)
-        return selectivity.run(base, encoder, wanted, replace(setting, steps=1))
+        return selectivity.run(drawer, wanted, replace(setting, steps=1))
+
+    def report():
+        return drawn.report(ssr.tables(base, encoder, {}, 1), tmp_path)
 
     monkeypatch.setattr(drawn, "run", counted)
-    monkeypatch.setattr(drawn, "STRENGTHS", (0.0, 1.0))
-    monkeypatch.setattr(drawn, "SHOWN", 1)
-    first = drawn.report(base, encoder, {}, 1, tmp_path)
+    monkeypatch.setattr(ssr, "STRENGTHS", (0.0, 1.0))
+    monkeypatch.setattr(ssr, "SHOWN", 1)
+    first = report()
     measured = len(first["rows"]) + len(first["strength"])
     assert len(ran) == measured + 2  # and the pictures of two rows
     assert json.loads((tmp_path / "selectivity.json").read_text()) == first
     ran.clear()
-    assert drawn.report(base, encoder, {}, 1, tmp_path) == first
+    assert report() == first
     assert len(ran) == 2
     encoder.fingerprint = "another"
     ran.clear()
-    drawn.report(base, encoder, {}, 1, tmp_path)
+    report()
     assert len(ran) == measured + 2
     assert "<figure>" in (tmp_path / "selectivity.html").read_text()
     assert (tmp_path / "strength.svg").read_text().startswith("<svg xmlns=")

@@ -8,7 +8,7 @@ from PIL import Image
 from ssr_core import demo
 from ssr_core.cli import main
 from ssr_core.hosts.diffusers import generate, subjects_attached
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import SIDE
 

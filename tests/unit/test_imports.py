@@ -1,8 +1,11 @@
 """The core stands alone, and importing the pack costs a host nothing."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 PACK = Path(__file__).parents[2]
 
@@ -32,7 +35,9 @@ before = set(sys.modules)
 sys.addaudithook(watch)
 import ssr_core
 names = [module.name for module in pkgutil.walk_packages(ssr_core.__path__, "ssr_core.")]
-extras = ("ssr_core.hosts.", "ssr_core.training", "ssr_core.evaluation", "ssr_core.mini.pretrain", "ssr_core.demo")
+extras = (
+    "ssr_core.hosts.", "ssr_core.training", "ssr_core.evaluation", "ssr_core.mini.pretrain", "ssr_core.demo", "ssr_core.cli.drawing",
+)
 names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
@@ -46,6 +51,17 @@ allowed = {"numpy", "torch", "PIL", "safetensors", "pydantic", "annotated_types"
 assert installed <= allowed, installed - allowed
 """)
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(("part", "own"), [("training", ("ssr.py", "methods.py")), ("evaluation", ("ssr.py",))])
+def test_what_training_and_evaluation_share_imports_no_method(part, own):
+    shared = [path for path in (PACK / "ssr_core" / part).glob("*.py") if path.name not in own]
+    assert len(shared) > 5
+    for path in shared:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported = {*(node.module or "").split("."), *(name.name for name in node.names)}
+                assert not imported & {"ssr", "encoder", "aligner", "encode", "subject", "checkpoints", "attach"}, path.name
 
 
 def test_the_packs_own_file_imports_nothing_heavy():

@@ -3,14 +3,13 @@
 Few cases, so the bounds lie well below the README's figures; a model that selects nothing is far below the bounds.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from ssr_core import checkpoints
-from ssr_core.evaluation.selectivity import Case, Setting, Wanted, cases, encode, map_mass, run, scores
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.evaluation.selectivity import Case, Wanted, cases, map_mass, run, scores, select
+from ssr_core.evaluation.ssr import SSRSetting
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 
 COUNT = 16
@@ -21,9 +20,13 @@ def models():
     return load_base("mini"), checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
 
 
+def measured(models, setting):
+    return scores(run(setting.drawer(*models), list(cases(COUNT, 2)), setting))
+
+
 @pytest.mark.parametrize(("query_by", "inside"), [("text", 0.75), ("mask", 0.9)])
 def test_the_queried_one_of_two_objects_is_drawn(models, query_by, inside):
-    found = scores(run(*models, list(cases(COUNT, 2)), Setting(query_by=query_by)))
+    found = measured(models, SSRSetting(query_by=query_by))
     assert found.look_strict >= 0.75  # chance 0.5
     assert found.colours >= 0.5  # chance 0.04
     assert found.prompt >= 0.85
@@ -31,7 +34,7 @@ def test_the_queried_one_of_two_objects_is_drawn(models, query_by, inside):
 
 
 def test_a_click_selects_the_object_under_it(models):
-    found = scores(run(*models, list(cases(COUNT, 2)), Setting(query_by="click")))
+    found = measured(models, SSRSetting(query_by="click"))
     assert found.look_strict >= 0.75  # chance 0.5
     assert found.colours >= 0.5  # chance 0.04
     assert found.map_mass >= 0.8  # an even map has 0.08
@@ -39,17 +42,17 @@ def test_a_click_selects_the_object_under_it(models):
 
 def test_each_query_of_one_picture_looks_at_its_own_object(models):
     """The same picture, asked for each of its objects in turn."""
-    base, encoder = models
+    drawer = SSRSetting().drawer(*models)
     right = 0
     for case in cases(8, 3, seed=1):
         scene = case.wanted[0].scene
         for asked in range(3):
-            (subject,) = encode(base, encoder, Case((Wanted(scene, asked),), "", ""), Setting())
-            shares = [map_mass(subject, Wanted(scene, thing)) for thing in range(3)]
+            (selection,) = select(drawer, Case((Wanted(scene, asked),), "", ""), "text")
+            shares = [map_mass(selection, Wanted(scene, thing)) for thing in range(3)]
             right += max(range(3), key=shares.__getitem__) == asked
     assert right >= 20  # of 24; chance 8
 
 
 def test_without_a_subject_the_look_is_left_to_chance(models):
-    found = scores(run(*models, list(cases(COUNT, 2)), replace(Setting(), strength=0.0)))
+    found = measured(models, SSRSetting(strength=0.0))
     assert found.colours <= 0.125

@@ -10,7 +10,7 @@ import torch
 
 from ssr_core import checkpoints
 from ssr_core.hosts.diffusers import generate
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import random_cast, random_scene
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ssr_core import checkpoints
-from ssr_core.hosts.diffusers.base import load_base
+from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini.pretrain.dataset import write
 from ssr_core.training import config, loop, records
 from ssr_core.training.cache import cached_reader
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
-from ssr_core.training.losses import balanced_weights, objective
-from ssr_core.training.model import SubjectKeysValues
+from ssr_core.training.losses import balanced_weights
+from ssr_core.training.methods import read_config
+from ssr_core.training.ssr import SSR, SSRConfig, objective
 
+ENCODER, AVERAGED = loop.trained_file(SSR), loop.trained_file(SSR, averaged=True)
 PACK = Path(__file__).parents[2]
 FIELDS = {
     "base": "mini",
@@ -53,12 +56,19 @@ def base():
 
 
 def settings(world, out, **changes):
-    return config.TrainingConfig(
-        **{**FIELDS, "vision_layers": (1, 2, 3, 4, 5, 6), "data": str(world), "out": str(out), **changes}
-    )
+    return SSRConfig(**{**FIELDS, "vision_layers": (1, 2, 3, 4, 5, 6), "data": str(world), "out": str(out), **changes})
 
 
-def weights(checkpoint, name=loop.ENCODER):
+def method(base, config):
+    """A fresh encoder around the base."""
+    return SSR(config, Frozen(base, torch.device("cpu"), "loaded"))
+
+
+def encode(method, examples):
+    return method.encode(method.frozen.encode(collate(examples)))
+
+
+def weights(checkpoint, name=ENCODER):
     return load_file(checkpoint / name)
 
 
@@ -82,24 +92,24 @@ def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(world, tmp_path):
         loop.train(broken, cpu=True)
     resumed = loop.train(broken, resume=True, cpu=True)
     assert same(weights(whole), weights(resumed))
-    assert same(weights(whole, loop.AVERAGED), weights(resumed, loop.AVERAGED))
+    assert same(weights(whole, AVERAGED), weights(resumed, AVERAGED))
     assert not same(weights(whole), weights(stopped))
-    assert not same(weights(whole), weights(whole, loop.AVERAGED))
+    assert not same(weights(whole), weights(whole, AVERAGED))
 
 
 def test_a_checkpoint_loads_as_any_encoder_and_carries_its_configuration(world, tmp_path):
     own = settings(world, tmp_path / "run", steps=1)
     checkpoint = loop.train(own, cpu=True)
-    encoder = checkpoints.load([checkpoint / loop.ENCODER])
+    encoder = checkpoints.load([checkpoint / ENCODER])
     assert encoder.config.inner_width == 32
-    with safe_open(checkpoint / loop.ENCODER, "pt") as file:
+    with safe_open(checkpoint / ENCODER, "pt") as file:
         assert yaml.safe_load(file.metadata()["training"]) == yaml.safe_load(own.to_yaml())
-    assert config.read(checkpoint / "config.yaml") == own
+    assert read_config(checkpoint / "config.yaml") == own
 
 
 def test_fine_tuning_starts_from_a_checkpoint_and_only_keeps_as_many_as_asked(world, tmp_path):
     first = loop.train(settings(world, tmp_path / "first", steps=1), cpu=True)
-    own = settings(world, tmp_path / "second", start_from=(str(first / loop.ENCODER),), lr=0.0, save_every=1, keep=1)
+    own = settings(world, tmp_path / "second", start_from=(str(first / ENCODER),), lr=0.0, save_every=1, keep=1)
     last = loop.train(own, cpu=True)
     assert same(weights(first), weights(last))
     assert sorted(path.name for path in (tmp_path / "second").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
@@ -107,53 +117,46 @@ def test_fine_tuning_starts_from_a_checkpoint_and_only_keeps_as_many_as_asked(wo
 
 def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
     own = settings(world, "unused")
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
-    encoder = loop._models(own, loop.Accelerator(cpu=True))[1]
+    ours = method(base, own)
     source = records.read(own.data)
-    reader = PictureReader(source, own, frozen.shape)
-    batch = frozen.encode(collate([Examples(source, own, reader)[position] for position in range(2)]))
-    loop.gradients(SubjectKeysValues(encoder), frozen, batch, regulariser=0.1)
-    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in encoder.parameters())
+    examples = Examples(source, ours.inputs, PictureReader(source, ours.inputs))
+    with ours.loss(ours.module, encode(ours, [examples[position] for position in range(2)]), nullcontext) as losses:
+        losses["total"].backward()
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in ours.module.parameters())
     assert all(parameter.grad is None for parameter in base.unet.parameters())
 
 
 def test_copies_of_a_subject_change_nothing(world, base):
     """A record with one subject fills a place for two with the same one; the softmax does not notice."""
-    own = settings(world, "unused", drop_subject=0.0)
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
-    model = SubjectKeysValues(loop._models(own, loop.Accelerator(cpu=True))[1])
-    source = records.read(own.data)
+    source = records.read(str(world))
     alone = next(record for record in source.records if len(record.subjects) == 1)
-    predicted = []
+    noise_losses = []
     for subjects in (1, 2):
-        many = settings(world, "unused", drop_subject=0.0, subjects=subjects)
-        example = PictureReader(source, many, frozen.shape)(alone, choose(alone, many, "0"))
-        batch = frozen.encode(collate([example]))
+        torch.manual_seed(0)  # of the fresh weights
+        ours = method(base, settings(world, "unused", drop_subject=0.0, subjects=subjects))
+        batch = encode(ours, [PictureReader(source, ours.inputs)(alone, choose(alone, ours.inputs, "0"))])
         assert batch["features"].shape[1] == subjects
-        noisy, _, at = frozen.noise(batch)
-        with torch.no_grad():
-            _, keys_values = model(batch["query_embeds"], batch["features"], batch["masks"], batch["mask_weights"])
-            with frozen.attached(keys_values, samples=1):
-                predicted.append(frozen.predict(noisy, at, batch["prompt_embeds"]))
-    torch.testing.assert_close(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)
+        with torch.no_grad(), ours.loss(ours.module, batch, nullcontext) as losses:
+            noise_losses.append(losses["noise"])
+    torch.testing.assert_close(*noise_losses, rtol=1e-5, atol=1e-6)
 
 
 def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):
     own = settings(world, "unused", flip=0.5)
-    frozen = Frozen(base, own.vision_layers, torch.device("cpu"), "loaded")
+    ours = method(base, own)
     source = records.read(own.data)
-    cached = cached_reader(tmp_path / "cache", source, own, frozen, frozen.shape)
-    fresh = PictureReader(source, own, frozen.shape)
+    cached = cached_reader(tmp_path / "cache", source, ours)
+    fresh = PictureReader(source, ours.inputs)
     for position in range(6):
         record = source.records[position]
-        choice = choose(record, own, str(position))
-        one, other = frozen.encode(collate([fresh(record, choice)])), frozen.encode(collate([cached(record, choice)]))
+        choice = choose(record, ours.inputs, str(position))
+        one, other = encode(ours, [fresh(record, choice)]), encode(ours, [cached(record, choice)])
         assert one.keys() == other.keys()
         for name in ("mean", "std", "prompt_embeds", "query_embeds", "masks", "mask_weights"):
             torch.testing.assert_close(one[name], other[name].float(), rtol=1e-4, atol=1e-4, msg=name)
         torch.testing.assert_close(one["features"], other["features"].float(), rtol=2e-3, atol=2e-2)  # kept in float16
     with pytest.raises(ValueError, match="computed from other data, other models or another size"):
-        cached_reader(tmp_path / "cache", source, settings(world, "unused", flip=0.0), frozen, frozen.shape)
+        cached_reader(tmp_path / "cache", source, method(base, settings(world, "unused", flip=0.0)))
 
 
 def test_validation_draws_a_sheet_without_touching_the_run(world, tmp_path):

@@ -21,13 +21,19 @@ from ssr_core.training.examples import (
     collate,
     target_pixels,
 )
+from ssr_core.training.methods import read_config
+from ssr_core.training.ssr import SSRConfig, SubjectInputs
 
 SHAPE = VisionShape(size=32, grid=4)
 
 
 def settings(**changes):
     fields = {"base": "mini", "data": "data", "out": "out", "size": 16, "batch_size": 2, "workers": 0, **changes}
-    return config.TrainingConfig(**fields)
+    return SSRConfig(**fields)
+
+
+def inputs(**changes):
+    return SubjectInputs(settings(**changes), SHAPE)
 
 
 def picture(seed, size=(20, 28)):
@@ -57,12 +63,12 @@ def folder(tmp_path):
 def test_a_configuration_comes_back_from_its_yaml(tmp_path):
     own = settings(lr=1e-5, vision_layers=(1, 2), validation=(config.ValidationPicture("r.png", "dog", "a dog"),))
     (tmp_path / "run.yaml").write_text(own.to_yaml())
-    assert config.read(tmp_path / "run.yaml") == own
+    assert read_config(tmp_path / "run.yaml") == own
 
 
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path):
     (tmp_path / "run.yaml").write_text("base: mini\ndata: d\nout: o\nlr: 5e-5\nclip_norm: 1\n")
-    read = config.read(tmp_path / "run.yaml", {"steps": 7})
+    read = read_config(tmp_path / "run.yaml", {"steps": 7})
     assert (read.lr, read.clip_norm, read.steps) == (5e-5, 1.0, 7)
 
 
@@ -70,7 +76,7 @@ def test_what_people_write_otherwise_is_understood(tmp_path):
     (tmp_path / "run.yaml").write_text(
         "base: mini\ndata: 2024\nout: o\nstart_from: a.safetensors\nvalidation:\nlr: 1\nbetas: [1e-1, 0]\n"
     )
-    read = config.read(tmp_path / "run.yaml")
+    read = read_config(tmp_path / "run.yaml")
     assert (read.data, read.start_from, read.validation) == ("2024", ("a.safetensors",), ())
     assert (type(read.lr), read.betas) == (float, (0.1, 0.0))
 
@@ -80,7 +86,7 @@ def test_every_fault_is_told_at_once(tmp_path):
     with pytest.raises(
         ValueError, match=r"run\.yaml: unknown lern_rate; missing data, out; steps must be greater than 0, got 0\. Known"
     ):
-        config.read(tmp_path / "run.yaml")
+        read_config(tmp_path / "run.yaml")
 
 
 def test_a_configuration_does_not_change():
@@ -107,18 +113,20 @@ def test_a_configuration_does_not_change():
         ("vision_layers: [4, x]", "vision_layers.1 must be a valid integer, .*got 'x'"),
         ("1: 2", "holds no configuration"),
         ("lr: [1", "is no YAML"),
+        ("method: sst", "method must be one of ssr, got 'sst'"),
+        ("method: [ssr]", "method must be one of ssr, got"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, line, message):
     (tmp_path / "run.yaml").write_text(f"base: mini\ndata: d\nout: o\n{line}\n")
     with pytest.raises(ValueError, match=message):
-        config.read(tmp_path / "run.yaml")
+        read_config(tmp_path / "run.yaml")
 
 
 def test_a_missing_field_is_named(tmp_path):
     (tmp_path / "run.yaml").write_text("base: mini\n")
     with pytest.raises(ValueError, match="missing data, out"):
-        config.read(tmp_path / "run.yaml")
+        read_config(tmp_path / "run.yaml")
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
@@ -169,26 +177,26 @@ def test_the_target_is_resized_by_its_shorter_side_and_cropped_around_the_middle
 
 def test_a_choice_follows_from_seed_and_position_alone(folder):
     record = records.read(str(folder)).records[1]
-    own = settings(drop_prompt=0.5, flip=0.5, mask_query=0.5, drop_subject=0.3)
+    own = inputs(drop_prompt=0.5, flip=0.5, mask_query=0.5, drop_subject=0.3)
     drawn = [choose(record, own, str(position)) for position in range(200)]
     assert drawn == [choose(record, own, str(position)) for position in range(200)]
-    assert drawn != [choose(record, settings(seed=1, drop_prompt=0.5), str(position)) for position in range(200)]
+    assert drawn != [choose(record, inputs(seed=1, drop_prompt=0.5), str(position)) for position in range(200)]
     assert 0.35 < np.mean([choice.prompt == "" for choice in drawn]) < 0.65
     assert 0.35 < np.mean([choice.flip for choice in drawn]) < 0.65
-    assert 0.2 < np.mean([choice.subjects[0].source is None for choice in drawn]) < 0.4
+    assert 0.2 < np.mean([choice.chosen[0].source is None for choice in drawn]) < 0.4
 
 
 def test_masks_alone_lose_their_words_and_dropped_subjects_everything(folder):
     record = records.read(str(folder)).records[1]
     for position in range(50):
-        subject = choose(record, settings(mask_query=1.0, mask_alone=1.0), str(position)).subjects[0]
+        subject = choose(record, inputs(mask_query=1.0, mask_alone=1.0), str(position)).chosen[0]
         assert (subject.masked, subject.words) == (True, "")
-        subject = choose(record, settings(mask_query=1.0, mask_alone=0.0), str(position)).subjects[0]
+        subject = choose(record, inputs(mask_query=1.0, mask_alone=0.0), str(position)).chosen[0]
         assert (subject.masked, subject.words) == (True, "cat")
-        subject = choose(record, settings(drop_subject=1.0, mask_query=1.0), str(position)).subjects[0]
+        subject = choose(record, inputs(drop_subject=1.0, mask_query=1.0), str(position)).chosen[0]
         assert (subject.source, subject.masked, subject.words) == (None, False, "")
     unmasked = records.read(str(folder)).records[0]
-    assert not choose(unmasked, settings(mask_query=1.0), "0").subjects[0].masked
+    assert not choose(unmasked, inputs(mask_query=1.0), "0").chosen[0].masked
 
 
 def test_an_unmasked_sample_of_a_masked_batch_is_queried_as_without_a_mask(folder):
@@ -196,7 +204,7 @@ def test_an_unmasked_sample_of_a_masked_batch_is_queried_as_without_a_mask(folde
     from ssr_core.aligner import mask_bias
 
     source = records.read(str(folder))
-    example = PictureReader(source, settings(), SHAPE)(source.records[0], choose(source.records[0], settings(), "0"))
+    example = PictureReader(source, inputs())(source.records[0], choose(source.records[0], inputs(), "0"))
     bias = mask_bias(example["masks"], example["mask_weights"])
     assert torch.equal(bias, torch.ones_like(bias))
 
@@ -204,7 +212,7 @@ def test_an_unmasked_sample_of_a_masked_batch_is_queried_as_without_a_mask(folde
 def test_epochs_are_shuffles_and_positions_do_not_depend_on_processes(folder):
     own = settings(batch_size=3)
     source = records.read(str(folder))
-    dataset = Examples(source, own, PictureReader(source, own, SHAPE))
+    dataset = Examples(source, inputs(batch_size=3), PictureReader(source, inputs(batch_size=3)))
     for epoch in range(5):
         prompts = {dataset[2 * epoch + i]["queries"][0].split()[-1] for i in range(2)}
         assert prompts == {"dog", "cat"}
@@ -229,11 +237,11 @@ def write_shard(path, first, count):
 def test_shards_are_streamed_shared_out_and_resumed_where_they_stood(tmp_path):
     for shard in range(4):
         write_shard(tmp_path / f"shard-{shard}.tar", 10 * shard, 3)
-    own = settings(data=str(tmp_path / "shard-{0..3}.tar"), drop_prompt=0.0)
-    assert records.is_shards(own.data)
+    own = inputs(data=str(tmp_path / "shard-{0..3}.tar"), drop_prompt=0.0)
+    assert records.is_shards(own.config.data)
 
     def prompts(process, processes, start, count):
-        stream = iter(StreamedExamples(own, SHAPE, process, processes, start))
+        stream = iter(StreamedExamples(own, process, processes, start))
         return [next(stream)["prompt"] for _ in range(count)]
 
     whole = prompts(0, 1, 0, 12)
@@ -246,8 +254,8 @@ def test_shards_are_streamed_shared_out_and_resumed_where_they_stood(tmp_path):
 
 def test_a_batch_is_collated_by_name(folder):
     source = records.read(str(folder))
-    reader = PictureReader(source, settings(subjects=2), SHAPE)
-    batch = collate([reader(record, choose(record, settings(subjects=2), "0")) for record in source.records])
+    reader = PictureReader(source, inputs(subjects=2))
+    batch = collate([reader(record, choose(record, inputs(subjects=2), "0")) for record in source.records])
     assert batch["pixels"].shape == (2, 3, 16, 16)
     assert batch["references"].shape == (2, 2, 3, 32, 32)
     assert batch["masks"].shape == (2, 2, 16)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ... import checkpoints
 from ...aligner import Aligned
-from ...encode import Encoder, Query, VisionModel
+from ...encode import Encoder, Query, VisionModel, VisionModels
 from ...encoder import EncoderConfig, SSREncoder
 from ...subject import BranchInput
 from ...words import words_of
@@ -112,40 +111,30 @@ def encode_query(clip: Any, text: str, width: int) -> Query:
     return Query(text, embeds, words_of(pieces))
 
 
-_VISION_MODELS: weakref.WeakKeyDictionary[Any, VisionModel] = weakref.WeakKeyDictionary()
-
-
-def vision_model(clip_vision: Any) -> VisionModel:
-    """The host's CLIP_VISION with its memory of pictures, which lives exactly as long as the host's object."""
-    if clip_vision not in _VISION_MODELS:
-        tower = getattr(clip_vision.model, "vision_model", None)
-        embeddings = getattr(tower, "embeddings", None)
-        if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
-            raise ValueError(
-                f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
-                'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
-            )
-        tokens, width = embeddings.position_embedding.weight.shape
-        _VISION_MODELS[clip_vision] = VisionModel(
-            _HiddenStates(clip_vision),
-            int(clip_vision.image_size),
-            int(width),
-            int(tokens),
-            layers=len(clip_vision.model.vision_model.encoder.layers),
+def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
+    tower = getattr(clip_vision.model, "vision_model", None)
+    embeddings = getattr(tower, "embeddings", None)
+    if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
+        raise ValueError(
+            f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
+            'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
         )
-    return _VISION_MODELS[clip_vision]
+
+    def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
+        host = held()
+        comfy.model_management.load_models_gpu([host.patcher])
+        states = host.model(pixel_values=pixels.to(host.load_device).float(), intermediate_output="all")[1]
+        return states.unbind(dim=1)  # of [B, layers, P, C]
+
+    tokens, width = embeddings.position_embedding.weight.shape
+    return VisionModel(
+        hidden_states,
+        int(clip_vision.image_size),
+        int(width),
+        int(tokens),
+        layers=len(clip_vision.model.vision_model.encoder.layers),
+    )
 
 
-class _HiddenStates:
-    """Runs the host's vision model. Holds it weakly: the registry above must not keep a model alive."""
-
-    def __init__(self, clip_vision: Any) -> None:
-        self._clip_vision = weakref.ref(clip_vision)
-
-    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        clip_vision = self._clip_vision()
-        assert clip_vision is not None
-        comfy.model_management.load_models_gpu([clip_vision.patcher])
-        pixels = pixels.to(clip_vision.load_device).float()
-        states = clip_vision.model(pixel_values=pixels, intermediate_output="all")[1]  # [B, layers, P, C]
-        return states.unbind(dim=1)
+vision_model = VisionModels(_described)
+"""The host's CLIP_VISION with its memory of pictures."""

@@ -18,8 +18,9 @@ from ...merge import Combine
 from ...points import Point
 from ...subject import Scaling, SubjectSet
 from ...vision import Fit
-from . import encode_query, for_encoding, subjects_attached, vision_model
+from .attach import subjects_attached
 from .base import Base
+from .encoders import encode_query, for_encoding, vision_model
 
 
 def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None, motion_adapter: Any = None) -> Any:

@@ -1,4 +1,7 @@
-"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files."""
+"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files.
+
+Apart from generate.py, which names the options and needs none of the libraries that draw.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, MotionAdapter
 from PIL import Image
 from tqdm import tqdm
 
-from ... import checkpoints, pictures, samplers
-from ...mini import files
-from ...mini.scene import SIDE
-from ...mini.vocabulary import check_words
-from ...schedule import layer_strengths
-from ...sheet import heat_picture
-from ...subject import Subject
-from . import check_unet, generate, shown_to_controlnet
-from .base import MINI, Base, load_base
+from .. import checkpoints, pictures, samplers
+from ..hosts.diffusers import generate
+from ..hosts.diffusers.attach import check_unet
+from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.controlnet import shown_to_controlnet
+from ..hosts.diffusers.load import MINI, load_base, load_controlnet, load_motion_adapter
+from ..mini import files
+from ..mini.scene import SIDE
+from ..mini.vocabulary import check_words
+from ..schedule import layer_strengths
+from ..sheet import heat_picture
+from ..subject import Subject
 
 FRAME_MILLISECONDS = 125
 
 
 def run(options: argparse.Namespace) -> list[Path]:
-    """Write the pictures (and maps); returns their paths. options: cli/generate.py."""
+    """Write the pictures (and maps); returns their paths. options: generate.py."""
     mini = options.model == MINI
     if mini:
         for text in (options.prompt, options.negative, *options.query):
@@ -98,10 +103,10 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
     if options.controlnet_sees_subject and options.controlnet is None:
         raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
-        controlnet = ControlNetModel.from_pretrained(options.controlnet, torch_dtype=dtype)
+        controlnet = load_controlnet(options.controlnet, dtype)
         return controlnet, None, {"image": pictures.open_picture(options.control_image)}
     if options.motion_adapter is not None:
-        adapter = MotionAdapter.from_pretrained(options.motion_adapter, torch_dtype=dtype)
+        adapter = load_motion_adapter(options.motion_adapter, dtype)
         return None, adapter, {"num_frames": options.frames}
     return None, None, {}
 

@@ -1,0 +1,63 @@
+"""What a method brings to be measured: it selects something in references, and draws that under prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from PIL import Image
+from torch import Tensor
+
+from .. import samplers
+from ..points import Point
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A picture and what is meant in it: by words, by a mask [H, W], by points in pixels, or by several of them."""
+
+    picture: Image.Image
+    words: str
+    mask: Tensor | None = None
+    points: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn, whatever the method. size: their side in pixels; strength: of all references together."""
+
+    size: int
+    steps: int
+    guidance: float
+    strength: float
+    negative: str = ""
+    sampler: str = samplers.DEFAULT
+
+
+class Selection(Protocol):
+    """What a method took from a reference."""
+
+    def heat(self) -> Tensor:
+        """How much of it comes from where in the picture that the method saw: [grid, grid]."""
+
+    def shown(self) -> Image.Image:
+        """The same for people to look at."""
+
+
+Selected = TypeVar("Selected", bound=Selection)
+
+
+class Drawer(Protocol[Selected]):
+    """A method with trained weights and a base, ready to draw."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the trained weights: measurements are kept under it."""
+
+    def select(self, reference: Reference) -> Selected: ...
+
+    def draw(
+        self, selections: Sequence[Sequence[Selected]], prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Image.Image]:
+        """One picture per prompt. selections: what each of them shows, the same number in each; seeds: of each one's noise."""

@@ -1,0 +1,177 @@
+"""Branches and subjects at a UNet's spatial cross-attentions for the length of a with-block.
+
+Attaching replaces the processors of those layers; leaving the block puts back exactly the ones that stood there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...attention import Branch, add_branches, plan_spans, scaled_dot_product
+from ...encoder import SSREncoder
+from ...layout import CrossAttention, Found, UNetLayout
+from ...merge import Combine, word_shares
+from ...subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
+
+KeysValues = Sequence[tuple[Tensor, Tensor]]
+
+_SPATIAL = re.compile(r"(down_blocks|up_blocks|mid_block)\.(\d+\.)?attentions\.\d+\.transformer_blocks\.\d+\.attn2")
+
+
+def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
+    """The UNet's spatial cross-attentions by name, motion modules not among them. Refuses those that are not the layout's."""
+    found = {name: module for name, module in unet.named_modules() if _SPATIAL.fullmatch(name)}
+    difference = layout.mismatch([Found(name, module.to_q.out_features, module.heads) for name, module in found.items()])
+    if difference is not None:
+        raise ValueError(
+            f"This {type(unet).__name__} does not fit the encoder: {difference}. "
+            "The released SSR-Encoder works with Stable Diffusion 1.x UNets."
+        )
+    return found
+
+
+class SubjectProcessor:
+    """Attention processor of one cross-attention: text attention plus branches, before the output projection.
+
+    rows: which branch row each chunk of the batch attends to; words: per chunk the branches' word embeddings, [W, D] each, if
+    positions are shared out by word, else ().
+    """
+
+    def __init__(
+        self,
+        layer: CrossAttention,
+        branches: Sequence[Branch],
+        rows: Sequence[int | None],
+        words: Sequence[Sequence[Tensor]] = (),
+    ) -> None:
+        self.layer = layer
+        self.words = words
+        self.branches = tuple(branches)
+        self.chunks = len(rows)
+        self.spans = plan_spans(rows)
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """hidden_states: [B, L, C], encoder_hidden_states: [B, T, D] -> [B, L, C]."""
+        if encoder_hidden_states is None or attention_mask is not None or hidden_states.ndim != 3:
+            raise ValueError(
+                f"{self.layer.diffusers_name}: expected [batch, tokens, width] with text and without an attention mask."
+            )
+        if hidden_states.shape[0] % self.chunks:
+            raise ValueError(
+                f"The UNet got a batch of {hidden_states.shape[0]}, which does not split into {self.chunks} conditions. "
+                "Pass guidance=False where the pipeline runs without classifier-free guidance."
+            )
+        query = attn.to_q(hidden_states)  # [B, L, C]
+        text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
+        branches = self._shared_out(attn, query) if self.words else self.branches
+        out = add_branches(text, query, branches, self.spans, self.chunks, attn.heads)
+        return attn.to_out[1](attn.to_out[0](out))
+
+    def _shared_out(self, attn: Any, query: Tensor) -> list[Branch]:
+        """The branches, each with its share of every position."""
+        shares = torch.stack(
+            [
+                word_shares(part, [attn.to_k(embeds.to(query.device, query.dtype)) for embeds in words], attn.heads)
+                for part, words in zip(query.chunk(self.chunks), self.words, strict=True)
+            ],
+            dim=1,
+        )  # [branches, chunks, pictures, L, 1]
+        return [replace(branch, weight=share) for branch, share in zip(self.branches, shares.to(query.dtype), strict=True)]
+
+
+@contextmanager
+def branches_attached(
+    unet: Any,
+    layout: UNetLayout,
+    branches: Sequence[KeysValues],
+    rows: Sequence[int | None],
+    strength: float = 1.0,
+    layer_strengths: Sequence[float] | None = None,
+    words: Sequence[Sequence[Tensor]] = (),
+) -> Iterator[None]:
+    """Attach branches to a UNet for the length of a with-block.
+
+    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1; words:
+    as SubjectProcessor takes them.
+    """
+    modules = check_unet(unet, layout)
+    before = {name: module.processor for name, module in modules.items()}
+    try:
+        for layer in layout.layers:
+            weight = strength * (layer_strengths[layer.index] if layer_strengths is not None else 1.0)
+            if weight == 0.0:
+                continue
+            attended = [Branch(*layers[layer.index], strength=weight) for layers in branches]
+            modules[layer.diffusers_name].processor = SubjectProcessor(layer, attended, rows, words)
+        yield
+    finally:
+        for name, module in modules.items():
+            module.processor = before[name]
+
+
+@contextmanager
+def subjects_attached(
+    unet: Any,
+    encoder: SSREncoder,
+    subjects: SubjectSet | Sequence[SubjectSet],
+    strength: float = 0.65,
+    combine: Combine = "joint",
+    scaling: Scaling = "official",
+    layer_strengths: Sequence[float] | None = None,
+    guidance: bool = True,
+) -> Iterator[None]:
+    """Attach subjects to a UNet for the length of a with-block.
+
+    subjects: one set that all pictures share, or a list with one set per picture, all of the same size.
+    guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
+    conditional. strength 0.65 is the official text-query script's.
+    """
+    shared = all(isinstance(one, Subject) for one in subjects)
+    sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))
+    for one in sets:
+        check_encoder(one, encoder.fingerprint)
+    inputs = [branch_inputs(one, combine, scaling) for one in sets]
+    if len({tuple(branch.tokens.shape for branch in branches) for branches in inputs}) > 1:
+        raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
+    parameter, home = next(unet.parameters()), next(encoder.parameters())
+    attached = []
+    for parts in zip(*inputs, strict=True):  # one branch, every picture's
+        # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
+        tokens, key_scale, value_scale = (
+            torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
+            for part in zip(*(one.rows for one in parts), strict=True)
+        )
+        attached.append(
+            tuple(
+                (
+                    (key * key_scale).to(parameter.device, parameter.dtype),
+                    (value * value_scale).to(parameter.device, parameter.dtype),
+                )
+                for key, value in encoder.project(tokens)
+            )
+        )
+    words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
+    if all(len(of_picture) < 2 for of_picture in words):
+        words = []  # a single subject has every position whole
+    null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
+    rows = [*null, *chosen] if guidance else list(chosen)
+    with branches_attached(
+        unet, encoder.config.layout, attached, rows, strength, layer_strengths, words * (2 if guidance else 1)
+    ):
+        yield

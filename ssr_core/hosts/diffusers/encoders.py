@@ -1,0 +1,60 @@
+"""The SSR-Encoder, CLIP's text encoder and its vision model, of transformers' classes, as encode.encode_subjects takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...encode import Encoder, Query, VisionModel, VisionModels
+from ...encoder import SSREncoder
+from ...words import words_of
+
+
+def for_encoding(encoder: SSREncoder) -> Encoder:
+    """An SSREncoder as encode.encode_subjects takes it."""
+
+    @torch.no_grad()
+    def align(query: Tensor, features: Tensor, mask: Tensor | None, weight: float) -> Any:
+        home = next(encoder.parameters())
+        mask = None if mask is None else mask.to(home.device)
+        return encoder(query.to(home.device, home.dtype), features.to(home.device, home.dtype), mask, weight)
+
+    return Encoder(encoder.config, encoder.fingerprint, align)
+
+
+def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
+    @torch.no_grad()
+    def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
+        tower = held()
+        parameter = next(tower.parameters())
+        states = tower(pixel_values=pixels.to(parameter.device, parameter.dtype), output_hidden_states=True)
+        return states.hidden_states[1:]  # entry 0 is the embedding
+
+    config = model.config
+    patches = (config.image_size // config.patch_size) ** 2
+    return VisionModel(
+        hidden_states, config.image_size, config.hidden_size, tokens=patches + 1, layers=config.num_hidden_layers
+    )
+
+
+vision_model = VisionModels(_described)
+"""A transformers CLIPVisionModel (or ...WithProjection) with its memory of pictures."""
+
+
+@torch.no_grad()
+def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length."""
+    length = text_encoder.config.max_position_embeddings
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+    return ids, text_encoder(ids.to(next(text_encoder.parameters()).device)).last_hidden_state
+
+
+def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
+    """A query as the official code encodes it: embeds [1, T, D] float32 on the CPU."""
+    ids, embeds = embed_texts(tokenizer, text_encoder, [text])
+    pieces = tokenizer.convert_ids_to_tokens(ids[0])
+    stop = ids[0].tolist().index(tokenizer.eos_token_id)
+    return Query(text, embeds.float().cpu(), words_of(pieces[:stop]))

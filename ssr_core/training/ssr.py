@@ -1,0 +1,293 @@
+"""The SSR-Encoder as a method that can be trained (arXiv 2312.16272, section 3.4).
+
+Its inputs are subjects: a reference picture each, queried by words or a mask, or dropped. Its objective is the noise loss plus
+the embedding consistency. What is trained is the encoder: aligner and projections.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from torch import Tensor, nn
+
+from .. import checkpoints, vision
+from ..encoder import EncoderConfig, SSREncoder, fingerprint
+from ..hosts.diffusers import generate
+from ..hosts.diffusers.attach import branches_attached, check_unet
+from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.encoders import vision_model
+from ..pictures import open_mask, open_picture
+from ..sheet import Labelled, heat_picture
+from .config import STRICT, Amount, Chance, Count, Number, Switch, TrainingConfig, ValidationPicture, Whole, as_list
+from .examples import VisionShape, mask_patches, reference_pixels
+from .frozen import Frozen
+from .losses import noise_loss
+from .method import Autocast, Example, Losses, Opener
+from .records import Record, SubjectSource
+
+UNCONDITIONAL = ""
+"""Name of the unconditional reference in the cache."""
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class SSRConfig(TrainingConfig):
+    """start_from: our file, or the official pair."""
+
+    # Shapes of a fresh encoder; the rest follows from the base.
+    inner_width: Whole = 512
+    heads: Whole = 8
+    vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(as_list)] = (4, 8, 12, 16, 20, 24)
+
+    regulariser: Amount = 0.1
+    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
+    drop_subject: Chance = 0.0
+    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
+    mask_query: Chance = 0.0
+    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
+    mask_alone: Chance = 0.5
+    """Share of those that get no words besides the mask."""
+    mask_weight: Number = 1.0
+    whole_picture: Switch = False
+    """Query every reference with the empty text: conditioning on all of it, for comparison."""
+    subjects: Count = 1
+    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+
+
+@dataclass(frozen=True)
+class ChosenSubject:
+    """source None: the unconditional subject. words: the query; masked: whether the mask is used."""
+
+    source: SubjectSource | None
+    words: str
+    masked: bool
+
+
+@dataclass(frozen=True)
+class SubjectInputs:
+    """references [n, 3, s, s] or their features [n, S, P, C], queries or query_embeds [n, T, D], masks [n, P-1], mask_weights [n, 1]
+    for the n subjects of a sample.
+    """
+
+    config: SSRConfig
+    shape: VisionShape
+
+    def choose(self, record: Record, rng: random.Random) -> tuple[ChosenSubject, ...]:
+        count = self.config.subjects
+        shown = rng.sample(record.subjects, min(count, len(record.subjects)))
+        subjects = [self._choose_subject(source, rng) for source in shown]
+        # Copies of a subject change nothing in a shared softmax, so they fill up a batch of equal lengths.
+        return tuple(subjects + [subjects[-1]] * (count - len(subjects)))
+
+    def _choose_subject(self, source: SubjectSource, rng: random.Random) -> ChosenSubject:
+        config = self.config
+        dropped, masked, alone = (
+            rng.random() < chance for chance in (config.drop_subject, config.mask_query, config.mask_alone)
+        )
+        words = rng.choice(source.queries)
+        if dropped:
+            return ChosenSubject(None, "", False)
+        if config.whole_picture:
+            return ChosenSubject(source, "", False)
+        masked = masked and source.mask is not None
+        return ChosenSubject(source, "" if masked and alone else words, masked)
+
+    def read(self, opener: Opener, record: Record, chosen: Sequence[ChosenSubject]) -> Example:
+        return {
+            "references": torch.stack([self.reference_pixels(opener, _reference(record, subject)) for subject in chosen]),
+            "queries": [subject.words for subject in chosen],
+            **self._masks(opener, chosen),
+        }
+
+    def references(self, records: Sequence[Record]) -> list[str]:
+        named = {subject.reference or record.name for record in records for subject in record.subjects}
+        return [*sorted(named), UNCONDITIONAL]
+
+    def reference_pixels(self, opener: Opener, name: str) -> Tensor:
+        if name == UNCONDITIONAL:
+            return torch.zeros(3, self.shape.size, self.shape.size)
+        return reference_pixels(opener.open(name), self.shape)
+
+    def texts(self, record: Record) -> Iterable[str]:
+        return [words for subject in record.subjects for words in subject.queries]
+
+    def read_cached(
+        self,
+        opener: Opener,
+        record: Record,
+        chosen: Sequence[ChosenSubject],
+        features: Callable[[str], Tensor],
+        embeds: Callable[[Sequence[str]], Tensor],
+    ) -> Example:
+        return {
+            "features": torch.stack([features(_reference(record, subject)) for subject in chosen]),
+            "query_embeds": embeds([subject.words for subject in chosen]),
+            **self._masks(opener, chosen),
+        }
+
+    def _masks(self, opener: Opener, chosen: Sequence[ChosenSubject]) -> Example:
+        masks, weights = zip(*(self._mask(opener, subject) for subject in chosen), strict=True)
+        return {"masks": torch.stack(masks), "mask_weights": torch.tensor(weights)[:, None]}
+
+    def _mask(self, opener: Opener, subject: ChosenSubject) -> tuple[Tensor, float]:
+        """A subject's patch mask and its weight. All ones with weight 1 adds one number to all logits: it is no mask at all."""
+        if not subject.masked or subject.source is None or subject.source.mask is None:
+            return torch.ones(self.shape.grid**2), 1.0
+        return mask_patches(opener.open_mask(subject.source.mask), self.shape), self.config.mask_weight
+
+
+def _reference(record: Record, subject: ChosenSubject) -> str:
+    return UNCONDITIONAL if subject.source is None else subject.source.reference or record.name
+
+
+class SubjectKeysValues(nn.Module):
+    """From a picture's features and a query to subject tokens and every layer's keys and values."""
+
+    def __init__(self, encoder: SSREncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, query: Tensor, features: Tensor, masks: Tensor, mask_weights: Tensor
+    ) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
+        """query: [B, n, T, D], features: [B, n, S, P, C], masks: [B, n, P-1], mask_weights: [B, n, 1]
+        -> tokens [B*n, S*T, D]; per layer two [B, n*S*T, C].
+        """
+        batch = query.shape[0]
+        flat = (part.flatten(0, 1) for part in (query, features, masks, mask_weights))
+        tokens = self.encoder(*flat).tokens  # [B*n, S*T, D]
+        together = tokens.unflatten(0, (batch, -1)).flatten(1, 2)  # [B, n*S*T, D]
+        return tokens, self.encoder.project(together)
+
+
+class Loss(NamedTuple):
+    """total = noise + weight * consistency, all scalars in float32."""
+
+    total: Tensor
+    noise: Tensor
+    consistency: Tensor
+
+
+def embedding_consistency(tokens: Tensor, query: Tensor) -> Tensor:
+    """How far the subject tokens of every scale turn away from the query's own tokens.
+
+    tokens: [B, S*T, D], query: [B, T, D] -> scalar in 0..2S: the SUM over scales of the mean over batch and tokens of 1 - cosine.
+    """
+    scales = tokens.float().unflatten(1, (-1, query.shape[1]))  # [B, S, T, D]
+    cosine = F.cosine_similarity(scales, query.detach().float()[:, None], dim=-1)  # [B, S, T]
+    return (1 - cosine).mean(dim=(0, 2)).sum()
+
+
+def objective(
+    predicted: Tensor, noise: Tensor, tokens: Tensor, query: Tensor, weight: float, sample_weights: Tensor | None = None
+) -> Loss:
+    """The loss of one step. predicted, noise: [B, 4, h, w]; weight 0 drops the regulariser.
+
+    sample_weights: [B] of the noise loss, or None for the official code's, which are all 1.
+    """
+    of_noise = noise_loss(predicted, noise, sample_weights)
+    consistency = embedding_consistency(tokens, query) if weight else torch.zeros((), device=predicted.device)
+    return Loss(of_noise + weight * consistency, of_noise, consistency)
+
+
+class SSR:
+    """An encoder in training, fresh or from start_from."""
+
+    config_class: ClassVar[type[TrainingConfig]] = SSRConfig
+    file: ClassVar[str] = "encoder"
+
+    def __init__(self, config: SSRConfig, frozen: Frozen) -> None:
+        self.config, self.frozen = config, frozen
+        self.encoder = _encoder(config, frozen.base)
+        check_unet(frozen.base.unet, self.encoder.config.layout)
+        self.module: nn.Module = SubjectKeysValues(self.encoder)
+        vision_config = frozen.base.vision_encoder.config
+        shape = VisionShape(vision_config.image_size, vision_config.image_size // vision_config.patch_size)
+        self.inputs = SubjectInputs(config, shape)
+
+    @property
+    def features_of(self) -> tuple[int, ...]:
+        return self.encoder.config.vision_layers
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """[B, 3, s, s] -> [B, S, P, C]"""
+        hidden_states = vision_model(self.frozen.base.vision_encoder).hidden_states
+        return vision.patch_features(hidden_states, pixels, self.encoder.config.vision_layers)
+
+    def encode(self, batch: Example) -> Example:
+        done = dict(batch)
+        if "references" in done:
+            references, queries = done.pop("references"), done.pop("queries")  # [B, n, 3, s, s]
+            shape = references.shape[:2]
+            done["features"] = self.features(references.flatten(0, 1)).unflatten(0, shape).to(self.frozen.device)
+            embeds = self.frozen.embed([words for row in queries for words in row])
+            done["query_embeds"] = embeds.unflatten(0, shape).to(self.frozen.device)
+        return done
+
+    @contextmanager
+    def loss(self, module: nn.Module, batch: Example, autocast: Autocast) -> Iterator[Losses]:
+        query = batch["query_embeds"]  # [B, n, T, D]
+        noisy, noise, timesteps = self.frozen.noise(batch)
+        weights = self.frozen.balanced[timesteps] if self.config.timestep_weights == "balanced" else None
+        base = self.frozen.base
+        with autocast():
+            tokens, keys_values = module(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
+        # Every sample attends to its own subjects.
+        with branches_attached(base.unet, base.layout, [keys_values], list(range(noisy.shape[0]))):
+            with autocast():
+                predicted = self.frozen.predict(noisy, timesteps, batch["prompt_embeds"])
+                found = objective(predicted, noise, tokens, query.flatten(0, 1), self.config.regulariser, weights)
+            yield found._asdict()
+
+    def validation_row(self, pipe: Any, wanted: ValidationPicture, latents: Tensor) -> list[Labelled]:
+        """The reference, where the query looks, and the subject under the prompt."""
+        base, encoder, config = self.frozen.base, self.encoder, self.config
+        encoder.fingerprint = fingerprint(encoder.state_dict(), encoder.config)
+        reference = open_picture(Path(wanted.reference))
+        mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
+        subjects = generate.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
+        drawn = generate.sample(
+            pipe,
+            encoder,
+            subjects,
+            [wanted.prompt],
+            latents,
+            steps=config.validation_steps,
+            guidance=config.guidance,
+            strength=1,
+        )
+        return [
+            ("reference", reference),
+            (wanted.query or "mask", heat_picture(subjects[0].map())),
+            (wanted.prompt or "no prompt", generate.decode(base, drawn)[0]),
+        ]
+
+    def save(self, state: Mapping[str, Tensor], path: Path) -> None:
+        """The encoder alone, as every host loads it."""
+        shapes = self.encoder.config
+        own = {name.removeprefix("encoder."): tensor.detach().cpu().float() for name, tensor in state.items()}
+        weights = checkpoints.Weights(shapes, own, fingerprint(own, shapes))
+        checkpoints.write(weights, path, extra={"training": self.config.to_yaml()})
+
+
+def _encoder(config: SSRConfig, base: Base) -> SSREncoder:
+    if config.start_from:
+        return checkpoints.load([Path(path) for path in config.start_from], dtype=torch.float32).requires_grad_(True).train()
+    return SSREncoder(
+        EncoderConfig(
+            layout=base.layout,
+            text_width=base.text_encoder.config.hidden_size,
+            vision_width=base.vision_encoder.config.hidden_size,
+            inner_width=config.inner_width,
+            heads=config.heads,
+            vision_layers=config.vision_layers,
+        )
+    )
