@@ -40,7 +40,7 @@ def read(path: Path, remedy: str = REMEDY) -> tuple[State, dict[str, str]]:
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of named tensors. {_advice(remedy)}")
+        raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of named tensors; {remedy}.")
     return dict(content), {}
 
 
@@ -106,8 +106,6 @@ def _named(path: Path, remedy: str) -> Iterator[None]:
             raise
         # The restricted unpickler meets damaged bytes with whatever they happen to break: KeyError, IndexError, UnicodeError, ...
         reason = f"SafetensorError: {error}" if isinstance(error, SafetensorError) else type(error).__name__
-        raise ValueError(f"{path} cannot be read ({reason}). {_advice(remedy)}") from error
-
-
-def _advice(remedy: str) -> str:
-    return f"It is truncated, damaged or not a file of tensors alone; {remedy}."
+        raise ValueError(
+            f"{path} cannot be read: it is damaged or incomplete ({reason}), or not a file of tensors alone; {remedy}."
+        ) from error

@@ -72,7 +72,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path, reader):
     with pytest.raises(FileNotFoundError, match=r"no file .*a\.safetensors\. Check the name, or ask somebody\."):
         reader(tmp_path / "a.safetensors", "ask somebody")
     (tmp_path / "a.safetensors").write_bytes(b"<html>Sign in</html>")
-    with pytest.raises(ValueError, match=r"a\.safetensors cannot be read \(SafetensorError: .*; ask somebody\."):
+    with pytest.raises(ValueError, match=r"a\.safetensors cannot be read: it is .* \(SafetensorError: .*; ask somebody\."):
         reader(tmp_path / "a.safetensors", "ask somebody")
 
 

@@ -42,7 +42,7 @@ def path_of(name: str) -> str:
         'Run "python install.py --download" in the pack\'s folder, or put the files there by hand and press R to refresh '
         "(weights_manifest.json lists them)."
     )
-    return _found(FOLDER, name, "SSR-Encoder", remedy)
+    return _found(FOLDER, name, "There is no SSR-Encoder file", remedy)
 
 
 def partner_of(name: str | None) -> str | None:
@@ -61,14 +61,14 @@ def subject_files() -> list[str]:
 
 
 def subject_path(name: str) -> Path:
-    return Path(_found(SUBJECTS, name, "subject", "Save one with Save Subject, then press R to refresh."))
+    return Path(_found(SUBJECTS, name, "There is no subject file", "Save one with Save Subject, then press R to refresh."))
 
 
-def _found(folder: str, name: str, kind: str, remedy: str) -> str:
+def _found(folder: str, name: str, missing: str, remedy: str) -> str:
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(folder))
-        raise FileNotFoundError(f'There is no {kind} file "{name}" in {places}. {remedy}')
+        raise FileNotFoundError(f'{missing} "{name}" in {places}. {remedy}')
     return path
 
 

@@ -76,7 +76,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(whole, kind, data):
     content = path.read_bytes()
     cut = path.with_name(f"cut{path.suffix}")
     cut.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    refused([*others, cut], "truncated")
+    refused([*others, cut], "incomplete")
 
 
 @pytest.mark.filterwarnings("ignore")
