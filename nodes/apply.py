@@ -6,8 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core.hosts.comfyui.apply import apply_subjects
-from ..ssr_core.hosts.comfyui.encoders import HostEncoder
+from ..ssr_core.hosts.comfyui.ssr import HostEncoder, apply_subjects
 from ..ssr_core.merge import COMBINES
 from ..ssr_core.schedule import CURVES, LAYER_PRESETS, Manner, StepSchedule, parse_numbers
 from ..ssr_core.schedule import layer_strengths as layer_strengths_of

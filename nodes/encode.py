@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core.encode import encode_subjects
-from ..ssr_core.hosts.comfyui.encoders import HostEncoder, encode_query, vision_model
+from ..ssr_core.encode import Selection, encode_subjects
+from ..ssr_core.hosts.comfyui.clip import vision_model
+from ..ssr_core.hosts.comfyui.ssr import HostEncoder, encode_query
 from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.points import parse_points
 from ..ssr_core.subject import SubjectSet
@@ -123,13 +124,8 @@ class EncodeSubject(io.ComfyNode):
             ssr_encoder.for_encoding(),
             vision_model(clip_vision),
             pictures,
-            encode_query(clip, query, width),
-            encode_query(clip, null_query, width),
-            masks=mask,
-            mask_weight=mask_weight,
-            fit=fit,
-            strength=strength,
-            points=clicked,
+            Selection(encode_query(clip, query, width), encode_query(clip, null_query, width), mask, mask_weight, clicked, fit),
+            strength,
         )
         return io.NodeOutput((*previous, *subjects), ui=view(subjects, pictures))
 

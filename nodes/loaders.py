@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
-from ..ssr_core.hosts.comfyui.encoders import load_encoder
+from ..ssr_core.hosts.comfyui.ssr import load_encoder
 from . import wires
 from .compat import Schema
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core.encode import masks_around
-from ..ssr_core.hosts.comfyui.encoders import vision_model
+from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.points import parse_points
+from ..ssr_core.select import masks_around
 from ..ssr_core.vision import FITS, as_pictures
 from . import checks, inputs, wires
 from .compat import Schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 Encoder = io.Custom("SSR_ENCODER")
-"""hosts.comfyui.encoders.HostEncoder"""
+"""hosts.comfyui.ssr.HostEncoder"""
 
 Subject = io.Custom("SSR_SUBJECT")
 """subject.SubjectSet: a tuple of one or several subjects"""

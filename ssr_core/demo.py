@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import checkpoints
-from .hosts.diffusers import generate
+from .hosts.diffusers import generate, ssr
 from .hosts.diffusers.load import MINI, load_base
 from .mini import files
 from .mini.backgrounds import BACKGROUNDS
@@ -45,11 +45,11 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
     rows: list[list[Labelled]] = []
     bar = tqdm(total=len(queries) * STEPS, desc="drawing")
     for number, query in enumerate(queries):
-        subjects = generate.encode(base, encoder, picture, query)
+        subjects = ssr.encode(base, encoder, picture, query)
         places = rng.sample(list(BACKGROUNDS), PROMPTS)
         prompts = [f"a {query} {BACKGROUNDS[place].phrase}" for place in places]
         noise = generate.noise(base, [seed + 100 * number + i for i in range(PROMPTS)], SIDE, SIDE)
-        latents = generate.sample(
+        latents = ssr.sample(
             pipe, encoder, subjects, prompts, noise, steps=STEPS, guidance=GUIDANCE, strength=STRENGTH, on_step=bar.update
         )
         drawn = zip(prompts, generate.decode(base, latents), strict=True)

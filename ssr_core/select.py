@@ -8,11 +8,18 @@ whose mean is nearest.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
+
+from .maps import selection_mask
+from .points import Point, points_to_patches
+from .vision import Fit, frame, normalise, seen_box
+from .vision_model import VisionModel
 
 DEPTH = 5 / 6
 """Which layer of the vision model is looked at: deep enough to know things, shallow enough to know where they are."""
@@ -83,3 +90,27 @@ def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
         if torch.equal(grown, reached):
             return reached.flatten().bool()
         reached = grown
+
+
+def masks_around(vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit) -> Tensor:
+    """What belongs together with what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
+    masks = []
+    for picture in pictures:
+        box = seen_box(*picture.size, vision_model.size, fit)
+        patches = select_around(vision_model, picture, points, fit)
+        masks.append(selection_mask(patches, (picture.height, picture.width), box))
+    return torch.stack(masks)
+
+
+def select_around(vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit) -> Tensor:
+    """The patches that belong together with those under the points, as a mask: [P-1] of 0 and 1."""
+    pixels = normalise([frame(picture, vision_model.size, fit)])
+    features = vision_model.encode(pixels, (layer_of(vision_model.layers),))  # [1, 1, P, V]
+    return around(points, picture, features[0, 0], vision_model, fit)
+
+
+def around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
+    """features: [P, V] of one layer -> [P-1]."""
+    box = seen_box(*picture.size, vision_model.size, fit)
+    marked = points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
+    return select_patches(features[1:], marked).float()

@@ -1,9 +1,12 @@
-"""The words of a query: what the text encoder's pieces spell, and which of its tokens belong to which word."""
+"""Words and their encodings: what a text encoder's pieces spell, and which of its tokens belong to which word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from torch import Tensor
 
 
 class Word(NamedTuple):
@@ -12,6 +15,20 @@ class Word(NamedTuple):
     text: str
     first: int
     stop: int
+
+
+@dataclass(frozen=True)
+class Query:
+    """Encoded words. embeds: [1, T, D], the text encoder's last hidden state after its final LayerNorm."""
+
+    text: str
+    embeds: Tensor
+    words: tuple[Word, ...] = ()
+
+    @property
+    def word_embeds(self) -> Tensor:
+        """[W, D], the rows of embeds that belong to words."""
+        return self.embeds[0, [row for word in self.words for row in range(word.first, word.stop)]]
 
 
 def words_of(pieces: Sequence[str]) -> tuple[Word, ...]:

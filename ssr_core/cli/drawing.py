@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import checkpoints, pictures, samplers
-from ..hosts.diffusers import generate
+from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.controlnet import shown_to_controlnet
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> list[Path]:
             if adapter is not None:
                 frames = [seed * 1000 + frame for frame in range(options.frames)]
                 noise = generate.noise(base, frames, width, height).transpose(0, 1)[None]  # [1, 4, F, h, w]
-            latents = generate.sample(
+            latents = ssr.sample(
                 pipe,
                 encoder,
                 tuple(subjects),
@@ -113,7 +113,7 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
 
 def _subject(options: argparse.Namespace, base: Base, encoder: Any, index: int) -> tuple[Subject, ...]:
     mask = None if options.mask[index] is None else pictures.open_mask(options.mask[index])
-    return generate.encode(
+    return ssr.encode(
         base,
         encoder,
         pictures.open_picture(options.reference[index]),

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..encoder import SSREncoder
-from ..hosts.diffusers import generate
+from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.base import Base
 from ..merge import COMBINES, Combine
 from ..schedule import LAYER_PRESETS, layer_strengths
@@ -57,7 +57,7 @@ class SSRDrawer:
         return self.encoder.fingerprint
 
     def select(self, reference: Reference) -> SelectedSubject:
-        (subject,) = generate.encode(
+        (subject,) = ssr.encode(
             self.base,
             self.encoder,
             reference.picture,
@@ -78,7 +78,7 @@ class SSRDrawer:
     ) -> list[Image.Image]:
         if sampling.sampler not in self._pipes:
             self._pipes[sampling.sampler] = generate.pipeline(self.base, sampling.sampler)
-        latents = generate.sample(
+        latents = ssr.sample(
             self._pipes[sampling.sampler],
             self.encoder,
             [tuple(one.subject for one in of_picture) for of_picture in selections],

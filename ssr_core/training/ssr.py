@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .. import checkpoints, vision
 from ..encoder import EncoderConfig, SSREncoder, fingerprint
-from ..hosts.diffusers import generate
+from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import branches_attached, check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.encoders import vision_model
@@ -253,8 +253,8 @@ class SSR:
         encoder.fingerprint = fingerprint(encoder.state_dict(), encoder.config)
         reference = open_picture(Path(wanted.reference))
         mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
-        subjects = generate.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
-        drawn = generate.sample(
+        subjects = ssr.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
+        drawn = ssr.sample(
             pipe,
             encoder,
             subjects,

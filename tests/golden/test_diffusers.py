@@ -6,8 +6,9 @@ from support import golden
 from support.golden_models import TINY, tiny_unet
 
 from ssr_core import checkpoints, vision
-from ssr_core.encode import Query, encode_subjects
+from ssr_core.encode import Selection, encode_subjects
 from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core.words import Query
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -77,7 +78,7 @@ def test_j_end_to_end_from_a_picture():
     query = Query("", golden.tensor("j_uncond", "input:concept_embeds", (1, 77, 768)))
     null = Query("", golden.tensor("j_uncond", "input:uncond_text_embeds", (1, 77, 768)))
     pictures = vision.as_pictures(golden.picture(*case["image"]))
-    (subject,) = encode_subjects(host.for_encoding(encoder), host.vision_model(clip), pictures, query, null)
+    (subject,) = encode_subjects(host.for_encoding(encoder), host.vision_model(clip), pictures, Selection(query, null))
     rows = expected["row_idx"]
     assert golden.relative_error(subject.tokens[rows][None], expected["subject_embeds_rows"]) <= TOLERANCE
     assert golden.relative_error(subject.null_tokens[rows][None], expected["uncond_subject_embeds_rows"]) <= TOLERANCE

@@ -21,7 +21,7 @@ def apply():
 
 @pytest.fixture(scope="session")
 def encoders():
-    return comfy_host.part("ssr_core.hosts.comfyui.encoders")
+    return comfy_host.part("ssr_core.hosts.comfyui.ssr")
 
 
 @pytest.fixture(scope="session")

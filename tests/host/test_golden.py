@@ -87,26 +87,28 @@ def test_h_six_scales_of_the_vision_model(encoders, tmp_path):
     vision = comfy_host.part("ssr_core.vision")
     case, expected = golden.cases()["h_clip"], golden.outputs("h_clip")
     clip_vision = host_clip_vision("h_clip", tmp_path)
+    clip = comfy_host.part("ssr_core.hosts.comfyui.clip")
     pixels = golden.tensor("h_clip", "input:pixel_values", (1, 3, 224, 224))
     with torch.inference_mode():
-        features = vision.patch_features(encoders.vision_model(clip_vision).hidden_states, pixels, case["chosen"])
+        features = vision.patch_features(clip.vision_model(clip_vision).hidden_states, pixels, case["chosen"])
     assert golden.relative_error(features.flatten(1, 2).float(), expected["image_embeds"]) <= TOLERANCE
 
 
 def test_j_end_to_end_from_a_picture(encoders, tmp_path):
     encode, vision = comfy_host.part("ssr_core.encode"), comfy_host.part("ssr_core.vision")
+    words, clip = comfy_host.part("ssr_core.words"), comfy_host.part("ssr_core.hosts.comfyui.clip")
     encoder_part = comfy_host.part("ssr_core.encoder")
     case, expected = golden.cases()["j_uncond"], golden.outputs("j_uncond")
     encoder = encoder_part.SSREncoder(encoder_part.EncoderConfig())
     raw = golden.weights(case["seed"], golden.aligner_shapes())
     encoder.load_state_dict(comfy_host.part("ssr_core.checkpoints").rename(raw), strict=False)
     clip_vision = host_clip_vision("j_uncond", tmp_path)
-    query = encode.Query("", golden.tensor("j_uncond", "input:concept_embeds", (1, 77, 768)))
-    null = encode.Query("", golden.tensor("j_uncond", "input:uncond_text_embeds", (1, 77, 768)))
+    query = words.Query("", golden.tensor("j_uncond", "input:concept_embeds", (1, 77, 768)))
+    null = words.Query("", golden.tensor("j_uncond", "input:uncond_text_embeds", (1, 77, 768)))
     pictures = vision.as_pictures(golden.picture(*case["image"]))
     with torch.inference_mode():
         described = encode.Encoder(encoder.config, "", encoder)
-        (subject,) = encode.encode_subjects(described, encoders.vision_model(clip_vision), pictures, query, null)
+        (subject,) = encode.encode_subjects(described, clip.vision_model(clip_vision), pictures, encode.Selection(query, null))
     rows = expected["row_idx"]
     assert golden.relative_error(subject.tokens[rows][None], expected["subject_embeds_rows"]) <= TOLERANCE
     assert golden.relative_error(subject.null_tokens[rows][None], expected["uncond_subject_embeds_rows"]) <= TOLERANCE

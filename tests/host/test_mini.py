@@ -139,7 +139,7 @@ def test_the_host_can_make_a_second_copy_of_its_model(mini):
 def diffusers_latent(base, graph):
     """What a template's prompt asks for, through hosts/diffusers."""
     from ssr_core import checkpoints
-    from ssr_core.hosts.diffusers import generate
+    from ssr_core.hosts.diffusers import generate, ssr
     from ssr_core.mini import files
 
     def nodes(kind):
@@ -153,7 +153,7 @@ def diffusers_latent(base, graph):
         image, mask, *_ = scene(drawn["scene"], drawn["objects"], None, drawn["marked"])
         picture = comfy_host.part("ssr_core.vision").as_pictures(image)[0]
         mask = mask[0] if "mask" in inputs else None
-        subjects += generate.encode(base, encoder, picture, inputs["query"], mask, inputs["mask_weight"])
+        subjects += ssr.encode(base, encoder, picture, inputs["query"], mask, inputs["mask_weight"])
     (sampler,) = nodes("KSampler")
     (apply,) = nodes("SSR_ApplySubject") or nodes("SSR_ApplySubjectAdvanced")
     pipe = generate.pipeline(base, "euler")
@@ -163,7 +163,7 @@ def diffusers_latent(base, graph):
     sigma = pipe.scheduler.init_noise_sigma
     noise = torch.randn(1, 4, 16, 16) * (sigma**2 + 1) ** 0.5 / sigma
     prompt, negative = (graph[sampler[side][0]]["inputs"]["text"] for side in ("positive", "negative"))
-    return generate.sample(
+    return ssr.sample(
         pipe,
         encoder,
         tuple(subjects),

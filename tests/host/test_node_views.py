@@ -11,9 +11,9 @@ def test_clicks_select_what_a_mask_of_the_same_patches_selects(nodes, encoder, c
     (clicked,) = tiny.encode(nodes, encoder, clip, clip_vision, query="", points="20, 20; 40, 30")
     side = round(clicked.marked.numel() ** 0.5)
     assert 0 < clicked.marked.sum() < side * side
-    select = comfy_host.part("ssr_core.encode").select_around
+    select = comfy_host.part("ssr_core.select").select_around
     picture = comfy_host.part("ssr_core.vision").as_pictures(golden.picture(64, 48, 0))[0]
-    vision_model = comfy_host.part("ssr_core.hosts.comfyui.encoders").vision_model(clip_vision)
+    vision_model = comfy_host.part("ssr_core.hosts.comfyui.clip").vision_model(clip_vision)
     with torch.inference_mode():
         assert torch.equal(select(vision_model, picture, [(20.0, 20.0), (40.0, 30.0)], "center crop"), clicked.marked)
         mask = nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), "20, 20; 40, 30").args[0]

@@ -114,7 +114,7 @@ def apply(
     """MODEL with subjects, as the Apply nodes make it. strength: one number, or one for each picture; manner: as Manner takes it."""
     made = comfy_host.part("ssr_core.schedule").Manner
     whole, pictures = (1.0, tuple(strength)) if isinstance(strength, list) else (strength, ())
-    host = comfy_host.part("ssr_core.hosts.comfyui.apply")
+    host = comfy_host.part("ssr_core.hosts.comfyui.ssr")
     return host.apply_subjects(model, encoder, subjects, made(whole, pictures, **manner), combine, scaling)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ssr_core import demo
 from ssr_core.cli import main
-from ssr_core.hosts.diffusers import generate, subjects_attached
+from ssr_core.hosts.diffusers import generate, ssr, subjects_attached
 from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.mini import files
 from ssr_core.mini.scene import SIDE
@@ -182,12 +182,12 @@ def test_one_set_for_all_pictures_and_one_for_each_are_the_same_where_they_are_a
 
     encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
     picture = Image.open(scene[0] / "reference.png")
-    first, second = (generate.encode(base, encoder, picture, kind) for kind in scene[1][:2])
+    first, second = (ssr.encode(base, encoder, picture, kind) for kind in scene[1][:2])
     pipe, noise = generate.pipeline(base), generate.noise(base, [1, 2], SIDE, SIDE)
     prompts = ["a star in the desert", "a cat in the desert"]
-    together = generate.sample(pipe, encoder, [first, second], prompts, noise, steps=2)
+    together = ssr.sample(pipe, encoder, [first, second], prompts, noise, steps=2)
     for index, subjects in enumerate((first, second)):
-        alone = generate.sample(pipe, encoder, subjects, prompts[index : index + 1], noise[index : index + 1], steps=2)
+        alone = ssr.sample(pipe, encoder, subjects, prompts[index : index + 1], noise[index : index + 1], steps=2)
         torch.testing.assert_close(together[index : index + 1], alone, rtol=1e-4, atol=1e-4)
     with (
         pytest.raises(ValueError, match="different numbers of subjects"),

@@ -5,7 +5,7 @@ import weakref
 
 import torch
 
-from ssr_core.encode import VisionModel, VisionModels
+from ssr_core.vision_model import VisionModel, VisionModels
 
 
 class Tower:

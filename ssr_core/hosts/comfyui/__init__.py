@@ -1,7 +1,9 @@
 """ComfyUI as host. Only the files of this package import comfy and folder_paths.
 
 folders.py   where weights are looked for
-encoders.py  SSR-Encoder, CLIP and CLIP_VISION under the host's memory management
+managed.py   modules of ours under the host's memory management
+clip.py      its CLIP_VISION
+ssr.py       the SSR-Encoder: its module, its queries, subjects on a MODEL
 layout.py    the cross-attention layers of a MODEL
 conditions.py which chunk of a batch is positive, and which crop of the picture it works on
 applied.py   what hangs on a MODEL that has subjects

@@ -11,56 +11,11 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...merge import Combine
-from ...schedule import Manner
-from ...subject import Scaling, SubjectSet, active, branch_inputs, check_encoder
-from .applied import Applied, Part
-from .encoders import HostEncoder
-from .layout import check_model
+from .applied import Applied
 from .sampling import KEY, bind, note_conditions, open_run
 
 
-def apply_subjects(
-    model: Any,
-    encoder: HostEncoder,
-    subjects: SubjectSet,
-    manner: Manner,
-    combine: Combine = "joint",
-    scaling: Scaling = "official",
-) -> Any:
-    """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
-
-    K and V of all layers are projected here, once, in the type the MODEL computes in.
-    """
-    check_model(model, encoder.config)
-    check_encoder(subjects, encoder.fingerprint)
-    if not manner.acts or not active(subjects):
-        return model
-    dtype = _compute_dtype(model)
-    inputs = branch_inputs(subjects, combine, scaling)
-    applied = Applied(
-        layout=encoder.config.layout,
-        branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
-        manner=manner,
-        word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
-        parts=_parts(active(subjects), combine),
-    )
-    return hang(model, applied)
-
-
-def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
-    parts, first = [], 0
-    for number, subject in enumerate(subjects):
-        count = subject.tokens.shape[0]
-        if combine == "joint":
-            parts.append(Part(subject.query, 0, first, first + count))
-            first += count
-        else:
-            parts.append(Part(subject.query, number, 0, count))
-    return tuple(parts)
-
-
-def _compute_dtype(model: Any) -> torch.dtype:
+def compute_dtype(model: Any) -> torch.dtype:
     """The type of a MODEL's activations: its weights may be stored in fewer bits and cast up."""
     dtype = model.get_model_object("manual_cast_dtype") or model.model_dtype()  # nodes may have patched it
     return dtype if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float16

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ...mini import files, vocabulary
 from ...mini.scene import random_cast, random_scene
-from .encoders import HostEncoder, load_encoder, patcher_class
+from .managed import patcher_class
+from .ssr import HostEncoder, load_encoder
 
 SCALE = 0.18215
 """Between the host's SD1.5 latents and Mini's, which have unit variance."""

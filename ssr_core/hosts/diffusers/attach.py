@@ -1,4 +1,4 @@
-"""Branches and subjects at a UNet's spatial cross-attentions for the length of a with-block.
+"""Branches at a UNet's spatial cross-attentions for the length of a with-block.
 
 Attaching replaces the processors of those layers; leaving the block puts back exactly the ones that stood there.
 """
@@ -9,16 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...attention import Branch, add_branches, plan_spans, scaled_dot_product
-from ...encoder import SSREncoder
 from ...layout import CrossAttention, Found, UNetLayout
-from ...merge import Combine, word_shares
-from ...subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
+from ...merge import word_shares
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 
@@ -123,55 +121,3 @@ def branches_attached(
     finally:
         for name, module in modules.items():
             module.processor = before[name]
-
-
-@contextmanager
-def subjects_attached(
-    unet: Any,
-    encoder: SSREncoder,
-    subjects: SubjectSet | Sequence[SubjectSet],
-    strength: float = 0.65,
-    combine: Combine = "joint",
-    scaling: Scaling = "official",
-    layer_strengths: Sequence[float] | None = None,
-    guidance: bool = True,
-) -> Iterator[None]:
-    """Attach subjects to a UNet for the length of a with-block.
-
-    subjects: one set that all pictures share, or a list with one set per picture, all of the same size.
-    guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
-    conditional. strength 0.65 is the official text-query script's.
-    """
-    shared = all(isinstance(one, Subject) for one in subjects)
-    sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))
-    for one in sets:
-        check_encoder(one, encoder.fingerprint)
-    inputs = [branch_inputs(one, combine, scaling) for one in sets]
-    if len({tuple(branch.tokens.shape for branch in branches) for branches in inputs}) > 1:
-        raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
-    parameter, home = next(unet.parameters()), next(encoder.parameters())
-    attached = []
-    for parts in zip(*inputs, strict=True):  # one branch, every picture's
-        # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
-        tokens, key_scale, value_scale = (
-            torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
-            for part in zip(*(one.rows for one in parts), strict=True)
-        )
-        attached.append(
-            tuple(
-                (
-                    (key * key_scale).to(parameter.device, parameter.dtype),
-                    (value * value_scale).to(parameter.device, parameter.dtype),
-                )
-                for key, value in encoder.project(tokens)
-            )
-        )
-    words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
-    if all(len(of_picture) < 2 for of_picture in words):
-        words = []  # a single subject has every position whole
-    null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
-    rows = [*null, *chosen] if guidance else list(chosen)
-    with branches_attached(
-        unet, encoder.config.layout, attached, rows, strength, layer_strengths, words * (2 if guidance else 1)
-    ):
-        yield

@@ -1,4 +1,4 @@
-"""The SSR-Encoder, CLIP's text encoder and its vision model, of transformers' classes, as encode.encode_subjects takes them."""
+"""CLIP's text encoder and vision model, of transformers' classes, as the methods take them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...encode import Encoder, Query, VisionModel, VisionModels
-from ...encoder import SSREncoder
-from ...words import words_of
-
-
-def for_encoding(encoder: SSREncoder) -> Encoder:
-    """An SSREncoder as encode.encode_subjects takes it."""
-
-    @torch.no_grad()
-    def align(query: Tensor, features: Tensor, mask: Tensor | None, weight: float) -> Any:
-        home = next(encoder.parameters())
-        mask = None if mask is None else mask.to(home.device)
-        return encoder(query.to(home.device, home.dtype), features.to(home.device, home.dtype), mask, weight)
-
-    return Encoder(encoder.config, encoder.fingerprint, align)
+from ...vision_model import VisionModel, VisionModels
+from ...words import Query, words_of
 
 
 def _described(model: Any, held: Callable[[], Any]) -> VisionModel:

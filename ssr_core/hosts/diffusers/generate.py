@@ -1,4 +1,4 @@
-"""Pictures from a base, an encoder and subjects, through diffusers' own Stable Diffusion pipelines."""
+"""Pictures from a base through diffusers' own Stable Diffusion pipelines."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import samplers
-from ...encode import encode_subjects
-from ...encoder import SSREncoder
-from ...merge import Combine
-from ...points import Point
-from ...subject import Scaling, SubjectSet
-from ...vision import Fit
-from .attach import subjects_attached
 from .base import Base
-from .encoders import encode_query, for_encoding, vision_model
 
 
 def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None, motion_adapter: Any = None) -> Any:
@@ -49,35 +41,6 @@ def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None
     return pipe
 
 
-def encode(
-    base: Base,
-    encoder: SSREncoder,
-    picture: Image.Image,
-    query: str,
-    mask: Tensor | None = None,
-    mask_weight: float = 1.0,
-    fit: Fit = "center crop",
-    strength: float = 1.0,
-    null_query: str = "",
-    points: Sequence[Point] = (),
-) -> SubjectSet:
-    """The subject that query, mask [H, W] and points select in a picture."""
-    words, nothing = (encode_query(base.tokenizer, base.text_encoder, text) for text in (query, null_query))
-    masks = None if mask is None else mask[None]
-    return encode_subjects(
-        for_encoding(encoder),
-        vision_model(base.vision_encoder),
-        [picture.convert("RGB")],
-        words,
-        nothing,
-        masks,
-        mask_weight,
-        fit,
-        strength,
-        points,
-    )
-
-
 def noise(base: Base, seeds: Sequence[int], width: int, height: int) -> Tensor:
     """Unit noise, each picture's from its own seed on the CPU, so that it does not depend on the device: [B, 4, h/8, w/8]."""
     shape = (base.unet.config.in_channels, height // 8, width // 8)
@@ -87,23 +50,15 @@ def noise(base: Base, seeds: Sequence[int], width: int, height: int) -> Tensor:
 @torch.no_grad()
 def sample(
     pipe: Any,
-    encoder: SSREncoder | None,
-    subjects: SubjectSet | Sequence[SubjectSet],
     prompts: Sequence[str],
     latents: Tensor,
     negative: str = "",
     steps: int = 20,
     guidance: float = 5.0,
-    strength: float = 0.65,
-    combine: Combine = "joint",
-    scaling: Scaling = "official",
-    layers: Sequence[float] | None = None,
     on_step: Callable[[], None] | None = None,
     **more: Any,
 ) -> Tensor:
-    """Latents of one picture per prompt. latents: unit noise [prompts, 4, h, w]; subjects: as subjects_attached takes them;
-    layers: a multiplier per layer in checkpoint order, None for 1 everywhere.
-    """
+    """Latents of one picture per prompt, with whatever is attached to the UNet. latents: unit noise [prompts, 4, h, w]."""
     device = pipe.unet.device
 
     def stepped(_pipe: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -123,10 +78,7 @@ def sample(
         "callback_on_step_end": stepped,
         **more,
     }
-    if encoder is None or not subjects:
-        return _latents(pipe(**options))
-    with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, layers, guidance=guidance > 1):
-        return _latents(pipe(**options))
+    return _latents(pipe(**options))
 
 
 def _latents(output: Any) -> Tensor:

@@ -1,25 +1,30 @@
-"""The SSR-Encoder, CLIP and CLIP_VISION as the host runs them: loaded and released by its memory management."""
+"""The SSR-Encoder in the host: its module under the host's memory management, queries out of its CLIP, subjects on its MODELs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.ops
 import torch
 from torch import Tensor
 
 from ... import checkpoints
 from ...aligner import Aligned
-from ...encode import Encoder, Query, VisionModel, VisionModels
+from ...encode import Encoder
 from ...encoder import EncoderConfig, SSREncoder
-from ...subject import BranchInput
-from ...words import words_of
+from ...merge import Combine
+from ...schedule import Manner
+from ...subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder
+from ...words import Query, words_of
+from .applied import Applied, Part
+from .apply import compute_dtype, hang
+from .layout import check_model
+from .managed import patcher_class
 
 log = logging.getLogger("ssr_encoder")
 
@@ -58,12 +63,6 @@ class HostEncoder:
             key, value = layer(tokens)
             kept.append(((key * key_scale).to(keep, dtype), (value * value_scale).to(keep, dtype)))
         return tuple(kept)
-
-
-def patcher_class(disable_dynamic: bool = False) -> Any:
-    """The host's ModelPatcher. Looked up at call time: hosts with dynamic VRAM swap another class in while they start."""
-    plain = comfy.model_patcher.ModelPatcher
-    return plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
 
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:
@@ -111,30 +110,41 @@ def encode_query(clip: Any, text: str, width: int) -> Query:
     return Query(text, embeds, words_of(pieces))
 
 
-def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
-    tower = getattr(clip_vision.model, "vision_model", None)
-    embeddings = getattr(tower, "embeddings", None)
-    if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
-        raise ValueError(
-            f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
-            'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
-        )
+def apply_subjects(
+    model: Any,
+    encoder: HostEncoder,
+    subjects: SubjectSet,
+    manner: Manner,
+    combine: Combine = "joint",
+    scaling: Scaling = "official",
+) -> Any:
+    """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
 
-    def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
-        host = held()
-        comfy.model_management.load_models_gpu([host.patcher])
-        states = host.model(pixel_values=pixels.to(host.load_device).float(), intermediate_output="all")[1]
-        return states.unbind(dim=1)  # of [B, layers, P, C]
-
-    tokens, width = embeddings.position_embedding.weight.shape
-    return VisionModel(
-        hidden_states,
-        int(clip_vision.image_size),
-        int(width),
-        int(tokens),
-        layers=len(clip_vision.model.vision_model.encoder.layers),
+    K and V of all layers are projected here, once, in the type the MODEL computes in.
+    """
+    check_model(model, encoder.config)
+    check_encoder(subjects, encoder.fingerprint)
+    if not manner.acts or not active(subjects):
+        return model
+    dtype = compute_dtype(model)
+    inputs = branch_inputs(subjects, combine, scaling)
+    applied = Applied(
+        layout=encoder.config.layout,
+        branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
+        manner=manner,
+        word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
+        parts=_parts(active(subjects), combine),
     )
+    return hang(model, applied)
 
 
-vision_model = VisionModels(_described)
-"""The host's CLIP_VISION with its memory of pictures."""
+def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
+    parts, first = [], 0
+    for number, subject in enumerate(subjects):
+        count = subject.tokens.shape[0]
+        if combine == "joint":
+            parts.append(Part(subject.query, 0, first, first + count))
+            first += count
+        else:
+            parts.append(Part(subject.query, number, 0, count))
+    return tuple(parts)

@@ -1,0 +1,40 @@
+"""CLIP_VISION as the methods take it, loaded and released by the host's memory management."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+from torch import Tensor
+
+from ...vision_model import VisionModel, VisionModels
+
+
+def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
+    tower = getattr(clip_vision.model, "vision_model", None)
+    embeddings = getattr(tower, "embeddings", None)
+    if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
+        raise ValueError(
+            f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
+            'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
+        )
+
+    def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
+        host = held()
+        comfy.model_management.load_models_gpu([host.patcher])
+        states = host.model(pixel_values=pixels.to(host.load_device).float(), intermediate_output="all")[1]
+        return states.unbind(dim=1)  # of [B, layers, P, C]
+
+    tokens, width = embeddings.position_embedding.weight.shape
+    return VisionModel(
+        hidden_states,
+        int(clip_vision.image_size),
+        int(width),
+        int(tokens),
+        layers=len(clip_vision.model.vision_model.encoder.layers),
+    )
+
+
+vision_model = VisionModels(_described)
+"""The host's CLIP_VISION with its memory of pictures."""

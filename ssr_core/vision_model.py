@@ -1,0 +1,84 @@
+"""A vision model and what it has already seen: every new picture is run once, and what was made of it is kept for a while."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .vision import HiddenStates, patch_features
+
+PICTURES_KEPT = 8
+"""Features kept per vision model: 6 MB each for ViT-L/14 at six scales."""
+
+
+@dataclass
+class VisionModel:
+    """A vision model and what it has already seen. size: input side in pixels; width and tokens: of its features; layers: how many."""
+
+    hidden_states: HiddenStates
+    size: int
+    width: int
+    tokens: int
+    layers: int
+    features: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
+    derived: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
+    """What methods made of its features and want to keep with it, by a key of their own (remember)."""
+
+    def encode(self, pixels: Tensor, layers: tuple[int, ...]) -> Tensor:
+        """Features of normalised pixels [B, 3, size, size] -> [B, S, P, C] float32 on the CPU. Unseen ones run as one batch."""
+        keys = [_key(picture, layers) for picture in pixels]
+        unseen = {key: picture for key, picture in zip(keys, pixels, strict=True) if key not in self.features}
+        found = {key: self.features[key] for key in keys if key in self.features}
+        if unseen:
+            fresh = patch_features(self.hidden_states, torch.stack(list(unseen.values())), layers)
+            found.update(zip(unseen, fresh.float().cpu(), strict=True))
+        for key in keys:
+            remember(self.features, key, found[key], PICTURES_KEPT)
+        return torch.stack([found[key] for key in keys])
+
+
+class VisionModels:
+    """The host's vision models with their memories, each of which lives exactly as long as the host's object.
+
+    describe: the VisionModel of a host's object, given it and a function that returns it. The function is what the VisionModel may
+    keep: it holds the object weakly.
+    """
+
+    def __init__(self, describe: Callable[[Any, Callable[[], Any]], VisionModel]) -> None:
+        self._describe = describe
+        self._known: weakref.WeakKeyDictionary[Any, VisionModel] = weakref.WeakKeyDictionary()
+
+    def __call__(self, model: Any) -> VisionModel:
+        if model not in self._known:
+            reference = weakref.ref(model)
+
+            def held() -> Any:
+                found = reference()
+                assert found is not None  # its features are asked for through it
+                return found
+
+            self._known[model] = self._describe(model, held)
+        return self._known[model]
+
+
+def _key(picture: Tensor, layers: tuple[int, ...]) -> bytes:
+    return hashlib.blake2b(repr(layers).encode() + bytes_of(picture), digest_size=16).digest()
+
+
+def bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().float().cpu().contiguous().numpy().tobytes()
+
+
+def remember(kept: OrderedDict[bytes, Tensor], key: bytes, value: Tensor, limit: int) -> None:
+    """Put it last, and let go of the oldest beyond the limit."""
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > limit:
+        kept.popitem(last=False)
