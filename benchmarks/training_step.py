@@ -24,11 +24,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ssr_core import vision
-from ssr_core.encoder import SSREncoder
 from ssr_core.hosts.diffusers.attach import branches_attached
 from ssr_core.hosts.diffusers.base import Base
+from ssr_core.methods.ssr.encoder import SSREncoder
+from ssr_core.methods.ssr.losses import objective
 from ssr_core.training.frozen import Frozen
-from ssr_core.training.ssr import SSR, SSRConfig, objective
+from ssr_core.training.ssr import SSR, SSRConfig
 
 SIDE = 512
 REGULARISER = 0.1

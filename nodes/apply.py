@@ -8,9 +8,9 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.ssr import HostEncoder, apply_subjects
 from ..ssr_core.merge import COMBINES
+from ..ssr_core.methods.ssr.subject import SCALINGS, SubjectSet
 from ..ssr_core.schedule import CURVES, LAYER_PRESETS, Manner, StepSchedule, parse_numbers
 from ..ssr_core.schedule import layer_strengths as layer_strengths_of
-from ..ssr_core.subject import SCALINGS, SubjectSet
 from . import checks, wires
 from .compat import Schema
 

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.controlnet import shown_to_controlnet
-from ..ssr_core.subject import SubjectSet
+from ..ssr_core.methods.ssr.subject import SubjectSet
 from . import wires
 from .compat import Schema
 

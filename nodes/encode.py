@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core.encode import Selection, encode_subjects
 from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.ssr import HostEncoder, encode_query
 from ..ssr_core.hosts.comfyui.view import view
+from ..ssr_core.methods.ssr.encode import Selection, encode_subjects
+from ..ssr_core.methods.ssr.subject import SubjectSet
 from ..ssr_core.points import parse_points
-from ..ssr_core.subject import SubjectSet
 from ..ssr_core.vision import FITS, as_pictures
 from . import checks, inputs, wires
 from .compat import Schema

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.maps import attention_map
-from ..ssr_core.subject import SubjectSet, pick
+from ..ssr_core.methods.ssr.subject import SubjectSet, pick
 from . import inputs, wires
 from .compat import Schema
 

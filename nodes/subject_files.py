@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view
-from ..ssr_core.subject import SubjectSet
-from ..ssr_core.subject_file import load, provenance, save
+from ..ssr_core.methods.ssr.subject import SubjectSet
+from ..ssr_core.methods.ssr.subject_file import load, provenance, save
 from . import wires
 from .compat import Schema
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from PIL import Image
 from tqdm import tqdm
 
-from . import checkpoints
 from .hosts.diffusers import generate, ssr
 from .hosts.diffusers.load import MINI, load_base
+from .methods.ssr import formats
 from .mini import files
 from .mini.backgrounds import BACKGROUNDS
 from .mini.scene import SIDE, Scene, random_cast, random_scene
@@ -39,7 +39,7 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
     for query in queries:
         check_words(query)
     base = load_base(MINI)
-    encoder = checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=next(base.unet.parameters()).dtype)
+    encoder = formats.load([files.find(files.FOLDER, files.ENCODER)], dtype=next(base.unet.parameters()).dtype)
     pipe = generate.pipeline(base)
     rng = random.Random(seed)
     rows: list[list[Labelled]] = []

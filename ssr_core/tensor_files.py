@@ -1,6 +1,6 @@
 """Tensor files read safely and written whole: safetensors in and out, pickles of tensors in.
 
-Knows files and nothing of what is in them: which names and shapes are right is for those who ask (checkpoints.py, subject_file.py).
+Knows files and nothing of what is in them: which names and shapes are right is for those who ask (a method's formats.py).
 Pickles are read with weights_only and no other way. A file takes its name only when all of it is on the disk.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,25 @@ def read(path: Path, remedy: str = REMEDY) -> tuple[State, dict[str, str]]:
     ):
         raise ValueError(f"{path} holds {type(content).__name__}; expected a dictionary of named tensors; {remedy}.")
     return dict(content), {}
+
+
+def read_together(paths: Sequence[Path]) -> tuple[State, dict[str, str], str]:
+    """Tensors and metadata of the files that something was published as, and how to name them together in a message.
+
+    Raises as read does, and ValueError where two of them hold the same tensor.
+    """
+    tensors: State = {}
+    metadata: dict[str, str] = {}
+    for path in paths:
+        found, described = read(Path(path))
+        if twice := sorted(tensors.keys() & found.keys()):
+            listed = ", ".join(twice[:4]) + (f" and {len(twice) - 4} more" if len(twice) > 4 else "")
+            raise ValueError(
+                f"{path} repeats {listed} of the other file. Give each part of one encoder, such as aligner and layers, once."
+            )
+        tensors.update(found)
+        metadata.update(described)
+    return tensors, metadata, " and ".join(str(path) for path in paths)
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:

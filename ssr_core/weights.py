@@ -1,7 +1,7 @@
 """The weight files a user may need: weights_manifest.json read, and the files found, fetched and checked.
 
 Knows what each file is, where it comes from and how to tell that it is the right one; not who asks for it (install.py) nor how
-weights become an encoder (checkpoints.py). The transfers are huggingface_hub's and gdown's, and happen only in fetch().
+weights become an encoder (formats.py). The transfers are huggingface_hub's and gdown's, and happen only in fetch().
 A file takes its final name only after its size, hash and structure are right.
 """
 
@@ -211,8 +211,9 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
     """Shapes under our own names: those in the file, and those of this part of the released encoder."""
     import torch
 
-    from . import checkpoints, tensor_files
-    from .encoder import EncoderConfig, SSREncoder
+    from . import tensor_files
+    from .methods.ssr import formats
+    from .methods.ssr.encoder import EncoderConfig, SSREncoder
 
     with torch.device("meta"):
         whole = SSREncoder(EncoderConfig()).state_dict()
@@ -220,7 +221,7 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
             tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
         else:
             tensors = tensor_files.read(path)[0]
-    found = {name: tuple(tensor.shape) for name, tensor in checkpoints.rename(tensors, str(path)).items()}
+    found = {name: tuple(tensor.shape) for name, tensor in formats.rename(tensors, str(path)).items()}
     return found, {name: tuple(tensor.shape) for name, tensor in whole.items() if name.startswith(f"{weight.part}.")}
 
 

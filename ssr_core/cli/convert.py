@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import checkpoints
+from ..methods.ssr import formats
 from .commands import Commands
 
 
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     )
     convert.add_argument("files", nargs="+", type=Path, help="the pair (aligner and layers, in any order), or one file")
     convert.add_argument("--out", required=True, type=Path, help="the safetensors file to write")
-    convert.add_argument("--dtype", choices=list(checkpoints.DTYPES), help="default: as in the files")
+    convert.add_argument("--dtype", choices=list(formats.DTYPES), help="default: as in the files")
     convert.add_argument("--force", action="store_true", help="replace the file if it exists")
     convert.set_defaults(run=_run)
 
@@ -25,8 +25,8 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.out} must end in .safetensors.")
     if options.out.exists() and not options.force:
         raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
-    weights = checkpoints.read(options.files)
-    checkpoints.write(weights, options.out, checkpoints.DTYPES[options.dtype] if options.dtype else None)
+    weights = formats.read(options.files)
+    formats.write(weights, options.out, formats.DTYPES[options.dtype] if options.dtype else None)
     numbers = sum(tensor.numel() for tensor in weights.state.values())
     print(f"{options.out}: {numbers:,} parameters, encoder {weights.fingerprint[:12]}")
     return 0

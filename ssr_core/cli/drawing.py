@@ -14,18 +14,19 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .. import checkpoints, pictures, samplers
+from .. import pictures, samplers
 from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.controlnet import shown_to_controlnet
 from ..hosts.diffusers.load import MINI, load_base, load_controlnet, load_motion_adapter
+from ..methods.ssr import formats
+from ..methods.ssr.subject import Subject
 from ..mini import files
 from ..mini.scene import SIDE
 from ..mini.vocabulary import check_words
 from ..schedule import layer_strengths
 from ..sheet import heat_picture
-from ..subject import Subject
 
 FRAME_MILLISECONDS = 125
 
@@ -37,12 +38,12 @@ def run(options: argparse.Namespace) -> list[Path]:
         for text in (options.prompt, options.negative, *options.query):
             check_words(text)
     device = _device(options.device)
-    dtype = checkpoints.DTYPES[options.dtype]
+    dtype = formats.DTYPES[options.dtype]
     base = load_base(options.model, options.vision_encoder, dtype)
     encoder_files = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if mini else [])
     if not encoder_files:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
-    encoder = checkpoints.load(encoder_files, dtype=torch.float32).to(device)
+    encoder = formats.load(encoder_files, dtype=torch.float32).to(device)
     check_unet(base.unet, encoder.config.layout)
     controlnet, adapter, more = _companions(options, dtype)
     sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else samplers.DEFAULT)

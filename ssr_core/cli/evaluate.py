@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from .. import checkpoints, tensor_files
+from .. import tensor_files
 from ..evaluation import datasets
+from ..methods.ssr import formats
 from ..mini import files
 from .commands import Commands
 
@@ -68,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     if model != MINI and not options.encoder:
         raise ValueError(f"{model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     base = load_base(model, options.vision_encoder)
-    encoder = checkpoints.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
+    encoder = formats.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     check_unet(base.unet, encoder.config.layout)
     if options.what == "selectivity":
         from ..evaluation import drawn, ssr
@@ -78,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             name, equals, path = given.partition("=")
             if not equals:
                 raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
-            other = checkpoints.load([Path(path)], dtype=torch.float32)
+            other = formats.load([Path(path)], dtype=torch.float32)
             others[name] = ssr.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
         found = drawn.report(ssr.tables(base, encoder, others, options.count), options.out)
         for name, row in found["rows"].items():

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..merge import COMBINES
+from ..methods.ssr.subject import SCALINGS
 from ..samplers import SAMPLERS
 from ..schedule import LAYER_PRESETS
-from ..subject import SCALINGS
 from ..vision import FITS
 from .commands import Commands
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from ..encoder import SSREncoder
 from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.base import Base
 from ..merge import COMBINES, Combine
+from ..methods.ssr.encoder import SSREncoder
+from ..methods.ssr.subject import Scaling, Subject
 from ..schedule import LAYER_PRESETS, layer_strengths
 from ..sheet import heat_picture
-from ..subject import Scaling, Subject
 from .drawer import Reference, Sampling
 from .drawn import Row, Tables
 from .selectivity import Case, QueryBy, Setting, cases

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..hosts.diffusers.base import Base
-from .losses import balanced_weights
+from ..losses import balanced_weights
 
 
 def fingerprint(base: Base) -> str:

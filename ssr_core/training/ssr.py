@@ -11,26 +11,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor, nn
 
-from .. import checkpoints, vision
-from ..encoder import EncoderConfig, SSREncoder, fingerprint
+from .. import vision
 from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import branches_attached, check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.encoders import vision_model
+from ..methods.ssr import formats
+from ..methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
+from ..methods.ssr.losses import objective
 from ..pictures import open_mask, open_picture
 from ..sheet import Labelled, heat_picture
 from .config import STRICT, Amount, Chance, Count, Number, Switch, TrainingConfig, ValidationPicture, Whole, as_list
 from .examples import VisionShape, mask_patches, reference_pixels
 from .frozen import Frozen
-from .losses import noise_loss
 from .method import Autocast, Example, Losses, Opener
 from .records import Record, SubjectSource
 
@@ -168,36 +168,6 @@ class SubjectKeysValues(nn.Module):
         return tokens, self.encoder.project(together)
 
 
-class Loss(NamedTuple):
-    """total = noise + weight * consistency, all scalars in float32."""
-
-    total: Tensor
-    noise: Tensor
-    consistency: Tensor
-
-
-def embedding_consistency(tokens: Tensor, query: Tensor) -> Tensor:
-    """How far the subject tokens of every scale turn away from the query's own tokens.
-
-    tokens: [B, S*T, D], query: [B, T, D] -> scalar in 0..2S: the SUM over scales of the mean over batch and tokens of 1 - cosine.
-    """
-    scales = tokens.float().unflatten(1, (-1, query.shape[1]))  # [B, S, T, D]
-    cosine = F.cosine_similarity(scales, query.detach().float()[:, None], dim=-1)  # [B, S, T]
-    return (1 - cosine).mean(dim=(0, 2)).sum()
-
-
-def objective(
-    predicted: Tensor, noise: Tensor, tokens: Tensor, query: Tensor, weight: float, sample_weights: Tensor | None = None
-) -> Loss:
-    """The loss of one step. predicted, noise: [B, 4, h, w]; weight 0 drops the regulariser.
-
-    sample_weights: [B] of the noise loss, or None for the official code's, which are all 1.
-    """
-    of_noise = noise_loss(predicted, noise, sample_weights)
-    consistency = embedding_consistency(tokens, query) if weight else torch.zeros((), device=predicted.device)
-    return Loss(of_noise + weight * consistency, of_noise, consistency)
-
-
 class SSR:
     """An encoder in training, fresh or from start_from."""
 
@@ -274,13 +244,13 @@ class SSR:
         """The encoder alone, as every host loads it."""
         shapes = self.encoder.config
         own = {name.removeprefix("encoder."): tensor.detach().cpu().float() for name, tensor in state.items()}
-        weights = checkpoints.Weights(shapes, own, fingerprint(own, shapes))
-        checkpoints.write(weights, path, extra={"training": self.config.to_yaml()})
+        weights = formats.Weights(shapes, own, fingerprint(own, shapes))
+        formats.write(weights, path, extra={"training": self.config.to_yaml()})
 
 
 def _encoder(config: SSRConfig, base: Base) -> SSREncoder:
     if config.start_from:
-        return checkpoints.load([Path(path) for path in config.start_from], dtype=torch.float32).requires_grad_(True).train()
+        return formats.load([Path(path) for path in config.start_from], dtype=torch.float32).requires_grad_(True).train()
     return SSREncoder(
         EncoderConfig(
             layout=base.layout,

@@ -4,19 +4,20 @@ import pytest
 import torch
 from support import golden
 
-from ssr_core import attention, checkpoints, vision
-from ssr_core.aligner import Aligner, mask_bias
+from ssr_core import attention, vision
 from ssr_core.attention import Branch, add_branches, plan_spans
-from ssr_core.encoder import SubjectProjection
 from ssr_core.layout import SD15
-from ssr_core.subject import Subject, branch_inputs
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.aligner import Aligner, mask_bias
+from ssr_core.methods.ssr.encoder import SubjectProjection
+from ssr_core.methods.ssr.subject import Subject, branch_inputs
 
 TOLERANCE = 1e-4
 
 
 def aligner(name: str) -> Aligner:
     raw = golden.weights(golden.cases()[name]["seed"], golden.aligner_shapes())
-    state = {key.removeprefix("aligner."): value for key, value in checkpoints.rename(raw).items()}
+    state = {key.removeprefix("aligner."): value for key, value in formats.rename(raw).items()}
     module = Aligner(768, 1024, 512, 8, 6)
     module.load_state_dict(state)
     return module.requires_grad_(False)

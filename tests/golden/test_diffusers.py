@@ -5,9 +5,10 @@ import torch
 from support import golden
 from support.golden_models import TINY, tiny_unet
 
-from ssr_core import checkpoints, vision
-from ssr_core.encode import Selection, encode_subjects
-from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core import vision
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.encode import Selection, encode_subjects
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
 from ssr_core.words import Query
 
 diffusers = pytest.importorskip("diffusers")
@@ -21,7 +22,7 @@ TOLERANCE = 1e-4
 def tiny_layers(name: str) -> SSREncoder:
     case = golden.cases()[name]
     encoder = SSREncoder(EncoderConfig(layout=TINY))
-    state = checkpoints.rename(golden.weights(case["seed"], case["layer_shapes"]))
+    state = formats.rename(golden.weights(case["seed"], case["layer_shapes"]))
     encoder.load_state_dict(state, strict=False)
     return encoder.requires_grad_(False)
 
@@ -73,7 +74,7 @@ def test_j_end_to_end_from_a_picture():
     case, expected = golden.cases()["j_uncond"], golden.outputs("j_uncond")
     encoder = SSREncoder(EncoderConfig(layout=TINY))
     raw = golden.weights(case["seed"], golden.aligner_shapes())
-    encoder.load_state_dict(checkpoints.rename(raw), strict=False)
+    encoder.load_state_dict(formats.rename(raw), strict=False)
     clip = clip_vision("j_uncond")
     query = Query("", golden.tensor("j_uncond", "input:concept_embeds", (1, 77, 768)))
     null = Query("", golden.tensor("j_uncond", "input:uncond_text_embeds", (1, 77, 768)))

@@ -5,12 +5,12 @@ import torch
 from support import golden
 from support.golden_models import TINY, tiny_unet
 
-from ssr_core import checkpoints
-from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
 
 diffusers = pytest.importorskip("diffusers")
 from ssr_core.hosts.diffusers.attach import branches_attached  # noqa: E402
-from ssr_core.training.ssr import objective  # noqa: E402
+from ssr_core.methods.ssr.losses import objective  # noqa: E402
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.001])
@@ -19,7 +19,7 @@ def test_g_loss_and_gradient_norms(weight):
     case = golden.cases()[name]
     raw = golden.weights(case["seed"], {**case["layer_shapes"], **golden.aligner_shapes()})
     encoder = SSREncoder(EncoderConfig(layout=TINY))
-    encoder.load_state_dict(checkpoints.rename(raw))
+    encoder.load_state_dict(formats.rename(raw))
     unet = tiny_unet(name)
 
     latents, noise = (golden.tensor(name, f"input:{part}", (2, 4, 16, 16)) for part in ("latents", "noise"))
@@ -41,7 +41,7 @@ def test_g_loss_and_gradient_norms(weight):
     assert float(loss.consistency) == pytest.approx(expected["reg_loss"], rel=1e-4)
     assert float(loss.total) == pytest.approx(expected["loss"], rel=1e-4)
     gradients = {key: parameter.grad.norm() for key, parameter in encoder.named_parameters()}
-    ours = checkpoints.rename({key: torch.tensor(norm) for key, norm in expected["grad_norm"].items()})
+    ours = formats.rename({key: torch.tensor(norm) for key, norm in expected["grad_norm"].items()})
     assert gradients.keys() == ours.keys()
     for key, norm in ours.items():
         assert float(gradients[key]) == pytest.approx(float(norm), rel=1e-4), key

@@ -45,11 +45,11 @@ class Executor:
 @pytest.mark.parametrize(("tokens", "strength"), [(462, 0), (462, 0.65), (462, 1), (924, 1)])
 def test_e_tiny_unet(tokens, strength):
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
-    encoder_part, layout_part = comfy_host.part("ssr_core.encoder"), comfy_host.part("ssr_core.layout")
+    encoder_part, layout_part = comfy_host.part("ssr_core.methods.ssr.encoder"), comfy_host.part("ssr_core.layout")
     case, expected = golden.cases()["e_unet"], golden.outputs("e_unet")
     layout = layout_part.UNetLayout(channels=(32, 64), depths=(1, 0), resnets=1, heads=4)
     encoder = encoder_part.SSREncoder(encoder_part.EncoderConfig(layout=layout))
-    state = comfy_host.part("ssr_core.checkpoints").rename(golden.weights(case["seed"], case["layer_shapes"]))
+    state = comfy_host.part("ssr_core.methods.ssr.formats").rename(golden.weights(case["seed"], case["layer_shapes"]))
     encoder.load_state_dict(state, strict=False)
 
     patcher = official_unet("e_unet")
@@ -95,13 +95,13 @@ def test_h_six_scales_of_the_vision_model(encoders, tmp_path):
 
 
 def test_j_end_to_end_from_a_picture(encoders, tmp_path):
-    encode, vision = comfy_host.part("ssr_core.encode"), comfy_host.part("ssr_core.vision")
+    encode, vision = comfy_host.part("ssr_core.methods.ssr.encode"), comfy_host.part("ssr_core.vision")
     words, clip = comfy_host.part("ssr_core.words"), comfy_host.part("ssr_core.hosts.comfyui.clip")
-    encoder_part = comfy_host.part("ssr_core.encoder")
+    encoder_part = comfy_host.part("ssr_core.methods.ssr.encoder")
     case, expected = golden.cases()["j_uncond"], golden.outputs("j_uncond")
     encoder = encoder_part.SSREncoder(encoder_part.EncoderConfig())
     raw = golden.weights(case["seed"], golden.aligner_shapes())
-    encoder.load_state_dict(comfy_host.part("ssr_core.checkpoints").rename(raw), strict=False)
+    encoder.load_state_dict(comfy_host.part("ssr_core.methods.ssr.formats").rename(raw), strict=False)
     clip_vision = host_clip_vision("j_uncond", tmp_path)
     query = words.Query("", golden.tensor("j_uncond", "input:concept_embeds", (1, 77, 768)))
     null = words.Query("", golden.tensor("j_uncond", "input:uncond_text_embeds", (1, 77, 768)))

@@ -138,14 +138,14 @@ def test_the_host_can_make_a_second_copy_of_its_model(mini):
 
 def diffusers_latent(base, graph):
     """What a template's prompt asks for, through hosts/diffusers."""
-    from ssr_core import checkpoints
     from ssr_core.hosts.diffusers import generate, ssr
+    from ssr_core.methods.ssr import formats
     from ssr_core.mini import files
 
     def nodes(kind):
         return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
 
-    encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
+    encoder = formats.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
     scene = comfy_host.part("ssr_core.hosts.comfyui.mini").scene
     subjects = []
     for inputs in nodes("SSR_EncodeSubject"):

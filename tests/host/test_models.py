@@ -130,7 +130,7 @@ def test_encoder_loads_and_unloads_with_the_hosts_memory_management(encoders, en
     import comfy.model_management as management
 
     management.unload_all_models()
-    branch = comfy_host.part("ssr_core.subject").branch_inputs(subject, "joint", "official")[0]
+    branch = comfy_host.part("ssr_core.methods.ssr.subject").branch_inputs(subject, "joint", "official")[0]
     encoder.keys_values(branch, torch.float32)
     assert any(loaded.model is encoder.patcher for loaded in management.current_loaded_models)
     management.unload_all_models()

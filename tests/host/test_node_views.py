@@ -83,7 +83,7 @@ def test_of_two_files_of_one_name_the_node_says_which_it_read(nodes, encoder, cl
 
     folders = [tmp_path / "output" / "ssr_subjects", tmp_path / "input" / "ssr_subjects"]
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "ssr_subjects", ([str(one) for one in folders], {".safetensors"}))
-    save = comfy_host.part("ssr_core.subject_file").save
+    save = comfy_host.part("ssr_core.methods.ssr.subject_file").save
     for folder, query in zip(folders, ("mine", "a friend's"), strict=True):
         folder.mkdir(parents=True)
         save(tiny.encode(nodes, encoder, clip, clip_vision, query=query), folder / "subject_00001_.safetensors")

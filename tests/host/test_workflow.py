@@ -84,8 +84,9 @@ def diffusers_latent(base) -> torch.Tensor:
     import transformers
     from diffusers.loaders import single_file_utils as single
 
-    from ssr_core import checkpoints, encode, vision
+    from ssr_core import vision
     from ssr_core.hosts import diffusers as host
+    from ssr_core.methods.ssr import encode, formats
 
     models = base / "models"
     raw = {name: tensor.float() for name, tensor in load_file(models / "checkpoints" / sd15.CHECKPOINT).items()}
@@ -101,7 +102,7 @@ def diffusers_latent(base) -> torch.Tensor:
     tokenizer = transformers.CLIPTokenizer.from_pretrained(comfy_host.find() / "comfy" / "sd1_tokenizer")
     tower = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**sd15.VISION))
     tower.load_state_dict({k: v.float() for k, v in load_file(models / "clip_vision" / sd15.CLIP_VISION).items()})
-    encoder = checkpoints.load([models / "ssr_encoder" / sd15.ALIGNER, models / "ssr_encoder" / sd15.LAYERS])
+    encoder = formats.load([models / "ssr_encoder" / sd15.ALIGNER, models / "ssr_encoder" / sd15.LAYERS])
 
     reference = vision.as_pictures(torch.from_numpy(golden.golden_inputs.image(640, 480, 0)).float()[None] / 255)
     queries = [host.encode_query(tokenizer, text_encoder, text) for text in (QUERY, "")]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ssr_core import checkpoints
-from ssr_core.encoder import EncoderConfig, SSREncoder, fingerprint
 from ssr_core.layout import UNetLayout
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
 
 SMALL = EncoderConfig(
     layout=UNetLayout(channels=(8, 16), depths=(1, 1), resnets=1, heads=2),
@@ -59,7 +59,7 @@ def pair(folder, aligner, layers):
 
 
 def single(folder, weights, name="encoder.safetensors", dtype=torch.float32):
-    checkpoints.write(weights, folder / name, dtype)
+    formats.write(weights, folder / name, dtype)
     return [folder / name]
 
 
@@ -116,13 +116,13 @@ def as_both_in_one_file(folder, ours):
 
 
 def as_our_file(folder, ours):
-    return single(folder, checkpoints.Weights(SMALL, ours, fingerprint(ours, SMALL)), dtype=next(iter(ours.values())).dtype)
+    return single(folder, formats.Weights(SMALL, ours, fingerprint(ours, SMALL)), dtype=next(iter(ours.values())).dtype)
 
 
 def refused(paths, *words, config=SMALL):
     """The message with which these files are refused; it names the last of them."""
     with pytest.raises(ValueError, match=r"\w") as caught:
-        checkpoints.read(paths, config)
+        formats.read(paths, config)
     message = str(caught.value)
     assert type(caught.value) is ValueError
     if paths:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from ssr_core.subject import Subject
+from ssr_core.methods.ssr.subject import Subject
 from ssr_core.words import Word
 
 WORDS = (Word("red", 1, 2), Word("dog", 2, 4))

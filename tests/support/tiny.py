@@ -67,7 +67,7 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
 
 def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1, vision_width: int = 64) -> Path:
     """An encoder file in our own format that fits the tiny UNet and a narrow vision model."""
-    core = comfy_host.part("ssr_core.encoder")
+    core = comfy_host.part("ssr_core.methods.ssr.encoder")
     shapes = {name: tuple(value) if isinstance(value, list) else value for name, value in (layout or LAYOUT).items()}
     unet = comfy_host.part("ssr_core.layout").UNetLayout(**shapes)
     config = core.EncoderConfig(layout=unet, vision_width=vision_width, inner_width=64)
@@ -85,7 +85,7 @@ def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1
 
 
 def subject(fingerprint: str, seed: int = 2, strength: float = 1.0, query: str = "dog") -> Any:
-    core = comfy_host.part("ssr_core.subject")
+    core = comfy_host.part("ssr_core.methods.ssr.subject")
     generator = torch.Generator().manual_seed(seed)
     attention = torch.randn(77, 257, generator=generator).softmax(-1)
     return core.Subject(

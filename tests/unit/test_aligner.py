@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.aligner import Aligner, mask_bias
+from ssr_core.methods.ssr.aligner import Aligner, mask_bias
 
 TEXT, VISION, SCALES, TOKENS, PATCHES = 12, 20, 3, 7, 17
 

@@ -5,7 +5,8 @@ import torch
 from safetensors import safe_open
 from support import golden
 
-from ssr_core import checkpoints, cli
+from ssr_core import cli
+from ssr_core.methods.ssr import formats
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_convert_makes_one_file_of_the_official_pair(pair, tmp_path, capsys):
     out = tmp_path / "ssr_encoder.safetensors"
     assert cli.main(["convert", *map(str, reversed(pair)), "--out", str(out)]) == 0
     assert "25,593,344 parameters" in capsys.readouterr().out
-    single, both = checkpoints.read([out]), checkpoints.read(pair)
+    single, both = formats.read([out]), formats.read(pair)
     assert single.fingerprint == both.fingerprint
     assert single.config == both.config
     assert all(torch.equal(single.state[name], tensor) for name, tensor in both.state.items())
@@ -37,8 +38,8 @@ def test_convert_makes_one_file_of_the_official_pair(pair, tmp_path, capsys):
 def test_convert_to_half_keeps_the_encoders_identity(pair, tmp_path):
     out = tmp_path / "half.safetensors"
     assert cli.main(["convert", *map(str, pair), "--out", str(out), "--dtype", "fp16"]) == 0
-    half = checkpoints.read([out])
-    assert half.fingerprint == checkpoints.read(pair).fingerprint
+    half = formats.read([out])
+    assert half.fingerprint == formats.read(pair).fingerprint
     with safe_open(out, framework="pt") as file:
         assert file.get_tensor("layers.0.to_k.weight").dtype == torch.float16
 

@@ -1,4 +1,4 @@
-"""Imports go one way: nodes, cli -> training, evaluation, demo -> hosts, checkpoints -> methods -> the shared vocabulary.
+"""Imports go one way: nodes, cli -> training, evaluation, demo -> hosts -> methods -> the shared vocabulary.
 
 Read from the source, imports inside functions included: what is only imported late is a circle all the same.
 """
@@ -13,7 +13,7 @@ PACK = Path(__file__).parents[2]
 LEVELS = (
     {"ssr_core.cli", "ssr_core.pretrain", "nodes", "install"},
     {"ssr_core.training", "ssr_core.evaluation", "ssr_core.demo"},
-    {"ssr_core.hosts", "ssr_core.checkpoints", "ssr_core.weights"},
+    {"ssr_core.hosts", "ssr_core.weights"},
     {"ssr_core.methods"},
     {"ssr_core"},
 )

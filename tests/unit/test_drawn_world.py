@@ -10,7 +10,6 @@ from ssr_core.evaluation.judge import choose_look, choose_pattern, judge
 from ssr_core.mini import vocabulary
 from ssr_core.mini.backgrounds import BACKGROUNDS
 from ssr_core.mini.looks import LOOKS
-from ssr_core.mini.pretrain.dataset import Family, write
 from ssr_core.mini.scene import (
     CLASSES,
     SIDE,
@@ -23,6 +22,7 @@ from ssr_core.mini.scene import (
     random_instance,
     random_scene,
 )
+from ssr_core.pretrain.dataset import Family, write
 
 
 def scene(seed, count):
@@ -150,7 +150,7 @@ def test_the_base_is_made_again_by_one_command(tmp_path, monkeypatch):
     """Every stage, as small as it goes; the files load as Mini's."""
     from ssr_core.hosts.diffusers import mini
     from ssr_core.mini import files
-    from ssr_core.mini.pretrain import __main__ as command
+    from ssr_core.pretrain import __main__ as command
 
     arguments = ["--out", str(tmp_path), "--families", "34", "--steps", "1", "--processes", "1"]
     monkeypatch.setattr("sys.argv", ["pretrain", *arguments])

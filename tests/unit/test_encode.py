@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ssr_core import encode, vision
-from ssr_core.encode import Encoder, Selection, encode_subjects
-from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core import vision
 from ssr_core.layout import UNetLayout
+from ssr_core.methods.ssr import encode
+from ssr_core.methods.ssr.encode import Encoder, Selection, encode_subjects
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
 from ssr_core.vision_model import PICTURES_KEPT, VisionModel
 from ssr_core.words import Query, Word
 

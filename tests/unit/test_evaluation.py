@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ssr_core import checkpoints
 from ssr_core.cli import main
 from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity, ssr
 from ssr_core.evaluation.report import page, plot, table
 from ssr_core.hosts.diffusers.load import load_base
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.subject import Subject
 from ssr_core.mini import files
 from ssr_core.mini.scene import draw, random_cast, random_scene
-from ssr_core.subject import Subject
 from ssr_core.words import Word
 
 LISTED = """Classes
@@ -150,7 +150,7 @@ def test_shards_draw_what_one_process_draws_and_go_on_where_they_stopped(dreambe
 def test_scores_are_what_their_definitions_say(dreambench, judges, tmp_path):
     entries = datasets.dreambench(dreambench)
     base = load_base("mini")
-    encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
+    encoder = formats.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
     protocol = harness.Protocol(per_prompt=2, steps=1, size=64)
     harness.draw(entries, ssr.SSRDrawer(base, encoder), tmp_path, protocol)
     clip, dino = scorers.load_clip(str(judges / "clip")), scorers.load_dino(str(judges / "dino"))
@@ -227,7 +227,7 @@ def test_cases_ask_for_instances_that_training_never_saw_on_other_backgrounds():
 
 def test_the_table_goes_on_where_it_stopped_and_measures_another_encoder_anew(tmp_path, monkeypatch):
     base = load_base("mini")
-    encoder = checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
+    encoder = formats.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     ran = []
 
     def counted(drawer, wanted, setting):

@@ -178,9 +178,9 @@ def test_a_motion_adapter_makes_an_animation_of_the_subject(base, scene, tmp_pat
 
 
 def test_one_set_for_all_pictures_and_one_for_each_are_the_same_where_they_are_alike(base, scene):
-    from ssr_core import checkpoints
+    from ssr_core.methods.ssr import formats
 
-    encoder = checkpoints.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
+    encoder = formats.load([files.FOLDER / files.ENCODER], dtype=torch.float32)
     picture = Image.open(scene[0] / "reference.png")
     first, second = (ssr.encode(base, encoder, picture, kind) for kind in scene[1][:2])
     pipe, noise = generate.pipeline(base), generate.noise(base, [1, 2], SIDE, SIDE)

@@ -4,9 +4,9 @@ import json
 
 import torch
 
-from ssr_core.checkpoints import config_of
-from ssr_core.encoder import EncoderConfig, SSREncoder, fingerprint
 from ssr_core.layout import SDXL, UNetLayout
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
+from ssr_core.methods.ssr.formats import config_of
 
 SD15 = (
     "EncoderConfig(layout=UNetLayout(channels=(320, 640, 1280, 1280), depths=(1, 1, 1, 0), resnets=2, heads=8, mid_depth=1), "

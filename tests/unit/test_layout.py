@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.checkpoints import config_of
-from ssr_core.encoder import EncoderConfig
 from ssr_core.layout import SD15, SDXL, Found, UNetLayout
+from ssr_core.methods.ssr.encoder import EncoderConfig
+from ssr_core.methods.ssr.formats import config_of
 
 
 @st.composite

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_core import maps
-from ssr_core.subject import Subject
+from ssr_core.methods.ssr.subject import Subject
 from ssr_core.vision import FITS, seen_box
 from ssr_core.words import Word
 

@@ -6,10 +6,10 @@ Few cases, so the bounds lie well below the README's figures; a model that selec
 import pytest
 import torch
 
-from ssr_core import checkpoints
 from ssr_core.evaluation.selectivity import Case, Wanted, cases, map_mass, run, scores, select
 from ssr_core.evaluation.ssr import SSRSetting
 from ssr_core.hosts.diffusers.load import load_base
+from ssr_core.methods.ssr import formats
 from ssr_core.mini import files
 
 COUNT = 16
@@ -17,7 +17,7 @@ COUNT = 16
 
 @pytest.fixture(scope="module")
 def models():
-    return load_base("mini"), checkpoints.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
+    return load_base("mini"), formats.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
 
 
 def measured(models, setting):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from support.subjects import make
 
-from ssr_core import subject
 from ssr_core.merge import COMBINES
-from ssr_core.subject import branch_inputs
+from ssr_core.methods.ssr import subject
+from ssr_core.methods.ssr.subject import branch_inputs
 
 
 def test_heat_is_the_mean_over_the_chosen_words_with_its_maximum_at_one():

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from support.subjects import make
 
-from ssr_core import subject_file
-from ssr_core.subject import Subject, branch_inputs
+from ssr_core.methods.ssr import subject_file
+from ssr_core.methods.ssr.subject import Subject, branch_inputs
 from ssr_core.vision import FITS
 from ssr_core.words import Word
 

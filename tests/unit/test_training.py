@@ -13,16 +13,17 @@ from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ssr_core import checkpoints
 from ssr_core.hosts.diffusers.load import load_base
-from ssr_core.mini.pretrain.dataset import write
+from ssr_core.losses import balanced_weights
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.losses import objective
+from ssr_core.pretrain.dataset import write
 from ssr_core.training import config, loop, records
 from ssr_core.training.cache import cached_reader
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
-from ssr_core.training.losses import balanced_weights
 from ssr_core.training.methods import read_config
-from ssr_core.training.ssr import SSR, SSRConfig, objective
+from ssr_core.training.ssr import SSR, SSRConfig
 
 ENCODER, AVERAGED = loop.trained_file(SSR), loop.trained_file(SSR, averaged=True)
 PACK = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def test_a_run_that_was_stopped_and_resumed_has_the_same_bits(world, tmp_path):
 def test_a_checkpoint_loads_as_any_encoder_and_carries_its_configuration(world, tmp_path):
     own = settings(world, tmp_path / "run", steps=1)
     checkpoint = loop.train(own, cpu=True)
-    encoder = checkpoints.load([checkpoint / ENCODER])
+    encoder = formats.load([checkpoint / ENCODER])
     assert encoder.config.inner_width == 32
     with safe_open(checkpoint / ENCODER, "pt") as file:
         assert yaml.safe_load(file.metadata()["training"]) == yaml.safe_load(own.to_yaml())

@@ -201,7 +201,7 @@ def test_masks_alone_lose_their_words_and_dropped_subjects_everything(folder):
 
 def test_an_unmasked_sample_of_a_masked_batch_is_queried_as_without_a_mask(folder):
     """All ones with weight 1 shifts all logits alike, CLS and patches: by 1."""
-    from ssr_core.aligner import mask_bias
+    from ssr_core.methods.ssr.aligner import mask_bias
 
     source = records.read(str(folder))
     example = PictureReader(source, inputs())(source.records[0], choose(source.records[0], inputs(), "0"))

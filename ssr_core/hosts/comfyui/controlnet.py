@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...subject import SubjectSet, active, joint_tokens
+from ...methods.ssr.subject import SubjectSet, active, joint_tokens
 
 SEEN = "cross_attn_controlnet"
 """What a CONDITIONING's ControlNets see instead of its prompt (the host's own key)."""

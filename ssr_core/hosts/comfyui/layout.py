@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...encoder import EncoderConfig
 from ...layout import Block, Found
+from ...methods.ssr.encoder import EncoderConfig
 
 
 def cross_attentions(diffusion_model: Any) -> list[tuple[Block, Any]]:

@@ -13,13 +13,13 @@ import comfy.ops
 import torch
 from torch import Tensor
 
-from ... import checkpoints
-from ...aligner import Aligned
-from ...encode import Encoder
-from ...encoder import EncoderConfig, SSREncoder
 from ...merge import Combine
+from ...methods.ssr import formats
+from ...methods.ssr.aligner import Aligned
+from ...methods.ssr.encode import Encoder
+from ...methods.ssr.encoder import EncoderConfig, SSREncoder
+from ...methods.ssr.subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder
 from ...schedule import Manner
-from ...subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder
 from ...words import Query, words_of
 from .applied import Applied, Part
 from .apply import compute_dtype, hang
@@ -67,7 +67,7 @@ class HostEncoder:
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:
     """Read checkpoint files into a module that the host manages."""
-    weights = checkpoints.read([Path(path) for path in paths])
+    weights = formats.read([Path(path) for path in paths])
     offload = comfy.model_management.text_encoder_offload_device()
     dtype = next(iter(weights.state.values())).dtype
     module = SSREncoder(weights.config, operations=comfy.ops.manual_cast, device=offload, dtype=dtype)

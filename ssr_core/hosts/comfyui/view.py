@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
-from ...subject import Subject, SubjectSet
+from ...methods.ssr.subject import Subject, SubjectSet
 
 KEY = "ssr_subject"
 LONGEST = 640

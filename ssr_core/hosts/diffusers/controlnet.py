@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...subject import SubjectSet, active, joint_tokens
+from ...methods.ssr.subject import SubjectSet, active, joint_tokens
 
 
 @contextmanager

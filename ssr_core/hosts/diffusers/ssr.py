@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...encode import Encoder, Selection, encode_subjects
-from ...encoder import SSREncoder
 from ...merge import Combine
+from ...methods.ssr.encode import Encoder, Selection, encode_subjects
+from ...methods.ssr.encoder import SSREncoder
+from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
 from ...points import Point
-from ...subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
 from ...vision import Fit
 from . import generate
 from .attach import branches_attached

@@ -17,7 +17,8 @@ from support.checkpoint_files import (
     state,
 )
 
-from ssr_core import checkpoints, tensor_files
+from ssr_core import tensor_files
+from ssr_core.methods.ssr import formats
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_a_damaged_byte_is_refused_or_does_no_harm(whole, kind, data):
     damaged = path.with_name(f"damaged{path.suffix}")
     damaged.write_bytes(content)
     try:
-        names = checkpoints.read([*others, damaged], SMALL).state.keys()
+        names = formats.read([*others, damaged], SMALL).state.keys()
     except ValueError as error:
         refusal = error
     else:
@@ -132,7 +133,7 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path):
     aligner, _ = as_official_pickles(tmp_path, state())
     for missing in (tmp_path / "nowhere.bin", tmp_path / "nowhere.safetensors", tmp_path):
         with pytest.raises(FileNotFoundError, match=missing.name):
-            checkpoints.read([aligner, missing], SMALL)
+            formats.read([aligner, missing], SMALL)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -146,4 +147,4 @@ def test_a_whole_file_for_which_there_is_no_memory_is_not_called_damaged(whole, 
     monkeypatch.setattr(tensor_files, "safe_open", refuse)
     monkeypatch.setattr(tensor_files.torch, "load", refuse)
     with pytest.raises(type(error), match=str(error.args[-1])):
-        checkpoints.read([*others, path], SMALL)
+        formats.read([*others, path], SMALL)

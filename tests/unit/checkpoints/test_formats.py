@@ -19,8 +19,8 @@ from support.checkpoint_files import (
     state,
 )
 
-from ssr_core import checkpoints
-from ssr_core.encoder import EncoderConfig, SSREncoder, fingerprint
+from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
 
 FORMATS = [
     as_official_pickles, as_pair_in_the_other_order, as_old_pickle_protocol, as_safetensors_twins, as_pickle_and_twin,
@@ -29,11 +29,11 @@ FORMATS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", checkpoints.DTYPES.values(), ids=checkpoints.DTYPES.keys())
+@pytest.mark.parametrize("dtype", formats.DTYPES.values(), ids=formats.DTYPES.keys())
 @pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
 def test_every_format_gives_the_same_encoder(tmp_path, make, dtype):
     ours = state(dtype=dtype)
-    weights = checkpoints.read(make(tmp_path, ours), SMALL)
+    weights = formats.read(make(tmp_path, ours), SMALL)
     assert weights.config == SMALL
     assert weights.fingerprint == fingerprint(ours, SMALL)
     assert weights.state.keys() == ours.keys()
@@ -41,16 +41,16 @@ def test_every_format_gives_the_same_encoder(tmp_path, make, dtype):
 
 
 def test_our_file_brings_its_own_shapes(tmp_path):
-    assert checkpoints.read(as_our_file(tmp_path, state())).config == SMALL
+    assert formats.read(as_our_file(tmp_path, state())).config == SMALL
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_a_half_precision_copy_is_the_same_encoder(tmp_path, half):
-    source = checkpoints.read(as_official_pickles(tmp_path, state()), SMALL)
-    copy = checkpoints.read(single(tmp_path, source, "half.safetensors", half))
+    source = formats.read(as_official_pickles(tmp_path, state()), SMALL)
+    copy = formats.read(single(tmp_path, source, "half.safetensors", half))
     assert copy.fingerprint == source.fingerprint
     assert {tensor.dtype for tensor in copy.state.values()} == {half}
-    again = checkpoints.read(single(tmp_path, copy, "other half.safetensors", torch.bfloat16))
+    again = formats.read(single(tmp_path, copy, "other half.safetensors", torch.bfloat16))
     assert again.fingerprint == source.fingerprint
 
 
@@ -60,13 +60,13 @@ def test_a_changed_weight_is_another_encoder(tmp_path):
     assert fingerprint(changed, SMALL) != fingerprint(state(), SMALL)
     assert fingerprint({"to_k": torch.zeros(2, 3)}, SMALL) != fingerprint({"to_k": torch.zeros(3, 2)}, SMALL)
     # A full-precision file cannot claim to be what it is not.
-    written = single(tmp_path, checkpoints.Weights(SMALL, changed, fingerprint(state(), SMALL)))
-    assert checkpoints.read(written).fingerprint == fingerprint(changed, SMALL)
+    written = single(tmp_path, formats.Weights(SMALL, changed, fingerprint(state(), SMALL)))
+    assert formats.read(written).fingerprint == fingerprint(changed, SMALL)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_a_loaded_encoder_runs_and_is_frozen(tmp_path, dtype):
-    encoder = checkpoints.load(as_official_pickles(tmp_path, state()), SMALL, dtype=dtype)
+    encoder = formats.load(as_official_pickles(tmp_path, state()), SMALL, dtype=dtype)
     assert encoder.fingerprint == fingerprint(state(), SMALL)
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())

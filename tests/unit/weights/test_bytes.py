@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from support.downloads import BODY, PATH, WEIGHT, model, names, sha256, staged
 from support.http_server import Page
 
-from ssr_core.encoder import EncoderConfig, SSREncoder
+from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
 from ssr_core.weights import WeightsError, fetch, verify
 
 # Wrong sizes and wrong bytes

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...training.average import Average
-from ...training.config import cosine
+from ..training.average import Average
+from ..training.config import cosine
 
 
 def train(

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ... import vision
-from ...hosts.diffusers import mini
-from .. import files
-from ..backgrounds import BACKGROUNDS
-from ..shapes import CLASSES
-from ..vocabulary import tokenizer
+from .. import vision
+from ..hosts.diffusers import mini
+from ..mini import files
+from ..mini.backgrounds import BACKGROUNDS
+from ..mini.shapes import CLASSES
+from ..mini.vocabulary import tokenizer
 from .steps import batches, read_lines, train
 from .text import LENGTH
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from ...hosts.diffusers import mini
-from ...hosts.diffusers.base import Base
-from ...training.losses import balanced_weights
-from .. import files
+from ..hosts.diffusers import mini
+from ..hosts.diffusers.base import Base
+from ..losses import balanced_weights
+from ..mini import files
 from .steps import batches, read_lines, train
 
 BATCH = 32

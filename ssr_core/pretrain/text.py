@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...hosts.diffusers import mini
-from .. import files
-from ..backgrounds import BACKGROUNDS
-from ..looks import COLOURS, PATTERNS
-from ..scene import Instance, random_cast, random_scene
-from ..shapes import CLASSES
-from ..vocabulary import ids, tokenizer
+from ..hosts.diffusers import mini
+from ..mini import files
+from ..mini.backgrounds import BACKGROUNDS
+from ..mini.looks import COLOURS, PATTERNS
+from ..mini.scene import Instance, random_cast, random_scene
+from ..mini.shapes import CLASSES
+from ..mini.vocabulary import ids, tokenizer
 from .steps import train
 
 BATCH = 96

@@ -17,11 +17,11 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from . import tensor_files
+from ... import tensor_files
+from ...faults import told
+from ...layout import UNetLayout
+from ...tensor_files import State
 from .encoder import EncoderConfig, SSREncoder, fingerprint
-from .faults import told
-from .layout import UNetLayout
-from .tensor_files import State
 
 FORMAT = "ssr_encoder"
 FORMAT_VERSION = "1"
@@ -42,17 +42,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     config: shapes that files without metadata are checked against; None for the released SD1.5 encoder.
     Raises FileNotFoundError, or ValueError that says what was found and what was expected.
     """
-    raw: State = {}
-    metadata: dict[str, str] = {}
-    for path in paths:
-        tensors, described = tensor_files.read(Path(path))
-        twice = sorted(raw.keys() & tensors.keys())
-        if twice:
-            raise ValueError(f"{path} repeats {_listed(twice)} of the other file. Give the aligner file and the layers file.")
-        raw.update(tensors)
-        metadata.update(described)
-    named = " and ".join(str(path) for path in paths)
-
+    raw, metadata, named = tensor_files.read_together(paths)
     if metadata.get("format") == FORMAT:
         if metadata.get("format_version") != FORMAT_VERSION:
             raise ValueError(

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ...hosts.diffusers import mini
-from .. import files
+from ..hosts.diffusers import mini
+from ..mini import files
 from .steps import train
 
 CROP = 64

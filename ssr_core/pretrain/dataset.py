@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from ..scene import Instance, Scene, random_cast, random_scene
+from ..mini.scene import Instance, Scene, random_cast, random_scene
 
 CAST_SIZES = (1, 2, 2, 2, 3, 3, 4, 4)
 """How many instances a reference shows; drawn evenly."""

@@ -1,6 +1,6 @@
 """The SSR-Encoder: the aligner and, for every cross-attention of a UNet, a key and a value projection.
 
-Knows shapes and the identity of its weights; file formats are in checkpoints.py, what a layer does with K and V in
+Knows shapes and the identity of its weights; file formats are in formats.py, what a layer does with K and V in
 attention.py.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...layout import SD15, UNetLayout
 from .aligner import Aligned, Aligner
-from .layout import SD15, UNetLayout
 
 
 @dataclass(frozen=True)

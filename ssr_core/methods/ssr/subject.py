@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from .maps import Box, ReferenceMap
-from .merge import Combine
-from .vision import Fit, seen_box
-from .words import Word
+from ...maps import Box, ReferenceMap
+from ...merge import Combine
+from ...vision import Fit, seen_box
+from ...words import Word
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)

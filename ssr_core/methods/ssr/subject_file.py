@@ -12,11 +12,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor
 
-from . import tensor_files
-from .faults import told
+from ... import tensor_files
+from ...faults import told
+from ...vision import Fit
+from ...words import Word
 from .subject import Subject, SubjectSet
-from .vision import Fit
-from .words import Word
 
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"

@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import vision
+from ... import vision
+from ...points import Point
+from ...select import around, layer_of
+from ...vision import Fit
+from ...vision_model import VisionModel, bytes_of, remember
+from ...words import Query
 from .aligner import Aligned
 from .encoder import EncoderConfig
-from .points import Point
-from .select import around, layer_of
 from .subject import Subject, SubjectSet
-from .vision import Fit
-from .vision_model import VisionModel, bytes_of, remember
-from .words import Query
 
 NULL_TOKENS_KEPT = 16
 
