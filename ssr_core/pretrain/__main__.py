@@ -1,4 +1,4 @@
-"""Makes Mini's base again: `python -m ssr_core.mini.pretrain --out FOLDER`, or one stage of it. See the model card for how long.
+"""Makes Mini's base again: `python -m ssr_core.pretrain --out FOLDER`, or one stage of it. See the model card for how long.
 
 Every stage goes on from its checkpoint if it was interrupted. Afterwards `ssr-encoder train` makes the encoder.
 """
@@ -18,7 +18,7 @@ TRAINED_ON = 18_000
 
 def main() -> None:
     every = ["world", *STEPS]
-    parser = argparse.ArgumentParser(prog="python -m ssr_core.mini.pretrain", description="Train Mini's base.")
+    parser = argparse.ArgumentParser(prog="python -m ssr_core.pretrain", description="Train Mini's base.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(every)}; default: all, in this order")
     parser.add_argument("--out", type=Path, required=True, help="folder for the drawn world, checkpoints and weights")
     parser.add_argument("--families", type=int, default=FAMILIES, help="how much of the world to draw")

@@ -168,7 +168,7 @@ def test_memory_is_bounded_however_many_pictures_come(encoder, model, eyes):
     many = PICTURES_KEPT + 3
     assert len(encode_subjects(encoder, model, pictures(many), Selection(DOG, NULL))) == many
     for seed in range(encode.NULL_TOKENS_KEPT + 3):
-        encode_subjects(encoder, model, pictures(1, first=100 + seed), DOG, query(100 + seed))
+        encode_subjects(encoder, model, pictures(1, first=100 + seed), Selection(DOG, query(100 + seed)))
     assert len(model.features) == PICTURES_KEPT
     assert len(model.derived) == encode.NULL_TOKENS_KEPT
     assert eyes.batches == [many + 1] + [1] * (encode.NULL_TOKENS_KEPT + 3), "the zero picture was forgotten"
@@ -182,7 +182,7 @@ def test_what_was_used_last_is_what_is_remembered(encoder, model, eyes, align):
     assert eyes.batches == [2] + [1] * PICTURES_KEPT
 
     for seed in range(encode.NULL_TOKENS_KEPT):
-        encode_subjects(encoder, model, pictures(1), DOG, query(100 + seed))
+        encode_subjects(encoder, model, pictures(1), Selection(DOG, query(100 + seed)))
         before = len(align.masks)
         encode_subjects(encoder, model, pictures(1), Selection(DOG, NULL))
         assert len(align.masks) == before + 1, "the null tokens just used were forgotten"
@@ -266,5 +266,5 @@ def test_subjects_do_not_change_when_the_next_ones_are_made(encoder, model):
 
 
 def test_a_picture_of_one_pixel_gives_a_subject(encoder, model):
-    (subject,) = encode_subjects(encoder, model, [Image.new("RGB", (1, 1))], DOG, NULL, torch.ones(1, 1, 1))
+    (subject,) = encode_subjects(encoder, model, [Image.new("RGB", (1, 1))], Selection(DOG, NULL, torch.ones(1, 1, 1)))
     assert subject.tokens.isfinite().all()
