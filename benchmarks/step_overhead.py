@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 # Operations of a step in GFLOP, counted by tests/host/test_counts.py and, for the official algorithm, in the method's facts.
 PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
-VARIANTS = {"one subject": 1, "three subjects": 3, "recompute, one": 1, "recompute, three": 3}
+VARIANTS = {
+    "one subject": 1,
+    "three subjects": 3,
+    "three, a third of the picture each": 3,
+    "recompute, one": 1,
+    "recompute, three": 3,
+}
+IN_THIRDS = 44.6
+"""Three subjects in regions with hard edges: over one subject's, columns that lie on an edge of a coarse grid count twice."""
 
 
 class Step:
@@ -37,16 +45,26 @@ class Step:
         return self.class_obj.diffusion_model(latent, self.timesteps, context=self.text, transformer_options=options)
 
 
-def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) -> Any:
+def thirds() -> list[Tensor]:
+    """Three regions with hard edges, side by side."""
+    column = torch.arange(512) * 3 // 512
+    return [(column == third).float().expand(1, 512, -1) for third in range(3)]
+
+
+def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype, in_thirds: bool = False) -> Any:
     """Bound as while sampling: one run, so K and V are placed once."""
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
     layout = comfy_host.part("ssr_core.layout").SD15
-    keys_values = tuple(
-        tuple(torch.randn(2, 462 * subjects, layer.width, device=device, dtype=dtype) for _ in range(2))
-        for layer in layout.layers
-    )
-    applied = sampling.Applied(layout, (keys_values,), comfy_host.part("ssr_core.schedule").Manner(0.65))
-    bound, run = sampling.bind((applied,)), sampling.Run((applied,))
+    manner = comfy_host.part("ssr_core.schedule").Manner
+
+    def applied(tokens: int, region: Tensor | None = None) -> Any:
+        keys_values = tuple(
+            tuple(torch.randn(2, tokens, layer.width, device=device, dtype=dtype) for _ in range(2)) for layer in layout.layers
+        )
+        return sampling.Applied(layout, (keys_values,), manner(0.65, region=region))
+
+    parts = tuple(applied(462, region) for region in thirds()) if in_thirds else (applied(462 * subjects),)
+    bound, run = sampling.bind(parts), sampling.Run(parts)
     options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
     return lambda: bound(step, step.latent, step.timesteps, None, None, None, options)
 
@@ -78,7 +96,9 @@ def main() -> None:
     rounds = options.rounds or (9 if device.type == "cpu" else 60)
     step = Step(sd15_unet(device, dtype), device, dtype)
     calls = {
-        name: (recomputing if name.startswith("recompute") else ours)(step, subjects, device, dtype)
+        name: recomputing(step, subjects, device, dtype)
+        if name.startswith("recompute")
+        else ours(step, subjects, device, dtype, in_thirds="third" in name)
         for name, subjects in VARIANTS.items()
     }
     calls["plain"] = lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]})
@@ -110,6 +130,7 @@ def main() -> None:
     allowed = {}
     for name, subjects in VARIANTS.items():
         extra = subjects * (SUBJECT + (PROJECTIONS if name.startswith("recompute") else 0.0))
+        extra = IN_THIRDS if "third" in name else extra
         allowed[name] = 1 + extra / PLAIN
         low, middle, high = statistics.quantiles(ratios[name], n=4)
         print(f"| {name} | {middle:.3f} | {low:.3f} to {high:.3f} | {allowed[name]:.3f} |")

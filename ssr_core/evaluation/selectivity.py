@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..mini.backgrounds import BACKGROUNDS
-from ..mini.scene import SIDE, Scene, random_cast, random_scene
+from ..mini.scene import SIDE, Scene, listed, random_cast, random_scene
 from ..points import Point
 from .drawer import Drawer, Reference, Sampling, Selected, Selection
 from .judge import Seen, choose_look, choose_pattern, judge
@@ -108,7 +108,7 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: boo
             if len({one.kind for one in wanted}) == subjects:
                 break
         background = rng.choice([name for name in BACKGROUNDS if all(name != scene.background for scene in scenes)])
-        names = " and ".join(f"a {one.kind}" for one in wanted) + " " if named else ""
+        names = listed([f"a {one.kind}" for one in wanted]) + " " if named else ""
         yield Case(wanted, f"{names}{BACKGROUNDS[background].phrase}", background)
 
 

@@ -131,6 +131,8 @@ def tables(base: Base, encoder: SSREncoder, ablations: Mapping[str, Ablation], c
         rows[f"mask query, {objects} objects"] = row(wanted, replace(plain, query_by="mask"))
         rows[f"text and mask, {objects} objects"] = row(wanted, replace(plain, query_by="both"))
         rows[f"one click, {objects} objects"] = row(wanted, replace(plain, query_by="click"))
+    for subjects, wanted in ({1: list(cases(count, 2))} | several).items():
+        rows[f"no subject, {subjects} in the prompt"] = row(wanted, replace(plain, strength=0.0))
     for subjects, wanted in several.items():
         for combine in COMBINES:
             rows[f"{subjects} subjects, {combine}"] = row(wanted, replace(plain, combine=combine))

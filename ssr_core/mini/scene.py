@@ -73,12 +73,12 @@ class Scene:
     @property
     def caption(self) -> str:
         """Classes and background, no looks: "a star and a fish on a green meadow"."""
-        return f"{_listed([f'{_article(thing.instance.kind)} {thing.instance.kind}' for thing in self.things])} {self._place}"
+        return f"{listed([f'{_article(thing.instance.kind)} {thing.instance.kind}' for thing in self.things])} {self._place}"
 
     @property
     def told(self) -> str:
         """The caption with looks: "a red and blue striped star and a ... on a green meadow"."""
-        return f"{_listed([thing.instance.phrase for thing in self.things])} {self._place}"
+        return f"{listed([thing.instance.phrase for thing in self.things])} {self._place}"
 
     @property
     def _place(self) -> str:
@@ -187,5 +187,5 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -108,8 +108,11 @@ DIFFUSERS = {
 def test_names_order_widths_heads_and_what_enters_are_those_of_diffusers(layout, config):
     from diffusers import UNet2DConditionModel
 
+    from ssr_core.hosts.diffusers.base import layout_of
+
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config)
+    assert layout_of(unet.config) == layout
     attentions = {name: module for name, module in unet.named_modules() if name.endswith(".attn2")}
     assert [layer.diffusers_name for layer in layout.layers] == list(attentions)
     assert layout.mismatch([Found(name, module.to_q.out_features, module.heads) for name, module in attentions.items()]) is None

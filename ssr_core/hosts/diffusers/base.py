@@ -14,6 +14,21 @@ from ...layout import UNetLayout
 from .encoders import embed_texts
 
 
+def layout_of(config: Any) -> UNetLayout:
+    """The cross-attention layers of a UNet2DConditionModel, from its configuration."""
+    levels = len(config.block_out_channels)
+    crossing = [kind.startswith("CrossAttn") for kind in config.down_block_types]
+    deep = config.transformer_layers_per_block
+    depths = [deep] * levels if isinstance(deep, int) else deep
+    return UNetLayout(
+        channels=tuple(config.block_out_channels),
+        depths=tuple(depth if has else 0 for depth, has in zip(depths, crossing, strict=True)),
+        resnets=config.layers_per_block,
+        heads=config.attention_head_dim,  # diffusers' name for the number of heads
+        mid_depth=depths[-1],
+    )
+
+
 @dataclass
 class Base:
     """Models of diffusers' and transformers' classes, in eval mode and without gradients."""
@@ -27,15 +42,8 @@ class Base:
 
     @cached_property
     def layout(self) -> UNetLayout:
-        """The UNet's cross-attention layers, from its configuration."""
-        config = self.unet.config
-        crossing = [kind.startswith("CrossAttn") for kind in config.down_block_types]
-        return UNetLayout(
-            channels=tuple(config.block_out_channels),
-            depths=tuple(int(has) for has in crossing),
-            resnets=config.layers_per_block,
-            heads=config.attention_head_dim,  # diffusers' name for the number of heads in SD 1.x
-        )
+        """The UNet's cross-attention layers."""
+        return layout_of(self.unet.config)
 
     def embed(self, texts: list[str]) -> Tensor:
         """Last hidden states after the final LayerNorm: [texts, T, D]."""
