@@ -33,6 +33,9 @@ VISION_CONFIG = Path(__file__).with_name("clip_vision_config.json")
 CHANNELS = (96, 96, 96)
 """Width of the UNet's levels; the first two have cross-attention, the middle too."""
 
+LAYERS_PER_BLOCK = 2
+"""As in Stable Diffusion 1.x."""
+
 
 def find(folder: Path, name: str) -> Path:
     """A file of Mini's. Raises FileNotFoundError that says what to do."""

@@ -57,7 +57,7 @@ def unet() -> Any:
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=files.CHANNELS,
-        layers_per_block=1,
+        layers_per_block=files.LAYERS_PER_BLOCK,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=files.WIDTH,
