@@ -15,7 +15,7 @@ from . import autoencoder, dataset, scenes, text, unet, vision
 from .steps import TimeUp
 
 FAMILIES, SCENES, SEED = 6000, 32_000, 0
-STEPS = {"autoencoder": 4000, "text": 400, "vision": 3500, "unet": 14000}
+STEPS = {"autoencoder": 2500, "text": 300, "vision": 3500, "unet": 14000}
 TRAINED_ON = 18_000
 """How many of the families' new scenes the encoders are trained on."""
 

@@ -20,7 +20,7 @@ from .scenes import INSIDE, PICTURES
 from .steps import train
 
 CROP = 64
-BATCH = 32
+BATCH = 16
 LATENT_NOISE = 0.04
 """Noise on the latents while training: near latents then decode alike, which the diffusion model's small errors need."""
 LOUDER = 4.0
@@ -33,7 +33,7 @@ def run(
     scenes: Path,
     out: Path,
     steps: int,
-    lr: float = 1e-3,
+    lr: float = 4e-4,
     start: Path | None = None,
     device: str = "cpu",
     deadline: float = math.inf,
