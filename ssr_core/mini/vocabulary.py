@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,13 @@ WORDS = tuple(
 )
 
 
+PLACEHOLDERS = ("s", "y", "z")
+"""One-letter words that stand for a subject (ELITE, LASR); by themselves they say only "some thing"."""
+
+
 def check_words(text: str) -> None:
     """Refuse a text with words that Mini never learned; raises ValueError."""
-    unknown = sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS))
+    unknown = sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS))
     if unknown:
         known = ", ".join(word for word in WORDS if word.isalpha())
         raise ValueError(f"SSR Mini does not know {', '.join(map(repr, unknown))}. Its world's words are: {known}.")
@@ -56,29 +59,12 @@ def tokenizer() -> Any:
     return CLIPTokenizer(**options, model_max_length=LENGTH)
 
 
-def ids() -> list[int]:
-    """Token ids that the world's texts can hold, in order: the embedding rows worth storing."""
+def ids(rows: int | None = None) -> list[int]:
+    """Token ids that the world's texts can hold, in order: the embedding rows worth storing.
+
+    rows: how many a file has. Files from before there were placeholders have none for them.
+    """
     vocab = _kept()["vocab"]
-    return sorted({START, END} | {vocab[word + "</w>"] for word in WORDS})
-
-
-def extract(vocab: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, Any]:
-    """What WORDS need of CLIP's vocabulary: the pieces and merges that lead to each word, by byte-pair encoding it."""
-    ranks = {merge: rank for rank, merge in enumerate(merges)}
-    pieces, used = {"<|startoftext|>", "<|endoftext|>"}, set()
-    for word in WORDS:
-        parts = [*word[:-1], word[-1] + "</w>"]
-        pieces.update(parts)
-        while len(parts) > 1:
-            pairs = [pair for pair in pairwise(parts) if pair in ranks]
-            if not pairs:
-                raise ValueError(f"{word!r} is not one token of CLIP's vocabulary.")
-            best = min(pairs, key=ranks.__getitem__)
-            used.add(best)
-            place = next(i for i, pair in enumerate(pairwise(parts)) if pair == best)
-            parts[place : place + 2] = ["".join(best)]
-            pieces.add(parts[place])
-    return {
-        "vocab": {piece: vocab[piece] for piece in sorted(pieces, key=vocab.__getitem__)},
-        "merges": sorted(used, key=ranks.__getitem__),
-    }
+    words = {START, END} | {vocab[word + "</w>"] for word in WORDS}
+    placeholders = {vocab[letter + "</w>"] for letter in PLACEHOLDERS}
+    return sorted(words if rows == len(words) else words | placeholders)

@@ -1,59 +1,71 @@
-"""The autoencoder: diffusers' AutoencoderTiny in its standard layout (TAESD's), trained on crops of the drawn world.
+"""The autoencoder: diffusers' AutoencoderTiny in its standard layout (TAESD's), trained on crops of drawn scenes.
 
 Its latents have about zero mean and unit variance, so that no scaling factor is needed.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from ..hosts.diffusers import mini
 from ..mini import files
+from .scenes import INSIDE, PICTURES
 from .steps import train
 
 CROP = 64
-BATCH = 32
+BATCH = 16
 LATENT_NOISE = 0.04
 """Noise on the latents while training: near latents then decode alike, which the diffusion model's small errors need."""
+LOUDER = 4.0
+"""How much more a pixel of an object, or next to one, counts than the empty background; outlines are what classes are told by."""
+MARGIN = 5
+"""Of what is next to an object, in pixels; odd."""
 
 
-def pictures(folder: Path, limit: int | None = None) -> Tensor:
-    """All pictures of a drawn folder: [N, 128, 128, 3] uint8."""
-    files = sorted(folder.glob("references/*.png"))[:limit] + sorted(folder.glob("targets/*.png"))[:limit]
-    return torch.stack([torch.from_numpy(np.array(Image.open(file))) for file in tqdm(files, desc="pictures", mininterval=5)])
-
-
-def run(world: Path, out: Path, steps: int, lr: float = 1e-3, limit: int = 4000) -> None:
-    """Train and write autoencoder.safetensors (float16, diffusers' names)."""
+def run(
+    scenes: Path,
+    out: Path,
+    steps: int,
+    lr: float = 4e-4,
+    start: Path | None = None,
+    device: str = "cpu",
+    deadline: float = math.inf,
+) -> None:
+    """Train on the drawn scenes and write autoencoder.safetensors (float16, diffusers' names). start: weights to begin with."""
     torch.manual_seed(0)
-    model = mini.autoencoder().to(memory_format=torch.channels_last)
-    seen = pictures(world, limit)
+    model = mini.autoencoder().to(device, memory_format=torch.channels_last)
+    if start is not None:
+        model.load_state_dict({name: value.float() for name, value in load_file(start).items()})
+    seen, inside = (np.load(scenes / name, mmap_mode="r") for name in (PICTURES, INSIDE))
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(step)
-        chosen = torch.randint(len(seen), (BATCH,), generator=generator)
-        corners = torch.randint(seen.shape[1] - CROP + 1, (BATCH, 2), generator=generator)
-        crops = [seen[i, y : y + CROP, x : x + CROP] for i, (y, x) in zip(chosen, corners.tolist(), strict=True)]
-        target = torch.stack(crops).permute(0, 3, 1, 2).float() / 127.5 - 1  # [B, 3, CROP, CROP]
+        chosen = torch.randint(len(seen), (BATCH,), generator=generator).tolist()
+        corners = torch.randint(seen.shape[1] - CROP + 1, (BATCH, 2), generator=generator).tolist()
+        places = [(i, slice(y, y + CROP), slice(x, x + CROP)) for i, (y, x) in zip(chosen, corners, strict=True)]
+        target = torch.from_numpy(np.stack([seen[place] for place in places])).to(device)
+        target = target.permute(0, 3, 1, 2).float() / 127.5 - 1  # [B, 3, CROP, CROP]
+        covered = torch.from_numpy(np.stack([inside[place] for place in places])).to(device)[:, None].float() / 255
+        weights = 1 + LOUDER * F.max_pool2d(covered, MARGIN, stride=1, padding=MARGIN // 2)  # [B, 1, CROP, CROP]
+        weights = weights / weights.mean()
         target = target.to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(target.device.type, dtype=torch.bfloat16):
             latents = model.encoder(target)
-            noise = torch.randn(latents.shape, generator=generator)
+            noise = torch.randn(latents.shape, generator=generator).to(device)
             decoded = model.decoder(latents + LATENT_NOISE * noise).float()
         latents = latents.float()
         mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
         moments = (mean.square() + (std - 1).square()).mean()
-        error = (decoded - target).abs().mean()
-        loss = error + F.mse_loss(decoded, target) + 0.02 * moments
+        error = (weights * (decoded - target).abs()).mean()
+        loss = error + (weights * (decoded - target).square()).mean() + 0.02 * moments
         return loss, {"l1": error.item(), "std": std.mean().item()}
 
-    average = train(model, loss_of, steps, lr, out / "autoencoder.ckpt")
+    average = train(model, loss_of, steps, lr, out / "autoencoder.ckpt", deadline=deadline)
     save_file({name: value.half().contiguous() for name, value in average.items()}, out / files.AUTOENCODER)

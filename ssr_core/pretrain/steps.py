@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from ..training.average import Average
 from ..training.config import cosine
 
 
+class TimeUp(Exception):
+    """The time that a run was given is over; its checkpoint is written."""
+
+
 def train(
     model: nn.Module,
     loss_of: Callable[[int], tuple[Tensor, dict[str, float]]],
@@ -26,18 +31,19 @@ def train(
     decay: float = 0.998,
     weight_decay: float = 0.01,
     save_every: int = 250,
+    deadline: float = math.inf,
 ) -> dict[str, Tensor]:
-    """Train until `steps`, going on from the checkpoint if there is one. Returns the averaged weights.
+    """Train until `steps`, going on from the checkpoint if there is one. Returns the averaged weights, on the CPU.
 
     loss_of: step number -> loss and numbers to show. It draws its batch from the step number alone, so that a run that went on
-    sees the pictures it would have seen.
+    sees the pictures it would have seen. deadline: of time.monotonic(), at which the run saves and stops; raises TimeUp.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))
     average = Average(list(model.parameters()), decay)
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -54,7 +60,8 @@ def train(
         average.update()
         if step % 20 == 0:
             bar.set_postfix({"loss": f"{loss.item():.4f}", **{name: f"{value:.3f}" for name, value in shown.items()}})
-        if (step + 1) % save_every == 0 or step + 1 == steps:
+        late = time.monotonic() > deadline
+        if (step + 1) % save_every == 0 or step + 1 == steps or late:
             state = {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -65,8 +72,10 @@ def train(
             }
             torch.save(state, checkpoint.with_suffix(".part"))
             checkpoint.with_suffix(".part").replace(checkpoint)
+        if late and step + 1 < steps:
+            raise TimeUp(f"{checkpoint.name} stopped at step {step + 1} of {steps}; the same command goes on from there.")
     with average.in_place():
-        return {name: value.detach().clone() for name, value in model.state_dict().items()}
+        return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def read_lines(path: Path) -> list[Any]:

@@ -1,16 +1,16 @@
-"""The UNet: noise prediction on latents of the drawn world, half of them under captions that tell the looks.
+"""The UNet: noise prediction on latents of drawn scenes, half of them under captions that tell the looks.
 
 A base that knows no words for looks gives an encoder nothing to steer: its cross-attentions never carried a colour.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -19,6 +19,8 @@ from ..hosts.diffusers import mini
 from ..hosts.diffusers.base import Base
 from ..losses import balanced_weights
 from ..mini import files
+from .grow import grown
+from .scenes import CAPTIONS, PICTURES
 from .steps import batches, read_lines, train
 
 BATCH = 32
@@ -26,51 +28,70 @@ NO_CAPTION = 0.12
 """Share of captions replaced by "", for classifier-free guidance."""
 TOLD = 0.5
 """Share of captions that tell the looks; the others tell classes and background."""
+EVENLY = 0.5
+"""Share of timesteps drawn evenly; the others are drawn as often as they weigh, which scatters less than weighing alone."""
 
 
-def run(world: Path, out: Path, steps: int, lr: float = 8e-4) -> None:
-    """Train on what `autoencoder` and `text` wrote to `out`; writes unet.safetensors (float16)."""
+def run(
+    scenes: Path,
+    out: Path,
+    steps: int,
+    lr: float = 8e-4,
+    start: Path | None = None,
+    device: str = "cpu",
+    deadline: float = math.inf,
+) -> None:
+    """Train on what `autoencoder` and `text` wrote to `out`; writes unet.safetensors (float16).
+
+    start: weights to begin with; fewer layers in a block are filled up with layers that do nothing yet.
+    """
     torch.manual_seed(0)
     base = mini.load(out, untrained=(files.UNET, files.VISION_ENCODER))
-    records = read_lines(world / "train.jsonl")
-    latents = _latents(base, world, [record["file_name"] for record in records], out / "latents.npy")
-    model = mini.unet().to(memory_format=torch.channels_last)
+    base.text_encoder.to(device)
+    records = read_lines(scenes / CAPTIONS)
+    latents = _latents(base, scenes, out / "latents.npy", device)
+    model = mini.unet()
+    if start is not None:
+        model.load_state_dict(grown(load_file(start), model.state_dict()))
+    model.to(device, memory_format=torch.channels_last)
     scheduler = base.noise_schedule
-
     weights = balanced_weights(scheduler.alphas_cumprod)
+    chances = EVENLY + (1 - EVENLY) * weights  # their mean is 1
+    kernel = SDPBackend.MATH if device == "cpu" else SDPBackend.EFFICIENT_ATTENTION  # too narrow for the CPU's fused kernel
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
         chosen = next(batches(len(records), BATCH, 0, step))
         generator = torch.Generator().manual_seed(step)
         clean = torch.from_numpy(latents[chosen.numpy()]).float()
         noise = torch.randn(clean.shape, generator=generator)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (BATCH,), generator=generator)
+        timesteps = torch.multinomial(chances, BATCH, replacement=True, generator=generator)
         dropped, told = torch.rand(2, BATCH, generator=generator) < torch.tensor([[NO_CAPTION], [TOLD]])
         captions = [records[i]["told" if told[row] else "text"] for row, i in enumerate(chosen)]
         context = base.embed(["" if dropped[row] else caption for row, caption in enumerate(captions)])
-        noisy = scheduler.add_noise(clean, noise, timesteps).to(memory_format=torch.channels_last)
-        # Heads are narrower than the fused CPU kernel is made for.
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
-            predicted = model(noisy, timesteps, context).sample
-        errors = (predicted.float() - noise).square().mean(dim=(1, 2, 3))  # [B]
-        return (weights[timesteps] * errors).mean(), {"plain": errors.mean().item()}
+        noisy = scheduler.add_noise(clean, noise, timesteps).to(device, memory_format=torch.channels_last)
+        with sdpa_kernel(kernel), torch.autocast(noisy.device.type, dtype=torch.bfloat16):
+            predicted = model(noisy, timesteps.to(device), context).sample
+        errors = (predicted.float() - noise.to(device)).square().mean(dim=(1, 2, 3))  # [B]
+        loss = ((weights / chances)[timesteps].to(device) * errors).mean()
+        return loss, {"plain": errors.mean().item()}
 
-    average = train(model, loss_of, steps, lr, out / "unet.ckpt", warmup=200, decay=0.999)
+    average = train(model, loss_of, steps, lr, out / "unet.ckpt", warmup=200, decay=0.999, deadline=deadline)
     save_file({name: value.half().contiguous() for name, value in average.items()}, out / files.UNET)
 
 
 @torch.no_grad()
-def _latents(base: Base, world: Path, names: list[str], kept: Path) -> np.ndarray:
+def _latents(base: Base, scenes: Path, kept: Path, device: str) -> np.ndarray:
     """[N, 4, 16, 16] float16 of every picture, computed once."""
     if kept.exists():
         return np.load(kept)
     found = []
-    base.vae.to(memory_format=torch.channels_last)
-    for start in tqdm(range(0, len(names), 64), desc="latents", mininterval=10):
-        pixels = torch.stack([torch.from_numpy(np.array(Image.open(world / name))) for name in names[start : start + 64]])
+    pictures = np.load(scenes / PICTURES, mmap_mode="r")
+    base.vae.to(device, memory_format=torch.channels_last)
+    for start in tqdm(range(0, len(pictures), 64), desc="latents", mininterval=10):
+        pixels = torch.from_numpy(np.array(pictures[start : start + 64])).to(device)  # [B, 128, 128, 3]
         pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            found.append(base.latents(pixels)[0].half().numpy())
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+            found.append(base.latents(pixels)[0].half().cpu().numpy())
     latents = np.concatenate(found)
     np.save(kept, latents)
     return latents

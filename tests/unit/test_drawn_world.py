@@ -144,17 +144,3 @@ def test_the_judge_sees_no_object_on_an_empty_background():
         seen = judge(draw(Scene(background, (), 1)).picture)
         assert seen.background == background
         assert seen.objects == ()
-
-
-def test_the_base_is_made_again_by_one_command(tmp_path, monkeypatch):
-    """Every stage, as small as it goes; the files load as Mini's."""
-    from ssr_core.hosts.diffusers import mini
-    from ssr_core.mini import files
-    from ssr_core.pretrain import __main__ as command
-
-    arguments = ["--out", str(tmp_path), "--families", "34", "--steps", "1", "--processes", "1"]
-    monkeypatch.setattr("sys.argv", ["pretrain", *arguments])
-    command.main()
-    again = mini.load(tmp_path)
-    assert again.unet.config.cross_attention_dim == files.WIDTH
-    assert again.embed(["a star"]).shape == (1, 77, files.WIDTH)

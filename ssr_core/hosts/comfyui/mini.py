@@ -26,26 +26,29 @@ from .ssr import HostEncoder, load_encoder
 SCALE = 0.18215
 """Between the host's SD1.5 latents and Mini's, which have unit variance."""
 
-UNET_CONFIG: dict[str, Any] = {
-    "image_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": files.CHANNELS[0],
-    "channel_mult": [width // files.CHANNELS[0] for width in files.CHANNELS],
-    "num_res_blocks": [1, 1, 1],
-    "transformer_depth": [1, 1, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 0, 0],
-    "transformer_depth_middle": 1,
-    "context_dim": files.WIDTH,
-    "num_heads": files.HEADS,
-    "num_head_channels": -1,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "adm_in_channels": None,
-    "use_temporal_attention": False,
-    "legacy": False,
-    "use_checkpoint": False,
-}
+
+def unet_config(layers: int) -> dict[str, Any]:
+    """The host's description of the UNet. layers: per block (files.layers_per_block)."""
+    return {
+        "image_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": files.CHANNELS[0],
+        "channel_mult": [width // files.CHANNELS[0] for width in files.CHANNELS],
+        "num_res_blocks": [layers] * 3,
+        "transformer_depth": [1, 1] * layers + [0] * layers,
+        "transformer_depth_output": [1, 1] * (layers + 1) + [0] * (layers + 1),
+        "transformer_depth_middle": 1,
+        "context_dim": files.WIDTH,
+        "num_heads": files.HEADS,
+        "num_head_channels": -1,
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+        "legacy": False,
+        "use_checkpoint": False,
+    }
 
 
 class MiniModels(NamedTuple):
@@ -61,7 +64,7 @@ class MiniModels(NamedTuple):
 class _MiniConfig(comfy.supported_models.SD15):
     """SD1.5's sampling, latent format and conditioning around a UNet of other widths."""
 
-    unet_config = UNET_CONFIG
+    unet_config: ClassVar[dict[str, Any]] = {}
     unet_extra_config: ClassVar[dict[str, Any]] = {}
 
 
@@ -77,10 +80,11 @@ def load(folder: Path = files.FOLDER) -> MiniModels:
 
 def _model(folder: Path, disable_dynamic: bool = False) -> Any:
     state = load_file(files.find(folder, files.UNET))
-    names = comfy.utils.unet_to_diffusers(UNET_CONFIG)
+    described = unet_config(files.layers_per_block(state))
+    names = comfy.utils.unet_to_diffusers(described)
     own = {names[name]: value.float() for name, value in state.items()}
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-    config = _MiniConfig({**UNET_CONFIG})
+    config = _MiniConfig(described)
     # Six million parameters: float32 costs nothing and gives the same picture on every device.
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model(own, "", device=offload)
@@ -95,7 +99,7 @@ def _clip(state: dict[str, Tensor]) -> Any:
     rows = state.pop(files.EMBEDDING_ROWS)
     # The rest of CLIP's vocabulary stays zero: words that this world does not have.
     whole = rows.new_zeros(vocabulary.CLIP_VOCABULARY, rows.shape[1])
-    state[files.EMBEDDING] = whole.index_copy_(0, torch.tensor(vocabulary.ids()), rows)
+    state[files.EMBEDDING] = whole.index_copy_(0, torch.tensor(vocabulary.ids(len(rows))), rows)
 
     class Target:
         params: ClassVar[dict[str, Any]] = {}

@@ -52,12 +52,12 @@ def clip() -> CLIPModel:
     )
 
 
-def unet() -> Any:
+def unet(layers_per_block: int = files.LAYERS_PER_BLOCK) -> Any:
     """Stable Diffusion 1.x's blocks, small: three levels, cross-attention on the upper two and in the middle."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=files.CHANNELS,
-        layers_per_block=1,
+        layers_per_block=layers_per_block,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=files.WIDTH,
@@ -79,8 +79,13 @@ def noise_schedule() -> Any:
 
 def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrained: Collection[str] = ()) -> Base:
     """Mini's base from its files. untrained: files that are yet to be made, whose models stay as initialised."""
+    states = {
+        name: load_file(files.find(folder, name))
+        for name in (files.AUTOENCODER, files.TEXT_ENCODER, files.VISION_ENCODER, files.UNET)
+        if name not in untrained
+    }
     base = Base(
-        unet=unet(),
+        unet=unet(files.layers_per_block(states[files.UNET]) if files.UNET in states else files.LAYERS_PER_BLOCK),
         vae=autoencoder(),
         text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT)),
         tokenizer=tokenizer(),
@@ -94,8 +99,7 @@ def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrai
         files.UNET: base.unet,
     }
     for name, model in models.items():
-        if name not in untrained:
-            state = load_file(files.find(folder, name))
+        if (state := states.get(name)) is not None:
             if name == files.TEXT_ENCODER:
                 state = text_state(state)
                 del state[files.TEXT_PROJECTION]  # for scores only
@@ -109,7 +113,7 @@ def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrai
 def text_state(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The text encoder's weights with CLIP's whole vocabulary; words that this world does not have are zero."""
     rows = stored[files.EMBEDDING_ROWS]
-    whole = rows.new_zeros(CLIP_VOCABULARY, rows.shape[1]).index_copy_(0, torch.tensor(ids()), rows)
+    whole = rows.new_zeros(CLIP_VOCABULARY, rows.shape[1]).index_copy_(0, torch.tensor(ids(len(rows))), rows)
     return {name: value for name, value in stored.items() if name != files.EMBEDDING_ROWS} | {files.EMBEDDING: whole}
 
 

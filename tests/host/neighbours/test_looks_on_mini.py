@@ -97,9 +97,10 @@ def controlnet(model, mini):
     import comfy.cldm.cldm
     import comfy.controlnet
 
+    (layers, *_) = model.model.model_config.unet_config["num_res_blocks"]
     config = {
         key: value
-        for key, value in comfy_host.part("ssr_core.hosts.comfyui.mini").UNET_CONFIG.items()
+        for key, value in comfy_host.part("ssr_core.hosts.comfyui.mini").unet_config(layers).items()
         if key not in ("out_channels", "transformer_depth_output")
     }
     network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32)
