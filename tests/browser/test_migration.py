@@ -1,7 +1,6 @@
 """Graphs of the older port open in ComfyUI's own frontend and become ours."""
 
 import pytest
-from support.server import running
 
 
 def node(number, kind, inputs=(), outputs=(), values=()):
@@ -65,16 +64,6 @@ OLDER_GRAPH = {
     "nodes": OLDER_NODES, "links": links(OLDER_NODES), "groups": [], "config": {}, "extra": {}, "version": 0.4,
     "last_node_id": 21, "last_link_id": 30,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    base = tmp_path_factory.mktemp("older")
-    (base / "models" / "ssr").mkdir(parents=True)  # where the older port kept its files
-    for name in ("ssr_aligner", "ssr_layers"):
-        (base / "models" / "ssr" / f"{name}.safetensors").touch()
-    with running(base) as server:
-        yield server
 
 
 def test_replace_all_turns_the_older_ports_nodes_into_ours(browser, server):

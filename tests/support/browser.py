@@ -6,12 +6,15 @@ import json
 import time
 from typing import Any
 
+import pytest
 from support import comfy_host
 from support.server import PACK_FOLDER
 
 TEMPLATE = comfy_host.PACK / "example_workflows" / "ssr_mini_text_query.json"
 ENCODE = "app.canvas.graph._nodes.find(node => node.type === 'SSR_EncodeSubject')"
 VIEW = "document.querySelector('ssr-subject-view')"
+TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+SUBGRAPH_NODES = "app.graph._nodes.filter(node => node.subgraph)"
 
 
 class Errors:
@@ -56,7 +59,11 @@ def set_renderer(page: Any, nodes2: bool) -> None:
 
 
 def template() -> Any:
-    return json.loads(TEMPLATE.read_text())
+    """The text query's, with two sampling steps: views look before anything is sampled."""
+    workflow = json.loads(TEMPLATE.read_text())
+    (sampler,) = (node for node in workflow["nodes"] if node["type"] == "KSampler")
+    sampler["widgets_values"][2] = 2
+    return workflow
 
 
 def load(page: Any, workflow: Any) -> None:
@@ -156,3 +163,38 @@ def clear_points(page: Any) -> None:
     page.evaluate(
         f"() => {{ const points = {ENCODE}.widgets.find(w => w.name === 'points'); points.value = ''; points.callback(''); }}"
     )
+
+
+def to_subgraph(page: Any) -> None:
+    """Encode Subject alone becomes one."""
+    made = page.evaluate(
+        f"() => Boolean(app.graph.convertToSubgraph && app.graph.convertToSubgraph(new Set([{ENCODE}])))",
+    )
+    if not made:
+        pytest.skip("this frontend cannot make a subgraph here")
+
+
+def enter(page: Any, number: int, request: Any) -> None:
+    """Opens the subgraph through one of its nodes, as users do it."""
+    page.evaluate(
+        f"number => {{ app.canvas.ds.scale = 1; app.canvas.centerOnNode({SUBGRAPH_NODES}[number]); app.canvas.setDirty(true, true); }}",
+        number,
+    )
+    page.wait_for_timeout(700)
+    if "canvas" in request.node.callspec.id:
+        x, y = page.evaluate(
+            f"""number => {{
+                const node = {SUBGRAPH_NODES}[number], box = app.canvas.canvas.getBoundingClientRect(), ds = app.canvas.ds;
+                return [(node.pos[0] + node.size[0] / 2 + ds.offset[0]) * ds.scale + box.left,
+                        (node.pos[1] + node.size[1] - 6 + ds.offset[1]) * ds.scale + box.top];
+            }}""",
+            number,
+        )
+        page.mouse.move(x - 3, y)
+        page.mouse.dblclick(x, y)
+    else:
+        identity = page.evaluate(f"number => {SUBGRAPH_NODES}[number].id", number)
+        page.locator(f'[data-node-id="{identity}"]').get_by_test_id("subgraph-enter-button").first.click()
+    page.wait_for_function("app.canvas.graph !== app.graph || app.canvas.subgraph")
+    page.wait_for_timeout(500)
+    focus(page)
