@@ -1,5 +1,6 @@
 """Tests in a real browser against ComfyUI's real frontend. Without a host or a Chromium they skip and say so."""
 
+import json
 import shutil
 
 import pytest
@@ -48,6 +49,9 @@ def server(tmp_path_factory):
         (base / "models" / folder).mkdir(parents=True)
         for name in names:
             (base / "models" / folder / name).touch()
+    (base / "user" / "default").mkdir(parents=True)
+    # Not a first start, which opens a dialog in front of everything at some moment.
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"Comfy.TutorialCompleted": True}))
     (base / "input").mkdir()
     # What every ComfyUI brings in its input folder.
     Image.fromarray(golden.golden_inputs.image(512, 512, 0)).save(base / "input" / "example.png")

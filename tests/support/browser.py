@@ -43,9 +43,9 @@ def open_page(browser: Any, url: str, **options: Any) -> tuple[Any, Errors]:
 
 
 def loaded(page: Any) -> None:
-    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
-    page.wait_for_timeout(1500)
-    page.keyboard.press("Escape")  # the templates dialog of a first start
+    """Until the frontend has opened its own first workflow, which would take the place of one that is opened before."""
+    workflow = "window.app?.extensionManager?.workflow?.activeWorkflow?.changeTracker"
+    page.wait_for_function(f"{workflow} && !window.app.extensionManager.spinner", timeout=90_000)
 
 
 def draws_dom_widgets(page: Any) -> bool:
@@ -79,6 +79,22 @@ def focus(page: Any, scale: float = 1) -> None:
         scale,
     )
     page.wait_for_timeout(500)
+    still(page, f"Object.values({VIEW}?.getBoundingClientRect().toJSON() ?? {{}})")
+
+
+def still(page: Any, numbers: str) -> None:
+    """Waits until the numbers of an expression are the same for ten frames: a busy machine is late to lay things out."""
+    page.evaluate(
+        f"""async () => {{
+            let last = "", same = 0;
+            for (let frame = 0; frame < 600 && same < 10; frame++) {{
+                await new Promise(requestAnimationFrame);
+                const now = JSON.stringify({numbers});
+                same = now === last ? same + 1 : 0;
+                last = now;
+            }}
+        }}"""
+    )
 
 
 def set_widget(page: Any, name: str, value: Any) -> None:
@@ -181,6 +197,8 @@ def enter(page: Any, number: int, request: Any) -> None:
         number,
     )
     page.wait_for_timeout(700)
+    node = f"{SUBGRAPH_NODES}[{number}]"
+    still(page, f"[...{node}.pos, ...{node}.size, ...app.canvas.ds.offset]")
     if "canvas" in request.node.callspec.id:
         x, y = page.evaluate(
             f"""number => {{
