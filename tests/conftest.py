@@ -6,7 +6,7 @@ import pytest
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MOST_WORKERS = 4
-"""Each holds models, servers and browsers of its own: up to 6 GB."""
+"""Each holds models, a server and a browser of its own: 2 to 3 GB, and with models at real shapes about 12."""
 
 # Read by torch when it is imported, and by every server and program that a test starts: threads of one worker beside those of
 # another only wait for each other.

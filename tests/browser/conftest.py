@@ -1,13 +1,22 @@
 """Tests in a real browser against ComfyUI's real frontend. Without a host or a Chromium they skip and say so."""
 
+import json
 import shutil
 
 import pytest
-from support import comfy_host
+from PIL import Image
+from support import comfy_host, golden
 from support.browser import draws_dom_widgets, load, open_page, set_renderer, template
 from support.server import running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+MODELS = {
+    "checkpoints": ["v1-5-pruned-emaonly.safetensors"],
+    "clip_vision": ["clip-vit-large-patch14.safetensors"],
+    "ssr_encoder": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],
+    "ssr": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],  # where the older port kept its files
+}
+"""Files that graphs name: the server lists them, and nothing here reads them."""
 
 
 def pytest_collection_modifyitems(items):
@@ -34,7 +43,19 @@ def browser():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("view"), "--fp32-text-enc") as server:
+    """One for all browser tests: starting one costs more than most of them."""
+    base = tmp_path_factory.mktemp("comfyui")
+    for folder, names in MODELS.items():
+        (base / "models" / folder).mkdir(parents=True)
+        for name in names:
+            (base / "models" / folder / name).touch()
+    (base / "user" / "default").mkdir(parents=True)
+    # Not a first start, which opens a dialog in front of everything at some moment.
+    (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+    (base / "input").mkdir()
+    # What every ComfyUI brings in its input folder.
+    Image.fromarray(golden.golden_inputs.image(512, 512, 0)).save(base / "input" / "example.png")
+    with running(base, "--fp32-text-enc") as server:
         yield server
 
 

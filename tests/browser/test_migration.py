@@ -1,7 +1,7 @@
 """Graphs of the older port open in ComfyUI's own frontend and become ours."""
 
 import pytest
-from support.server import running
+from support.browser import open_page
 
 
 def node(number, kind, inputs=(), outputs=(), values=()):
@@ -67,22 +67,8 @@ OLDER_GRAPH = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    base = tmp_path_factory.mktemp("older")
-    (base / "models" / "ssr").mkdir(parents=True)  # where the older port kept its files
-    for name in ("ssr_aligner", "ssr_layers"):
-        (base / "models" / "ssr" / f"{name}.safetensors").touch()
-    with running(base) as server:
-        yield server
-
-
 def test_replace_all_turns_the_older_ports_nodes_into_ours(browser, server):
-    page = browser.new_page(viewport={"width": 1600, "height": 1100})
-    page.goto(server.url)
-    page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=90_000)
-    page.wait_for_timeout(2500)
-    page.keyboard.press("Escape")
+    page, _ = open_page(browser, server.url, viewport={"width": 1600, "height": 1100})
     if not page.evaluate("'Comfy.NodeReplacement.Enabled' in app.ui.settings.settingsLookup"):
         page.close()
         pytest.skip("this frontend has no node replacement")

@@ -4,38 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from support import comfy_host, golden
+from support import comfy_host
 from support.browser import draws_dom_widgets, open_page, set_renderer
-from support.server import PACK_FOLDER, running
+from support.server import PACK_FOLDER
 from support.workflow import to_prompt
 
 TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
-MODELS = {
-    "checkpoints": ["v1-5-pruned-emaonly.safetensors"],
-    "clip_vision": ["clip-vit-large-patch14.safetensors"],
-    "ssr_encoder": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],
-}
-
-
 COLOURS = """() => [...document.querySelectorAll("ssr-subject-view canvas")].map(canvas => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     return new Set(new Uint32Array(data.buffer)).size;
 })"""  # how many there are in each view
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    base = tmp_path_factory.mktemp("comfyui")
-    for folder, names in MODELS.items():
-        (base / "models" / folder).mkdir(parents=True)
-        for name in names:
-            (base / "models" / folder / name).touch()  # listed, never read here
-    (base / "input").mkdir()
-    # What every ComfyUI brings in its input folder.
-    Image.fromarray(golden.golden_inputs.image(512, 512, 0)).save(base / "input" / "example.png")
-    with running(base) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

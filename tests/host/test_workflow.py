@@ -90,8 +90,9 @@ def diffusers_latent(base) -> torch.Tensor:
 
     models = base / "models"
     raw = {name: tensor.float() for name, tensor in load_file(models / "checkpoints" / sd15.CHECKPOINT).items()}
-    unet = diffusers.UNet2DConditionModel(**sd15.UNET)
-    unet.load_state_dict(single.convert_ldm_unet_checkpoint(raw, dict(unet.config)))
+    with torch.device("meta"):  # no memory and no random numbers for weights that come from the file
+        unet = diffusers.UNet2DConditionModel(**sd15.UNET)
+    unet.load_state_dict(single.convert_ldm_unet_checkpoint(raw, dict(unet.config)), assign=True)
     prefix = "cond_stage_model.transformer.text_model."
     text_encoder = transformers.CLIPTextModel(transformers.CLIPTextConfig(**sd15.TEXT))
     names = text_encoder.state_dict().keys()
