@@ -90,8 +90,8 @@ def run(
         owned = output.last_hidden_state.float()[torch.isin(tokens, nouns)]  # [class words, D]
         looks = [_indices(look) for one in said for look in one.looks]
         labels = torch.tensor(looks, device=device)  # [class words, 3]
-        told = [F.cross_entropy(head(owned), labels[:, i]) for i, head in enumerate(model.heads)]
-        return 1 - cosine + contrast + sum(told), {"cosine": cosine.item(), "looks": sum(told).item()}
+        told = torch.stack([F.cross_entropy(head(owned), labels[:, i]) for i, head in enumerate(model.heads)]).sum()
+        return 1 - cosine + contrast + told, {"cosine": cosine.item(), "looks": told.item()}
 
     average = train(model, loss_of, steps, lr, out / "text.ckpt", deadline=deadline)
     half = {name.removeprefix("tower."): value.half().contiguous() for name, value in average.items() if "tower." in name}
