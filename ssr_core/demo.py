@@ -50,7 +50,7 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
         prompts = [f"a {query} {BACKGROUNDS[place].phrase}" for place in places]
         noise = generate.noise(base, [seed + 100 * number + i for i in range(PROMPTS)], SIDE, SIDE)
         latents = ssr.sample(
-            pipe, encoder, subjects, prompts, noise, steps=STEPS, guidance=GUIDANCE, strength=STRENGTH, on_step=bar.update
+            pipe, encoder, subjects, prompts, noise, steps=STEPS, guidance=GUIDANCE, manner=STRENGTH, on_step=bar.update
         )
         drawn = zip(prompts, generate.decode(base, latents), strict=True)
         rows.append([("reference", picture), (f'query: "{query}"', heat_picture(subjects[0].map())), *drawn])

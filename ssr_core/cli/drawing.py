@@ -25,7 +25,7 @@ from ..methods.ssr.subject import Subject
 from ..mini import files
 from ..mini.scene import SIDE
 from ..mini.vocabulary import check_words
-from ..schedule import layer_strengths
+from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
 
 FRAME_MILLISECONDS = 125
@@ -73,10 +73,9 @@ def run(options: argparse.Namespace) -> list[Path]:
                 negative=options.negative,
                 steps=options.steps,
                 guidance=options.guidance,
-                strength=strength,
+                manner=Manner(strength, layers=layer_strengths(encoder.config.layout, options.layers)),
                 combine=options.combine,
                 scaling=options.subject_scaling,
-                layers=layer_strengths(encoder.config.layout, options.layers),
                 on_step=bar.update,
                 **more,
             )

@@ -14,7 +14,7 @@ from ..hosts.diffusers.base import Base
 from ..merge import COMBINES, Combine
 from ..methods.ssr.encoder import SSREncoder
 from ..methods.ssr.subject import Scaling, Subject
-from ..schedule import LAYER_PRESETS, layer_strengths
+from ..schedule import LAYER_PRESETS, Manner, layer_strengths
 from ..sheet import heat_picture
 from .drawer import Reference, Sampling
 from .drawn import Row, Tables
@@ -87,10 +87,9 @@ class SSRDrawer:
             negative=sampling.negative,
             steps=sampling.steps,
             guidance=sampling.guidance,
-            strength=sampling.strength,
+            manner=Manner(sampling.strength, layers=layer_strengths(self.encoder.config.layout, self.layers)),
             combine=self.combine,
             scaling=self.scaling,
-            layers=layer_strengths(self.encoder.config.layout, self.layers),
         )
         return generate.decode(self.base, latents)
 

@@ -232,7 +232,7 @@ class SSR:
             latents,
             steps=config.validation_steps,
             guidance=config.guidance,
-            strength=1,
+            manner=1.0,
         )
         return [
             ("reference", reference),

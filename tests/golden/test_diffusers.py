@@ -9,6 +9,7 @@ from ssr_core import vision
 from ssr_core.methods.ssr import formats
 from ssr_core.methods.ssr.encode import Selection, encode_subjects
 from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
+from ssr_core.schedule import Manner
 from ssr_core.words import Query
 
 diffusers = pytest.importorskip("diffusers")
@@ -50,7 +51,7 @@ def test_e_tiny_unet(tokens, strength):
     before = dict(unet.attn_processors)
     plain = unet(latents, steps, text).sample
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
-    with branches_attached(unet, TINY, [encoder.project(subject)], [0, 1], strength):
+    with branches_attached(unet, TINY, [encoder.project(subject)], [0, 1], Manner(strength)):
         out = unet(latents, steps, text).sample
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE
     assert dict(unet.attn_processors) == before

@@ -172,7 +172,7 @@ def diffusers_latent(base, graph):
         negative=negative,
         steps=sampler["steps"],
         guidance=sampler["cfg"],
-        strength=apply["strength"],
+        manner=apply["strength"],
         combine=apply.get("combine", "joint"),
     )
 

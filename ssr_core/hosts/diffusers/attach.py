@@ -1,24 +1,30 @@
 """Branches at a UNet's spatial cross-attentions for the length of a with-block.
 
-Attaching replaces the processors of those layers; leaving the block puts back exactly the ones that stood there.
+Attaching puts a processor of ours before the one that stands at each of those layers, and a hook before the UNet, which tells the
+processors what the batch of the call is made of. Leaving the block puts back exactly the processors that stood there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor
 
-from ...attention import Branch, add_branches, plan_spans, scaled_dot_product
+from ...attention import Branch, Span, add_branches, plan_spans, scaled_dot_product
 from ...layout import CrossAttention, Found, UNetLayout
 from ...merge import word_shares
+from ...schedule import Manner, frame_index, frame_weights, positions_where, region_weights
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
+Rows = Sequence[int | None]
+"""For every chunk of a batch the row of K and V that it attends to, or None for none."""
+TIMESTEPS = 1000
+"""Of the noise schedule that Stable Diffusion models were trained with; ComfyUI's percent_to_sigma counts the same ones."""
 
 _SPATIAL = re.compile(r"(down_blocks|up_blocks|mid_block)\.(\d+\.)?attentions\.\d+\.transformer_blocks\.\d+\.attn2")
 
@@ -35,62 +41,133 @@ def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
     return found
 
 
-class SubjectProcessor:
-    """Attention processor of one cross-attention: text attention plus branches, before the output projection.
+class Attachment:
+    """What is attached to a UNet, and what the UNet call in progress works on.
 
-    rows: which branch row each chunk of the batch attends to; words: per chunk the branches' word embeddings, [W, D] each, if
-    positions are shared out by word, else ().
+    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows_of: the rows of a call's chunks, given its latents and
+    text; pictures: how many different pictures the rows of one side of the guidance belong to; words: by row, the branches' word
+    embeddings, [W, D] each, if positions are shared out by word, else ().
     """
 
     def __init__(
         self,
-        layer: CrossAttention,
-        branches: Sequence[Branch],
-        rows: Sequence[int | None],
-        words: Sequence[Sequence[Tensor]] = (),
+        branches: Sequence[KeysValues],
+        rows_of: Callable[[Tensor, Tensor], Rows],
+        manner: Manner,
+        words: Sequence[Sequence[Tensor]],
+        pictures: int,
     ) -> None:
-        self.layer = layer
-        self.words = words
-        self.branches = tuple(branches)
-        self.chunks = len(rows)
-        self.spans = plan_spans(rows)
+        self.branches, self.rows_of, self.manner, self.words, self.pictures = branches, rows_of, manner, words, pictures
+        self.rows: Rows = ()
+        self.spans: tuple[Span, ...] = ()
+        self.strength = 0.0
+        self.canvas = (0, 0)
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    def begin(self, latents: Tensor, timestep: Any, text: Tensor) -> None:
+        """A call of the UNet: latents [B, C, (F,) h, w], text [B, T, D]."""
+        self.rows = self.rows_of(latents, text)
+        self.spans = plan_spans(self.rows)
+        height, width = latents.shape[-2:]
+        self.canvas = (height, width)
+        self.strength = self.manner.strength
+        if not self.manner.steps.always_full:
+            step = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
+            self.strength *= self.manner.steps.at(min(max(1 - step / (TIMESTEPS - 1), 0.0), 1.0))
+
+    def at(self, layer: CrossAttention, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int) -> list[Branch]:
+        """What the layer attends to now. query: [B, L, C]; to_k: its own projection of text."""
+        strength = self.strength * self.manner.in_layer(layer.index)
+        if strength == 0.0:
+            return []
+        weight, where = self._weighted(layer, query)
+        shares = self._shares(query, to_k, heads) if self.words else [None] * len(self.branches)
+        branches = []
+        for number, (of_layers, share) in enumerate(zip(self.branches, shares, strict=True)):
+            key, value = self._placed(number, layer, of_layers[layer.index], query)
+            own = share if weight is None else weight if share is None else share * weight
+            branches.append(Branch(key, value, strength, own, where))
+        return branches
+
+    def _placed(self, branch: int, layer: CrossAttention, pair: tuple[Tensor, Tensor], query: Tensor) -> tuple[Tensor, Tensor]:
+        """K and V where the queries are, placed at the first call: an offloaded UNet is on its device only while it runs."""
+        key, value = pair
+        place = (query.device, query.dtype)
+        return self._once(("kv", branch, layer.index, *place), lambda: (key.to(*place), value.to(*place)))
+
+    def _weighted(self, layer: CrossAttention, query: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Region and strengths of pictures as a Branch has them: weight [chunks, pictures, L, 1] and where, or None."""
+        manner, chunks, length = self.manner, len(self.rows), query.shape[1]
+        if manner.region is None and not manner.pictures:
+            return None, None
+
+        def make() -> tuple[Tensor, Tensor | None]:
+            sides = chunks // self.pictures
+            count = query.shape[0] // sides  # pictures of one side
+            weights = torch.ones(count, 1, 1)
+            if manner.region is not None:
+                grid = self.canvas
+                for _ in range(layer.level):
+                    grid = ((grid[0] + 1) // 2, (grid[1] + 1) // 2)
+                region = region_weights(manner.region, self.canvas, None, grid)  # [frames, L, 1]
+                weights = weights * region[frame_index(len(region), count, None)]
+            if manner.pictures:
+                weights = weights * frame_weights(manner.pictures, count, None)[0]
+            weights = weights.repeat(sides, 1, 1).unflatten(0, (chunks, -1))  # [chunks, pictures, 1 or L, 1]
+            where = positions_where(weights, weights.shape[1], length)
+            return weights.to(query.device, query.dtype), None if where is None else where.to(query.device)
+
+        return self._once(("weight", layer.level, self.canvas, chunks, query.shape[0], query.device, query.dtype), make)
+
+    def _shares(self, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int) -> list[Tensor]:
+        """What part of every position each branch has: [chunks, pictures, L, 1] each."""
+        words = [self.words[0 if row is None else row] for row in self.rows]
+        shares = [
+            word_shares(part, [to_k(embeds.to(query.device, query.dtype)) for embeds in of_chunk], heads)
+            for part, of_chunk in zip(query.chunk(len(self.rows)), words, strict=True)
+        ]
+        return list(torch.stack(shares, dim=1).to(query.dtype))  # of [branches, chunks, pictures, L, 1]
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+
+class BranchProcessor:
+    """Processor of one cross-attention: what stood there, or the text attention itself where that was diffusers' plain one, plus the
+    branches, before the layer's output projection."""
+
+    def __init__(self, layer: CrossAttention, standing: Any, attachment: Attachment) -> None:
+        self.layer, self.standing, self.attachment = layer, standing, attachment
+        self.plain = type(standing) in (AttnProcessor, AttnProcessor2_0)
 
     def __call__(
         self,
         attn: Any,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: Any = None,
         attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
+        ip_adapter_masks: Any = None,
     ) -> Tensor:
         """hidden_states: [B, L, C], encoder_hidden_states: [B, T, D] -> [B, L, C]."""
-        if encoder_hidden_states is None or attention_mask is not None or hidden_states.ndim != 3:
-            raise ValueError(
-                f"{self.layer.diffusers_name}: expected [batch, tokens, width] with text and without an attention mask."
-            )
-        if hidden_states.shape[0] % self.chunks:
-            raise ValueError(
-                f"The UNet got a batch of {hidden_states.shape[0]}, which does not split into {self.chunks} conditions. "
-                "Pass guidance=False where the pipeline runs without classifier-free guidance."
-            )
+        if encoder_hidden_states is None or hidden_states.ndim != 3:
+            raise ValueError(f"{self.layer.diffusers_name}: expected [batch, tokens, width] with text.")
+        chunks = len(self.attachment.rows)
+        if hidden_states.shape[0] % chunks:
+            raise ValueError(f"A layer got a batch of {hidden_states.shape[0]}, which does not split into {chunks} conditions.")
         query = attn.to_q(hidden_states)  # [B, L, C]
+        branches = self.attachment.at(self.layer, query, attn.to_k, attn.heads)
+        if not self.plain or attention_mask is not None or isinstance(encoder_hidden_states, tuple):
+            # IP-Adapters, sliced attention and the like: the output projection is linear, so ours may pass it by itself.
+            masks = {} if ip_adapter_masks is None else {"ip_adapter_masks": ip_adapter_masks}
+            out = self.standing(attn, hidden_states, encoder_hidden_states, attention_mask, **masks)
+            added = add_branches(torch.zeros_like(query), query, branches, self.attachment.spans, chunks, attn.heads)
+            projection = attn.to_out[0]
+            return out + (projection(added) - projection(torch.zeros_like(added[:1, :1]))) / attn.rescale_output_factor
         text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
-        branches = self._shared_out(attn, query) if self.words else self.branches
-        out = add_branches(text, query, branches, self.spans, self.chunks, attn.heads)
+        out = add_branches(text, query, branches, self.attachment.spans, chunks, attn.heads)
         return attn.to_out[1](attn.to_out[0](out))
-
-    def _shared_out(self, attn: Any, query: Tensor) -> list[Branch]:
-        """The branches, each with its share of every position."""
-        shares = torch.stack(
-            [
-                word_shares(part, [attn.to_k(embeds.to(query.device, query.dtype)) for embeds in words], attn.heads)
-                for part, words in zip(query.chunk(self.chunks), self.words, strict=True)
-            ],
-            dim=1,
-        )  # [branches, chunks, pictures, L, 1]
-        return [replace(branch, weight=share) for branch, share in zip(self.branches, shares.to(query.dtype), strict=True)]
 
 
 @contextmanager
@@ -98,26 +175,39 @@ def branches_attached(
     unet: Any,
     layout: UNetLayout,
     branches: Sequence[KeysValues],
-    rows: Sequence[int | None],
-    strength: float = 1.0,
-    layer_strengths: Sequence[float] | None = None,
+    rows: Rows | Callable[[Tensor, Tensor], Rows],
+    manner: Manner | None = None,
     words: Sequence[Sequence[Tensor]] = (),
+    pictures: int = 1,
 ) -> Iterator[None]:
-    """Attach branches to a UNet for the length of a with-block.
-
-    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1; words:
-    as SubjectProcessor takes them.
-    """
+    """Attach branches to a UNet for the length of a with-block. The arguments are as Attachment takes them; rows: of every call, or a
+    function of its latents and text."""
     modules = check_unet(unet, layout)
+    manner = manner or Manner()
+    attachment = Attachment(branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures)
     before = {name: module.processor for name, module in modules.items()}
+    ours = {
+        layer.diffusers_name: BranchProcessor(layer, before[layer.diffusers_name], attachment)
+        for layer in layout.layers
+        if manner.strength * manner.in_layer(layer.index) != 0.0
+    }
+
+    def begin(_unet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if any(modules[name].processor is not processor for name, processor in ours.items()):
+            raise ValueError(
+                "Attention processors of the UNet were exchanged while branches were attached, so these had no effect. Load "
+                "IP-Adapters and choose attention slicing before the with-block."
+            )
+        named = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)) | kwargs
+        attachment.begin(named["sample"], named["timestep"], named["encoder_hidden_states"])
+
+    hook = unet.register_forward_pre_hook(begin, with_kwargs=True)
     try:
-        for layer in layout.layers:
-            weight = strength * (layer_strengths[layer.index] if layer_strengths is not None else 1.0)
-            if weight == 0.0:
-                continue
-            attended = [Branch(*layers[layer.index], strength=weight) for layers in branches]
-            modules[layer.diffusers_name].processor = SubjectProcessor(layer, attended, rows, words)
+        for name, processor in ours.items():
+            modules[name].processor = processor
         yield
     finally:
-        for name, module in modules.items():
-            module.processor = before[name]
+        hook.remove()
+        for name, processor in ours.items():
+            if modules[name].processor is processor:  # not one that somebody put there meanwhile
+                modules[name].processor = before[name]

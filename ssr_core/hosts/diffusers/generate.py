@@ -14,6 +14,9 @@ from torch import Tensor
 from ... import samplers
 from .base import Base
 
+GUIDANCE = 5.0
+"""Scale of SSR-Encoder's own scripts (infer_text.py and the others)."""
+
 
 def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None, motion_adapter: Any = None) -> Any:
     """diffusers' own Stable Diffusion pipeline around a base, plain, with a ControlNet, or with AnimateDiff's motion adapter.
@@ -54,7 +57,7 @@ def sample(
     latents: Tensor,
     negative: str = "",
     steps: int = 20,
-    guidance: float = 5.0,
+    guidance: float = GUIDANCE,
     on_step: Callable[[], None] | None = None,
     **more: Any,
 ) -> Tensor:

@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...attention import NULL, SUBJECT
 from ...merge import Combine
 from ...methods.ssr.encode import Encoder, Selection, encode_subjects
 from ...methods.ssr.encoder import SSREncoder
 from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
 from ...points import Point
+from ...schedule import Manner
 from ...vision import Fit
 from . import generate
 from .attach import branches_attached
@@ -60,17 +62,16 @@ def subjects_attached(
     unet: Any,
     encoder: SSREncoder,
     subjects: SubjectSet | Sequence[SubjectSet],
-    strength: float = 0.65,
+    manner: Manner | float = 0.65,
     combine: Combine = "joint",
     scaling: Scaling = "official",
-    layer_strengths: Sequence[float] | None = None,
-    guidance: bool = True,
+    guidance: bool | None = None,
 ) -> Iterator[None]:
     """Attach subjects to a UNet for the length of a with-block.
 
-    subjects: one set that all pictures share, or a list with one set per picture, all of the same size.
-    guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
-    conditional. strength 0.65 is the official text-query script's.
+    subjects: one set that all pictures share, or a list with one set per picture, all of the same size. manner: how they act, or their
+    strength alone; 0.65 is that of SSR-Encoder's infer_text.py. guidance: whether pipelines draw with classifier-free guidance; None finds
+    it out from what they hand to the UNet (sides_of). Raises ValueError where a batch is not arranged as `guidance` says.
     """
     shared = all(isinstance(one, Subject) for one in subjects)
     sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))
@@ -79,7 +80,7 @@ def subjects_attached(
     inputs = [branch_inputs(one, combine, scaling) for one in sets]
     if len({tuple(branch.tokens.shape for branch in branches) for branches in inputs}) > 1:
         raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
-    parameter, home = next(unet.parameters()), next(encoder.parameters())
+    home = next(encoder.parameters())
     attached = []
     for parts in zip(*inputs, strict=True):  # one branch, every picture's
         # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
@@ -87,24 +88,58 @@ def subjects_attached(
             torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
             for part in zip(*(one.rows for one in parts), strict=True)
         )
-        attached.append(
-            tuple(
-                (
-                    (key * key_scale).to(parameter.device, parameter.dtype),
-                    (value * value_scale).to(parameter.device, parameter.dtype),
-                )
-                for key, value in encoder.project(tokens)
-            )
-        )
+        attached.append([(key * key_scale, value * value_scale) for key, value in encoder.project(tokens)])
     words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
     if all(len(of_picture) < 2 for of_picture in words):
         words = []  # a single subject has every position whole
-    null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
-    rows = [*null, *chosen] if guidance else list(chosen)
-    with branches_attached(
-        unet, encoder.config.layout, attached, rows, strength, layer_strengths, words * (2 if guidance else 1)
-    ):
+    known: dict[int, tuple[int, ...]] = {}
+
+    def rows_of(latents: Tensor, text: Tensor) -> list[int]:
+        """The batch's sides are looked at once, since that waits for the device."""
+        count = latents.shape[0]
+        if count not in known:
+            known[count] = sides_of(latents, text, guidance)
+            if count % (len(known[count]) * len(sets)):
+                raise ValueError(
+                    f"The UNet got {count} latents for the subjects of {len(sets)} pictures; expected as many on each side."
+                )
+        return [side * len(sets) + number for side in known[count] for number in range(len(sets))]
+
+    how = manner if isinstance(manner, Manner) else Manner(manner)
+    with branches_attached(unet, encoder.config.layout, attached, rows_of, how, words * 2, pictures=len(sets)):
         yield
+
+
+def sides_of(latents: Tensor, text: Tensor, guidance: bool | None = None) -> tuple[int, ...]:
+    """Which sides of the guidance a batch is made of, in order: NULL and SUBJECT.
+
+    Pipelines lay the same latents behind each other, once a side: [unconditional | conditional], or with perturbed-attention guidance
+    [unconditional | conditional | conditional]. Different latents are different pictures, all of them conditional.
+    """
+    if isinstance(text, tuple):  # an IP-Adapter's pictures lie behind it
+        text = text[0]
+    count = latents.shape[0]
+    repeated = next((times for times in (3, 2) if count % times == 0 and _repeats(latents, times)), 1)
+    if guidance is False:
+        return (SUBJECT,) * repeated
+    if repeated == 1:
+        if guidance:
+            raise ValueError(
+                f"The UNet got {count} different latents, expected every picture's twice, for classifier-free guidance. Pass a "
+                "guidance_scale above 1 to the pipeline, or guidance=False here."
+            )
+        return (SUBJECT,)
+    if guidance is None and _repeats(text, repeated):
+        raise ValueError(
+            "The prompt and the negative prompt are the same, so it cannot be found out which of the UNet's batch is conditional. "
+            "Pass guidance=True if the pipeline draws with classifier-free guidance, else guidance=False."
+        )
+    return (NULL, *(SUBJECT,) * (repeated - 1))
+
+
+def _repeats(batch: Tensor, times: int) -> bool:
+    first, *others = batch.chunk(times)
+    return all(torch.equal(first, other) for other in others)
 
 
 def sample(
@@ -113,15 +148,14 @@ def sample(
     subjects: SubjectSet | Sequence[SubjectSet],
     prompts: Sequence[str],
     latents: Tensor,
-    strength: float = 0.65,
+    manner: Manner | float = 0.65,
     combine: Combine = "joint",
     scaling: Scaling = "official",
-    layers: Sequence[float] | None = None,
-    guidance: float = 5.0,
     **sampling: Any,
 ) -> Tensor:
-    """Latents of one picture per prompt. subjects: as subjects_attached takes them; sampling: as generate.sample does."""
+    """Latents of one picture per prompt. subjects and manner: as subjects_attached takes them; sampling: as generate.sample does."""
     if not subjects:
-        return generate.sample(pipe, prompts, latents, guidance=guidance, **sampling)
-    with subjects_attached(pipe.unet, encoder, subjects, strength, combine, scaling, layers, guidance=guidance > 1):
-        return generate.sample(pipe, prompts, latents, guidance=guidance, **sampling)
+        return generate.sample(pipe, prompts, latents, **sampling)
+    guided = sampling.get("guidance", generate.GUIDANCE) > 1
+    with subjects_attached(pipe.unet, encoder, subjects, manner, combine, scaling, guided):
+        return generate.sample(pipe, prompts, latents, **sampling)
