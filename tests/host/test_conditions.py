@@ -105,6 +105,32 @@ def test_perp_neg_subtracts_its_empty_prompt(patched, rows):
     assert rows == [[NULL, NULL, SUBJECT]]
 
 
+def test_a_list_that_a_node_made_for_itself_is_on_the_null_side(patched, rows):
+    """Core's Perp-Neg node draws an empty prompt of its own, which its guider does not know, and the host labels it 0."""
+    from comfy_extras.nodes_perpneg import PerpNeg
+
+    tiny.sample(PerpNeg.execute(patched, tiny.cond(13), 1.0).args[0], steps=1)
+    assert rows == [[NULL, SUBJECT], [NULL]]
+
+
+def test_perp_neg_as_a_node_and_as_a_guider_give_the_same_picture(patched):
+    import comfy.samplers
+    from comfy_extras.nodes_perpneg import Guider_PerpNeg, PerpNeg
+
+    guider = Guider_PerpNeg(patched)
+    guider.set_conds(tiny.cond(11), tiny.cond(12), tiny.cond(13))
+    guider.set_cfg(5.0, 1.0)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
+    sampling = patched.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "normal", 2)
+    with torch.inference_mode():
+        expected = guider.sample(
+            noise, torch.zeros(1, 4, 16, 16), comfy.samplers.sampler_object("euler"), sigmas, seed=3, disable_pbar=True
+        )
+    drawn = tiny.sample(PerpNeg.execute(patched, tiny.cond(13), 1.0).args[0], steps=2, cfg=5.0)
+    assert relative_error(drawn, expected) <= 1e-3
+
+
 def test_area_conditions_crop_the_region(model, encoder, subject, plain):
     """A subject allowed on the left half only must not touch an area pass on the right half."""
     left = torch.zeros(1, 64, 64)

@@ -1,7 +1,8 @@
 """Which side each chunk of a batch is on, and which crop of the picture it works on.
 
 cond_or_uncond alone does not tell: SAG labels a negative pass 0, DualCFG labels its negative 0 and its positive 2. The guider's own
-lists of conds do: by identity, else by the uuid of their conds, and only where those are silent by the label.
+lists of conds do: by identity, else by the uuids of their conds. The label decides where both sides share a uuid, and where there is no
+guider; a list that a guider does not know is on the null side.
 """
 
 from __future__ import annotations
@@ -75,12 +76,15 @@ def _side(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
     for name, known in guider_conds.items():
         if conds is not None and known is conds:
             return _side_of_name(name)
-    # Context windows remake the lists. Area conds and their automatic negatives share a uuid: then only the label is left.
-    uuid = conds[0].get("uuid") if conds else None
-    names = {
-        name for name, known in guider_conds.items() for cond in known or () if uuid is not None and cond.get("uuid") == uuid
-    }
+    if not guider_conds or not conds:
+        return side_of_label(label)
+    # Context windows remake the lists, but their conds keep their uuids. Area conds and their automatic negatives share one: then only
+    # the label is left.
+    uuids = {cond.get("uuid") for cond in conds} - {None}
+    names = {name for name, known in guider_conds.items() for cond in known or () if cond.get("uuid") in uuids}
     sides = {_side_of_name(name) for name in names}
+    if not sides:
+        return NULL  # a list that a node made for itself, as Perp-Neg does its empty prompt: it is there to be subtracted
     return sides.pop() if len(sides) == 1 else side_of_label(label)
 
 
