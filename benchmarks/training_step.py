@@ -78,7 +78,9 @@ def official_step(base: Base, encoder: SSREncoder, optimizer: torch.optim.Optimi
         timesteps = torch.randint(1000, (latents.shape[0],))
         noisy = base.noise_schedule.add_noise(latents, noise, timesteps)
         tokens = encoder(query, features).tokens
-        with branches_attached(base.unet, encoder.config.layout, [encoder.project(tokens)], list(range(latents.shape[0]))):
+        with branches_attached(
+            base.unet, encoder.config.layout, [list(encoder.project(tokens))], list(range(latents.shape[0]))
+        ):
             predicted = base.unet(noisy, timesteps, prompt).sample
         loss = objective(predicted, noise, tokens, query, REGULARISER)
         loss.total.backward()

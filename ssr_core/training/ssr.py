@@ -165,7 +165,7 @@ class SubjectKeysValues(nn.Module):
         flat = (part.flatten(0, 1) for part in (query, features, masks, mask_weights))
         tokens = self.encoder(*flat).tokens  # [B*n, S*T, D]
         together = tokens.unflatten(0, (batch, -1)).flatten(1, 2)  # [B, n*S*T, D]
-        return tokens, self.encoder.project(together)
+        return tokens, tuple(self.encoder.project(together))
 
 
 class SSR:

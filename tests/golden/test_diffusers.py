@@ -51,7 +51,7 @@ def test_e_tiny_unet(tokens, strength):
     before = dict(unet.attn_processors)
     plain = unet(latents, steps, text).sample
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
-    with branches_attached(unet, TINY, [encoder.project(subject)], [0, 1], Manner(strength)):
+    with branches_attached(unet, TINY, [list(encoder.project(subject))], [0, 1], Manner(strength)):
         out = unet(latents, steps, text).sample
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE
     assert dict(unet.attn_processors) == before

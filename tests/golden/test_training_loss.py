@@ -31,7 +31,7 @@ def test_g_loss_and_gradient_norms(weight):
     noisy = scheduler.add_noise(latents, noise, steps)
 
     tokens = encoder(query, features).tokens
-    with branches_attached(unet, TINY, [encoder.project(tokens)], [0, 1]):
+    with branches_attached(unet, TINY, [list(encoder.project(tokens))], [0, 1]):
         predicted = unet(noisy, steps, prompt).sample
         loss = objective(predicted, noise, tokens, query, weight)
         loss.total.backward()

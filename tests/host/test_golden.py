@@ -61,7 +61,7 @@ def test_e_tiny_unet(tokens, strength):
     with torch.inference_mode():
         plain = executor(latents, steps, None, None, None, {})
         manner = comfy_host.part("ssr_core.schedule").Manner
-        applied = sampling.Applied(layout, (encoder.project(subject),), manner(strength))
+        applied = sampling.Applied(layout, (tuple(encoder.project(subject)),), manner(strength))
         out = sampling.bind((applied,))(executor, latents, steps, None, None, None, {"cond_or_uncond": [1, 0]})
     assert golden.relative_error(plain, expected["plain"]) <= TOLERANCE
     assert golden.relative_error(out, expected[f"s{tokens}/scale{strength}"]) <= TOLERANCE

@@ -1,5 +1,7 @@
 """Subjects: looked into, combined, refused where they do not belong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support.subjects import make
@@ -66,6 +68,12 @@ def test_by_word_is_separate_with_every_subjects_words():
         assert apart.word_embeds is None
     assert torch.equal(branches[0].word_embeds, named.word_embeds)
     assert branches[1].word_embeds.shape == (0, 4)
+
+
+def test_by_word_a_single_subject_has_every_position_whole():
+    silent = replace(make(2), strength=0.0)
+    (alone,) = branch_inputs((make(1), silent), "by word", "official")
+    assert alone.word_embeds is None
 
 
 @pytest.mark.parametrize("combine", COMBINES)

@@ -83,8 +83,8 @@ class Call:
 
     def _shares(self, applied: Applied, layer: Layer) -> Sequence[Tensor | None]:
         """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""
-        if len(applied.word_embeds) < 2:
-            return [None] * len(applied.branches)  # a single subject has every position whole
+        if not applied.word_embeds:
+            return [None] * len(applied.branches)
         device, dtype = layer.query.device, layer.query.dtype
         embeds = self.run.kept(
             ("words", applied, device, dtype), lambda: [words[None].to(device, dtype) for words in applied.word_embeds]

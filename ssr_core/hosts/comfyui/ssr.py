@@ -57,12 +57,8 @@ class HostEncoder:
         """K and V of every layer, each [2, N, C] of dtype on the host's intermediate device. Computed in float32."""
         comfy.model_management.load_models_gpu([self.patcher])
         device, keep = self.patcher.load_device, comfy.model_management.intermediate_device()
-        tokens, key_scale, value_scale = (tensor.float().to(device) for tensor in branch.rows)
-        kept = []
-        for layer in self.module.layers:
-            key, value = layer(tokens)
-            kept.append(((key * key_scale).to(keep, dtype), (value * value_scale).to(keep, dtype)))
-        return tuple(kept)
+        rows = (tensor.float().to(device) for tensor in branch.rows)
+        return tuple((key.to(keep, dtype), value.to(keep, dtype)) for key, value in self.module.project(*rows))
 
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:

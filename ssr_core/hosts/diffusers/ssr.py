@@ -84,14 +84,13 @@ def subjects_attached(
     attached = []
     for parts in zip(*inputs, strict=True):  # one branch, every picture's
         # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
-        tokens, key_scale, value_scale = (
+        rows = (
             torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
             for part in zip(*(one.rows for one in parts), strict=True)
         )
-        attached.append([(key * key_scale, value * value_scale) for key, value in encoder.project(tokens)])
+        attached.append(list(encoder.project(*rows)))
     words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
-    if all(len(of_picture) < 2 for of_picture in words):
-        words = []  # a single subject has every position whole
+    words = words if any(words) else []
     known: dict[int, tuple[int, ...]] = {}
 
     def rows_of(latents: Tensor, text: Tensor) -> list[int]:

@@ -7,7 +7,7 @@ attention.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -104,9 +104,16 @@ class SSREncoder(nn.Module):
         """See Aligner.forward."""
         return self.aligner(query, features, mask, mask_weight)
 
-    def project(self, tokens: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Keys and values of all layers, in checkpoint order. tokens: [B, N, D] -> per layer ([B, N, C], [B, N, C])."""
-        return tuple(layer(tokens) for layer in self.layers)
+    def project(
+        self, tokens: Tensor, key_scale: Tensor | float = 1.0, value_scale: Tensor | float = 1.0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of all layers, in checkpoint order, one layer at a time, so that a host may put each away before the next.
+
+        tokens: [B, N, D]; the scales: [B, N, 1] -> per layer ([B, N, C], [B, N, C]).
+        """
+        for layer in self.layers:
+            key, value = layer(tokens)
+            yield key * key_scale, value * value_scale
 
 
 def fingerprint(state: Mapping[str, Tensor], config: EncoderConfig) -> str:

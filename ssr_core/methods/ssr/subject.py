@@ -117,7 +117,8 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     if not rows:
         return ()
     if combine != "joint":
-        words = [_word_embeds(subject) if combine == "by word" else None for subject in active(subjects)]
+        shared = combine == "by word" and len(rows) > 1  # a single subject has every position whole
+        words = [_word_embeds(subject) if shared else None for subject in active(subjects)]
         return tuple(BranchInput(row, *scale, word) for row, scale, word in zip(rows, scales, words, strict=True))
     keys, values = zip(*scales, strict=True)
     return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
