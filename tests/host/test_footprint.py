@@ -26,6 +26,14 @@ def test_recording_changes_no_bit_and_its_place_does_not_matter(recording, model
     assert first.footprint.maps().shape == (1, 1, 16, 16)
 
 
+def test_two_recorders_in_a_row_both_see_the_sampling(recording, model, encoder, subject):
+    once, first = recording(tiny.apply(model, encoder, subject, 0.65))
+    twice, second = recording(once)
+    tiny.sample(twice, steps=1)
+    assert torch.equal(first.footprint.maps(), second.footprint.maps())
+    assert first.footprint.maps().max() == 1
+
+
 def test_nothing_is_noted_where_nobody_asked(model, encoder, subject, monkeypatch):
     call = comfy_host.part("ssr_core.hosts.comfyui.call")
     monkeypatch.setattr(call, "record", pytest.fail)

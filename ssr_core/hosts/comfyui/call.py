@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...attention import Branch, add_branches, plan_spans
@@ -77,7 +78,7 @@ class Call:
 
         def make() -> tuple[Tensor, Tensor]:
             key, value = applied.branches[branch][layer.place.index]
-            return key.to(device, dtype), value.to(device, dtype)
+            return _for_gradients(key.to(device, dtype)), _for_gradients(value.to(device, dtype))
 
         return self.run.kept(("kv", applied, branch, layer.place.index, device, dtype), make)
 
@@ -87,7 +88,8 @@ class Call:
             return [None] * len(applied.branches)
         device, dtype = layer.query.device, layer.query.dtype
         embeds = self.run.kept(
-            ("words", applied, device, dtype), lambda: [words[None].to(device, dtype) for words in applied.word_embeds]
+            ("words", applied, device, dtype),
+            lambda: [_for_gradients(words[None].to(device, dtype)) for words in applied.word_embeds],
         )  # [1, W, D] each
         # Projected at every call: LoRAs on conds and other models of one guider exchange the layer's weights within a sampling.
         to_k = self.attentions[layer.place.block].to_k
@@ -99,3 +101,8 @@ class Call:
     def attentions(self) -> dict[Block, Any]:
         """The UNet's own cross-attention modules."""
         return dict(cross_attentions(self.diffusion_model))
+
+
+def _for_gradients(tensor: Tensor) -> Tensor:
+    """What nodes made in inference mode may not be part of a gradient; where a LoRA is trained through the subjects, it is copied."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor

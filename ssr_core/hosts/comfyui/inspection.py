@@ -14,7 +14,7 @@ from ...attention import SUBJECT
 from ...schedule import StepSchedule
 from .applied import Applied
 from .layout import cross_attentions
-from .recording import RECORDER
+from .recording import recorders
 from .sampling import KEY, SIDES
 
 SAMPLER_OPTIONS = (
@@ -31,7 +31,7 @@ def describe(model: Any) -> str:
     for number, one in enumerate(applied, start=1):
         lines += _applied(number, one)
     lines += _neighbours(model)
-    if model.get_attachment(RECORDER) is not None:
+    if recorders(model):
         lines.append("The footprint is recorded.")
     if applied:
         lines.append(_sides(applied[-1]))

@@ -33,10 +33,14 @@ class Recorder:
 
 
 def recording(model: Any) -> tuple[Any, Recorder]:
-    """A clone of MODEL whose samplings are recorded, and where."""
+    """A clone of MODEL whose samplings are recorded, and where. A MODEL that is recorded already goes on telling its recorders."""
     clone, recorder = model.clone(), Recorder()
-    clone.set_attachments(RECORDER, recorder)
+    clone.set_attachments(RECORDER, (*recorders(model), recorder))
     return clone, recorder
+
+
+def recorders(model: Any) -> tuple[Recorder, ...]:
+    return model.get_attachment(RECORDER) or ()
 
 
 def record(footprint: Footprint, layer: Layer, attended: Sequence[Attended], sides: Sequence[int], place: Place) -> None:

@@ -20,7 +20,7 @@ from .compiled import add_subjects, in_progress
 from .conditions import Conditions, read_conditions
 from .layer import attention_of, cuts_pictures, frame_indices, read_layer
 from .place import Place, batch_of
-from .recording import RECORDER, Recorder
+from .recording import recorders
 from .run import Run
 
 KEY = "ssr_encoder"
@@ -36,17 +36,18 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
 
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
-        recorder: Recorder | None = guider.model_patcher.get_attachment(RECORDER)
+        recording = recorders(guider.model_patcher)
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this one sampling
-        options[KEY] = run = Run(subjects, guider, recording=recorder is not None)
+        options[KEY] = run = Run(subjects, guider, recording=bool(recording))
         try:
             result = executor(*args, **kwargs)
         finally:
             del options[KEY]
         run.check_reached()
-        if recorder is not None and run.footprint is not None:
+        if run.footprint is not None:
             run.footprint.settle()
-            recorder.footprint = run.footprint
+            for recorder in recording:
+                recorder.footprint = run.footprint
         SIDES[subjects[-1]] = tuple(sorted(run.sides))
         return result
 

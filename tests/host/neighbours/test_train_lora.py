@@ -1,0 +1,30 @@
+"""Core's Train LoRA on a MODEL with subjects: gradients pass through what nodes made in inference mode."""
+
+import pytest
+import torch
+from support import tiny
+
+
+def training(model, **changes):
+    """The node's arguments as lists, as the host hands them over: defaults of its schema, and changes."""
+    from comfy_extras.nodes_train import TrainLoraNode
+
+    given = {one.id: getattr(one, "default", None) for one in TrainLoraNode.define_schema().inputs}
+    given |= {
+        "model": model, "latents": {"samples": torch.zeros(2, 4, 16, 16)}, "positive": tiny.cond(11), "steps": 2, "rank": 2,
+        "algorithm": "LoRA", "existing_lora": "[None]", "seed": 1, "training_dtype": "fp32", "lora_dtype": "fp32",
+        "gradient_checkpointing": False, **changes,
+    }  # fmt: skip
+    with torch.inference_mode():
+        return TrainLoraNode.execute(**{name: [value] for name, value in given.items()}).args
+
+
+@pytest.mark.parametrize("combine", ["joint", "by word"])
+def test_a_lora_is_trained_through_the_subjects(encoder, subject, combine):
+    other, model = (tiny.subject(encoder.fingerprint, seed=9, query="hat"),), tiny.model()
+    model.cached_patcher_init = (lambda disable_dynamic: tiny.model(), ())  # how newer hosts get a copy of their own
+    with torch.inference_mode():
+        patched = tiny.apply(model, encoder, subject + other, 0.65, combine=combine, region=torch.ones(1, 16, 16).tril())
+    found = [one for one in training(patched) if isinstance(one, dict)]
+    lora = next(one for one in found if any("attn2" in name for name in one))
+    assert any(value.abs().max() > 0 for name, value in lora.items() if "attn2" in name and "up" in name)
