@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,15 @@ PLACEHOLDERS = ("s", "y", "z")
 
 def check_words(text: str) -> None:
     """Refuse a text with words that Mini never learned; raises ValueError."""
-    unknown = sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS))
+    refuse(sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS)))
+
+
+def refuse(unknown: Sequence[str]) -> None:
+    """Raises ValueError that names the words, if there are any."""
     if unknown:
         known = ", ".join(word for word in WORDS if word.isalpha())
-        raise ValueError(f"SSR Mini does not know {', '.join(map(repr, unknown))}. Its world's words are: {known}.")
+        named = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+        raise ValueError(f"SSR Mini does not know {named}. Its world's words are: {known}.")
 
 
 @cache

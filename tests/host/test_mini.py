@@ -91,6 +91,23 @@ def test_the_hosts_tokenizer_and_ours_agree_on_every_word_of_the_world(mini):
     assert theirs == ours
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown"), [("a dog on a beach", "'dog'"), ("a (kitten:1.2), very cute", "'kitten', 'very', 'cute'")]
+)
+def test_words_that_it_never_learned_are_refused_in_prompts_and_queries(mini, text, unknown):
+    with pytest.raises(ValueError, match=f"SSR Mini does not know {unknown}. Its world's words are: a, an, and, banded"):
+        conditioning(mini, text)
+    assert conditioning(mini, "")
+
+
+def test_another_size_is_drawn_with_a_warning(mini, caplog):
+    positive, negative = conditioning(mini, "a star"), conditioning(mini, "")
+    tiny.sample(mini.model, steps=1, positive=positive, negative=negative)
+    assert not caplog.records
+    tiny.sample(mini.model, steps=1, positive=positive, negative=negative, size=(32, 16))
+    assert "pictures of 128 x 128 pixels only; one of 128 x 256 will hardly show anything" in caplog.text
+
+
 def test_loras_and_controlnets_act_on_it(mini):
     """The host's own code for both finds its layers and changes the picture."""
     import comfy.cldm.cldm

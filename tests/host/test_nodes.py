@@ -95,6 +95,20 @@ def test_a_long_query_is_cut_with_a_warning(encoders, clip, caplog):
     assert any("longer than 75 tokens" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.parametrize(("width", "words"), [(768, ["a", "embedding", "dog"]), (1024, None)])
+def test_an_embedding_of_another_width_is_refused_and_not_dropped(encoders, clip, width, words, monkeypatch):
+    """The host leaves it out with a line in its log, and the words behind it move up by one."""
+    tokens = clip.tokenize("a dog")
+    tokens["l"][0][2:3] = [(torch.zeros(width), 1.0), tokens["l"][0][2]]
+    del tokens["l"][0][-1]
+    monkeypatch.setattr(type(clip), "tokenize", lambda self, text: tokens)
+    if words is None:
+        with pytest.raises(ValueError, match="names an embedding of width 1024; the SSR-Encoder needs 768"):
+            encoders.encode_query(clip, "a embedding:other dog", 768)
+    else:
+        assert [word.text for word in encoders.encode_query(clip, "a embedding:own dog", 768).words] == words
+
+
 def test_one_vision_pass_for_a_new_picture_and_none_for_a_known_one(nodes, encoder, clip, clip_vision, monkeypatch):
     batches, forward = [], clip_vision.model.forward
 

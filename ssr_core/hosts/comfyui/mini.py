@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import comfy.clip_vision
 import comfy.model_management
+import comfy.patcher_extension
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
@@ -19,9 +21,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...mini import files, vocabulary
-from ...mini.scene import random_cast, random_scene
+from ...mini.scene import SIDE, random_cast, random_scene
 from .managed import patcher_class
 from .ssr import HostEncoder, load_encoder
+
+log = logging.getLogger("ssr_encoder")
 
 SCALE = 0.18215
 """Between the host's SD1.5 latents and Mini's, which have unit variance."""
@@ -92,7 +96,22 @@ def _model(folder: Path, disable_dynamic: bool = False) -> Any:
     patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload)
     # How the host gets a second copy with weights of its own: for LoRAs on conds, and for other GPUs.
     patcher.cached_patcher_init = (_model, (folder,))
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "ssr_mini", _tell_size)
     return patcher
+
+
+def _tell_size(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """OUTER_SAMPLE: other sizes are drawn, as tiles and hires passes may want, but not in silence."""
+    height, width = (side * 8 for side in noise.shape[-2:])
+    if (height, width) != (SIDE, SIDE):
+        log.warning(
+            "SSR Mini knows pictures of %d x %d pixels only; one of %d x %d will hardly show anything.",
+            SIDE,
+            SIDE,
+            width,
+            height,
+        )
+    return executor(noise, *args, **kwargs)
 
 
 def _clip(state: dict[str, Tensor]) -> Any:
@@ -101,10 +120,22 @@ def _clip(state: dict[str, Tensor]) -> Any:
     whole = rows.new_zeros(vocabulary.CLIP_VOCABULARY, rows.shape[1])
     state[files.EMBEDDING] = whole.index_copy_(0, torch.tensor(vocabulary.ids(len(rows))), rows)
 
+    known = set(vocabulary.ids(len(rows)))
+
+    class Tokenizer(comfy.sd1_clip.SD1Tokenizer):
+        """The host's, but for words that this world does not have: to Mini they would all be nothing, without a word."""
+
+        def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:
+            tokens = super().tokenize_with_weights(text, *args, **kwargs)
+            met = [entry[0] for chunk in tokens["l"] for entry in chunk]
+            unknown = dict.fromkeys(token for token in met if isinstance(token, int) and token not in known)
+            vocabulary.refuse([self.clip_l.inv_vocab[token].removesuffix("</w>") for token in unknown])
+            return tokens
+
     class Target:
         params: ClassVar[dict[str, Any]] = {}
         clip = comfy.sd1_clip.SD1ClipModel
-        tokenizer = comfy.sd1_clip.SD1Tokenizer
+        tokenizer = Tokenizer
 
     options = {"clip_l_model_config": {**files.TEXT_CONFIG, "eos_token_id": vocabulary.END}, "dtype": torch.float32}
     clip = comfy.sd.CLIP(

@@ -93,6 +93,13 @@ def encode_query(clip: Any, text: str, width: int) -> Query:
     if len(tokens["l"]) > 1:
         log.warning('SSR-Encoder: the query "%s..." is longer than 75 tokens; the rest is ignored.', text[:40])
     first = [(entry[0], 1.0) for entry in tokens["l"][0]]
+    # The host drops an embedding of another width, and every word behind it would move up by one.
+    widths = {token.shape[-1] for token, _ in first if isinstance(token, Tensor)} - {width}
+    if widths:
+        raise ValueError(
+            f'The query "{text[:80]}" names an embedding of width {widths.pop()}; the SSR-Encoder needs {width}. Choose one that was '
+            "made for SD1.5, or leave it out."
+        )
     embeds = encoder.encode_from_tokens({"l": [first]}).float().cpu()  # [1, T, D]
     if embeds.shape[-1] != width:
         raise ValueError(
