@@ -19,8 +19,9 @@ import torch
 from host import arguments, chosen, comfy_host, name_of, sd15_unet
 from torch import Tensor, nn
 
-# Operations of a step in GFLOP, counted by tests/host/test_counts.py and, for the official algorithm, in the method's facts.
 PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
+"""Operations of a step in GFLOP: the UNet's own, a subject's attention (both counted by tests/host/test_counts.py), and projecting its K
+and V at every step (counted with torch's FlopCounterMode on Xiaojiu-z/SSR_Encoder, ssr_encoder/attention_processor.py)."""
 VARIANTS = {
     "one subject": 1,
     "three subjects": 3,
@@ -70,7 +71,8 @@ def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype, in
 
 
 def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) -> Any:
-    """The official algorithm in the host: every layer projects the subject tokens of the whole batch at every step."""
+    """Every layer projects the subject tokens of the whole batch at every step, as Xiaojiu-z/SSR_Encoder's
+    ssr_encoder/attention_processor.py does."""
     from comfy.ldm.modules.attention import optimized_attention
 
     layout = comfy_host.part("ssr_core.layout").SD15

@@ -22,7 +22,8 @@ def word_shares(query: Tensor, word_keys: Sequence[Tensor], heads: int) -> Tenso
 
     query: [B, L, C]; word_keys: per subject [W, C], the layer's own text keys of its words -> [subjects, B, L, 1], float32, summing
     to 1 over the subjects. A subject's relevance is softmax(k q^T / sqrt(d)) over the positions, averaged over heads and words
-    (MIP-Adapter, arXiv 2409.17920, section 3.3; details as in its official code); one without words is equally relevant everywhere.
+    (arXiv 2409.17920, section 3.3; details as in hqhQAQ/MIP-Adapter, ip_adapter/attention_processor_multi.py). A subject without
+    words is equally relevant everywhere.
     """
     q = query.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, H, L, d]
     relevances = []

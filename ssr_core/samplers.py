@@ -12,6 +12,6 @@ SAMPLERS = {
     "ddim": "DDIMScheduler",
 }
 DEFAULT = "unipc"
-"""The official scripts sample with it."""
+"""All of Xiaojiu-z/SSR_Encoder's infer_*.py sample with UniPC, except the one for motion."""
 FOR_MOTION = "euler ancestral"
-"""AnimateDiff's."""
+"""What Xiaojiu-z/SSR_Encoder's infer_animate.py samples with."""

@@ -16,7 +16,8 @@ from torch import Tensor
 
 Fit = Literal["center crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
-"""How a picture that is not square meets the square input of the vision model. "center crop" is the official one."""
+"""How a picture that is not square meets the square input of the vision model. "center crop" is CLIPImageProcessor's, which
+Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, uses."""
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,7 +33,7 @@ HiddenStates = Callable[[Tensor], Sequence[Tensor]]
 
 
 def as_pictures(images: Tensor) -> list[Image.Image]:
-    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as the official code does."""
+    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as diffusers' load_image does."""
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"The reference has shape {tuple(images.shape)}; expected a batch of at least one picture, "
@@ -88,8 +89,9 @@ def normalise(pictures: Sequence[Image.Image]) -> Tensor:
 def mask_to_patches(mask: Tensor, grid: int, size: int, fit: Fit) -> Tensor:
     """A mask over the whole reference as weights of the vision model's patches: [H, W] in 0..1 -> [grid*grid], row by row.
 
-    Binarised with > 0.5 and resized bilinearly with antialiasing to the grid, not binarised again (official code with
-    torchvision >= 0.17). Unlike there it gets the picture's own crop, so marked pixels and marked patches agree.
+    Binarised with > 0.5, resized bilinearly with antialiasing to the grid, and not binarised again, as in Xiaojiu-z/SSR_Encoder,
+    ssr_encoder/ssr_encoder.py, under torchvision >= 0.17. Unlike there, the mask gets the picture's own crop, so that marked pixels
+    and marked patches agree.
     Raises ValueError where nothing of the visible part is marked.
     """
     binary = (mask.float() > 0.5).float().cpu().numpy()  # [H, W]

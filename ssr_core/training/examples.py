@@ -52,7 +52,10 @@ class VisionShape:
 
 
 def target_pixels(picture: Image.Image, size: int, flip: bool) -> Tensor:
-    """Shorter side to size (bilinear), centre crop, mirrored or not: [3, size, size] in -1..1 (official recipe)."""
+    """Shorter side to size (bilinear), centre crop, mirrored or not: [3, size, size] in -1..1.
+
+    So does Xiaojiu-z/SSR_Encoder's train.py.
+    """
     picture = transforms.center_crop(transforms.resize(picture.convert("RGB"), size), [size, size])
     pixels = transforms.pil_to_tensor(picture).float() / 127.5 - 1
     return pixels.flip(-1) if flip else pixels

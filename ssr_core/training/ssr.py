@@ -40,7 +40,7 @@ UNCONDITIONAL = ""
 
 @pydantic_dataclass(frozen=True, config=STRICT)
 class SSRConfig(TrainingConfig):
-    """start_from: our file, or the official pair."""
+    """start_from: our single file, or the pair that Xiaojiu-z/SSR_Encoder releases (pytorch_model.bin, pytorch_model_1.bin)."""
 
     # Shapes of a fresh encoder; the rest follows from the base.
     inner_width: Whole = 512
@@ -48,11 +48,13 @@ class SSRConfig(TrainingConfig):
     vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(as_list)] = (4, 8, 12, 16, 20, 24)
 
     regulariser: Amount = 0.1
-    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
+    """Weight of the embedding consistency; 0 leaves it out. 0.1 is the default of Xiaojiu-z/SSR_Encoder's train.py; its train.sh
+    takes 0.001, for fine-tuning."""
     drop_subject: Chance = 0.0
-    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
+    """Chance that a sample gets the unconditional subject (empty picture, empty query), which Xiaojiu-z/SSR_Encoder's train.py never
+    trains."""
     mask_query: Chance = 0.0
-    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
+    """Chance that a sample whose data has a mask is queried with it. Xiaojiu-z/SSR_Encoder's train.py never trains masks."""
     mask_alone: Chance = 0.5
     """Share of those that get no words besides the mask."""
     mask_weight: Number = 1.0

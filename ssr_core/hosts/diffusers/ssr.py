@@ -70,7 +70,7 @@ def subjects_attached(
 
     subjects: one set that all pictures share, or a list with one set per picture, all of the same size.
     guidance: the batch is [unconditional | conditional], as pipelines with classifier-free guidance arrange it; else all of it is
-    conditional. strength 0.65 is the official text-query script's.
+    conditional. strength: 0.65 is what Xiaojiu-z/SSR_Encoder's infer_text.py uses.
     """
     shared = all(isinstance(one, Subject) for one in subjects)
     sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))

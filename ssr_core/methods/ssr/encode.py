@@ -63,8 +63,10 @@ def encode_subjects(
     selection: Selection,
     strength: float = 1.0,
 ) -> SubjectSet:
-    """One subject per picture. The unconditional tokens come from a picture that is zero after normalisation and from the null query,
-    with the same mask and weight, as the official code does (spec ssr.md, section 6).
+    """One subject per picture.
+
+    The unconditional tokens come from a picture that is zero after normalisation and from the null query, with the same mask and
+    weight (get_image_embeds and get_image_embeds_mask in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py).
     """
     query, fit = selection.query, selection.fit
     layers = encoder.config.vision_layers

@@ -20,8 +20,11 @@ from ...words import Word
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
-"""What a subject's own strength multiplies. official: its tokens on the conditional side, so keys and values; value only: its
-values on both sides, so the strength is linear and leaves the softmax alone."""
+"""What a subject's own strength multiplies.
+
+official: its tokens on the conditional side, so keys and values (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py)
+value only: its values on both sides, so the strength is linear and leaves the softmax alone
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +112,8 @@ def active(subjects: SubjectSet) -> SubjectSet:
 def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> tuple[BranchInput, ...]:
     """The branches that a set of subjects makes: one for "joint", one per subject for "separate" and "by word".
 
-    The official code scales embeddings with per-subject strengths but applies the first one to all of them; here each acts on
-    its own subject's tokens.
+    Each strength acts on its own subject's tokens. (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, takes one
+    for each subject and applies the first to all of them.)
     """
     rows = [torch.stack([subject.null_tokens, subject.tokens]) for subject in active(subjects)]  # [2, N, D] each
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
@@ -124,8 +127,10 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
 
 
 def joint_tokens(subjects: SubjectSet) -> Tensor:
-    """What the official code lays behind the prompt: the tokens of all active subjects, each scaled by its strength on the
-    conditional side: [2, N, D], unconditional and conditional."""
+    """The tokens of all active subjects, each scaled by its strength on the conditional side: [2, N, D], row NULL and row SUBJECT.
+
+    This is what Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, appends to the prompt.
+    """
     (branch,) = branch_inputs(subjects, "joint", "official")
     return branch.tokens * branch.key_scale
 
