@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 
 class ReferenceMap(NamedTuple):
-    """Where in a reference something looks.
+    """Where a method looks in a reference.
 
     heat: [grid, grid] in 0..1 over the square that the encoder saw; seen: that square, uint8 [size, size, 3]
     source_size: (height, width) of the whole reference; box: what of it the square shows
@@ -35,7 +35,7 @@ class ReferenceMap(NamedTuple):
 
 
 def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Overlay and mask of where something looks.
+    """Overlay and mask of where a method looks.
 
     picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
     Returns the overlay [1, H, W, 3] and the map [1, H, W] in 0..1, which is 0 outside what the encoder saw.

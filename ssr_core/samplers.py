@@ -1,6 +1,6 @@
 """Samplers for use without ComfyUI: the names that people give, and diffusers' classes behind them.
 
-The classes are told by name, so that a command line can list them without loading diffusers.
+The classes are given by name, so that a command line can list them without loading diffusers.
 """
 
 from __future__ import annotations

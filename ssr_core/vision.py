@@ -25,8 +25,8 @@ MEAN_COLOUR = (123, 117, 104)
 """CLIP's normalisation (openai/clip-vit-large-patch14) and the mean as a colour, which the normalised zero picture shows."""
 
 LONGEST_RATIO = 64
-"""Sides of a picture longer than this many times the other are cut around the middle before resizing; only the middle is
-seen anyway, and a 1 x 8000 picture would otherwise be resized to 1.8 million pixels' width."""
+"""A side longer than this many times the other is cut to its middle before resizing: only the middle is seen anyway, and a 1 x 8000
+picture would otherwise be resized to a length of 1.8 million pixels."""
 
 HiddenStates = Callable[[Tensor], Sequence[Tensor]]
 """[B, 3, size, size] normalised pixels -> outputs of every layer, [B, P, C] each, first layer first, before any post-norm."""
@@ -145,7 +145,7 @@ def _resized(size: tuple[int, int], target: int) -> tuple[int, int]:
 
 
 def _middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the middle that is left of a very long picture; all of any other."""
+    """(left, top, width, height) of the part that is used: the middle of a very long picture, all of any other."""
     longest = LONGEST_RATIO * min(width, height)
     cut_width, cut_height = min(width, longest), min(height, longest)
     return (width - cut_width) // 2, (height - cut_height) // 2, cut_width, cut_height
