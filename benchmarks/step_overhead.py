@@ -30,7 +30,7 @@ VARIANTS = {
     "recompute, three": 3,
 }
 IN_THIRDS = 44.6
-"""Three subjects in regions with hard edges: over one subject's, columns that lie on an edge of a coarse grid count twice."""
+"""The same of three subjects in regions with hard edges. More than one subject's: coarse grids have columns that lie in two regions."""
 
 
 class Step:
@@ -53,7 +53,7 @@ def thirds() -> list[Tensor]:
 
 
 def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype, in_thirds: bool = False) -> Any:
-    """Bound as while sampling: one run, so K and V are placed once."""
+    """A step with subjects bound as while sampling: in one run, so that K and V are moved to the device once."""
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
     layout = comfy_host.part("ssr_core.layout").SD15
     manner = comfy_host.part("ssr_core.schedule").Manner

@@ -117,7 +117,7 @@ class Ablation(NamedTuple):
 
 
 def tables(base: Base, encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) -> Tables:
-    """On `count` held-out cases a row."""
+    """Every row is measured on `count` held-out cases."""
     plain = SSRSetting()
 
     def row(wanted: list[Case], setting: SSRSetting = plain, encoder: SSREncoder = encoder) -> Row:

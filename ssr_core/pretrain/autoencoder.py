@@ -22,7 +22,7 @@ from .steps import train
 CROP = 64
 BATCH = 32
 LATENT_NOISE = 0.04
-"""Noise on the latents while training: near latents then decode alike, which the diffusion model's small errors need."""
+"""Noise on the latents while training: latents that are close then decode alike, so that small errors of the UNet do not show."""
 
 
 def pictures(folder: Path, limit: int | None = None) -> Tensor:

@@ -29,8 +29,8 @@ def train(
 ) -> dict[str, Tensor]:
     """Train until `steps`, going on from the checkpoint if there is one. Returns the averaged weights.
 
-    loss_of: step number -> loss and numbers to show. It draws its batch from the step number alone, so that a run that went on
-    sees the pictures it would have seen.
+    loss_of: step number -> loss and numbers to show. Its batch depends on the step number alone, so that a resumed run sees the same
+    pictures as one that was not interrupted.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup))

@@ -1,8 +1,8 @@
-"""The text tower, trained on what texts say: its pooled output meets the sum of directions of the facts that a text tells.
+"""The text tower, trained on what texts say: its pooled output learns to be the sum of the directions of the facts in a text.
 
 Every class, colour, pattern and background is a fact with a fixed direction of its own, all at right angles. The vision tower is
-then trained against this space (vision.py). Texts are cheap to draw, so this takes minutes, where learning text and pictures from
-each other starts with both knowing nothing.
+then trained against this space (vision.py). Texts cost nothing to make, so this takes minutes; towers that are trained on each other
+start with both knowing nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .steps import train
 
 BATCH = 96
 LENGTH = 48
-"""Longest text, four objects with looks, in tokens. Causal attention: what follows the end token changes nothing before it."""
+"""Tokens of the longest text, four objects with looks. Attention is causal, so padding after the end token changes nothing before it."""
 FACTS = (*CLASSES, *COLOURS, *PATTERNS, *BACKGROUNDS)
 SHARPNESS = 20.0
 
@@ -54,7 +54,7 @@ def run(out: Path, steps: int, lr: float = 1e-3) -> None:
         target = F.normalize(torch.stack([facts[[FACTS.index(name) for name in names]].sum(0) for _, names in said]), dim=-1)
         cosine = (embeds * target).sum(-1).mean()
         logits = SHARPNESS * embeds @ target.T
-        same = (target @ target.T > 0.999).float()  # texts that tell the same
+        same = (target @ target.T > 0.999).float()  # texts that tell the same facts
         contrast = -(logits.log_softmax(-1) * same / same.sum(-1, keepdim=True)).sum(-1).mean()
         return 1 - cosine + contrast, {"cosine": cosine.item()}
 

@@ -29,19 +29,19 @@ from ..faults import told
 
 
 def _no_switch(value: Any) -> Any:
-    """YAML's true and false are no numbers, whatever Python says."""
+    """Refuse YAML's true and false, which Python takes for numbers."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
 
 def _as_text(value: Any) -> Any:
-    """A folder may be called 2024, which YAML reads as a number."""
+    """Numbers as text: a folder may be called 2024, which YAML reads as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def as_list(value: Any) -> Any:
-    """One entry needs no brackets, and nothing after a colon is an empty list."""
+    """Text as a list of one entry, so that it needs no brackets in YAML; nothing after a colon as an empty list."""
     return [value] if isinstance(value, str) else () if value is None else value
 
 

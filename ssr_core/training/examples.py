@@ -1,7 +1,7 @@
-"""From records to tensors: what is drawn by lot for a sample, and the sample's inputs from pictures on disk or from a shard.
+"""From records to tensors: what is chosen at random for a sample, and the sample's inputs from pictures on disk or from a shard.
 
-Everything drawn by lot follows from the seed and the sample's position in the run, so that a run that is stopped and resumed,
-or spread over other numbers of workers or processes, meets the same samples.
+All random choices follow from the seed and the sample's position in the run, so that a run that is stopped and resumed, or spread over
+other numbers of workers or processes, meets the same samples.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .records import Record, Records
 
 @dataclass(frozen=True)
 class Choice:
-    """What was drawn by lot for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
+    """What was chosen at random for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
 
     prompt: str
     flip: bool
@@ -128,7 +128,7 @@ class Examples(Dataset[Example]):
 
 
 class StreamedExamples(IterableDataset[Example]):
-    """Samples from webdataset shards, which processes and workers share out. Skips what was consumed before `start` batches."""
+    """Samples from webdataset shards, which are divided among processes and workers. Skips what was consumed before `start` batches."""
 
     def __init__(self, inputs: Inputs, process: int, processes: int, start: int) -> None:
         self.inputs, self.start = inputs, start

@@ -144,7 +144,7 @@ def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[
     """Records of webdataset shards: this part's shards in the epoch's order, each from its beginning to its end.
 
     A sample is <key>.jpg (or another picture) with <key>.txt, or with <key>.json holding a record whose names are the sample's
-    own extensions ("reference.png", "mask.png"). part: of `parts` processes and workers, which share the shards out.
+    own extensions ("reference.png", "mask.png"). part: number of this reader among `parts`, one for each process and worker.
     """
     import webdataset
 

@@ -61,7 +61,7 @@ class SSRConfig(TrainingConfig):
     whole_picture: Switch = False
     """Query every reference with the empty text: conditioning on all of it, for comparison."""
     subjects: Count = 1
-    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+    """How many of its record's subjects a target is trained with at once; they share one softmax, as when combined jointly."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class ChosenSubject:
 
 @dataclass(frozen=True)
 class SubjectInputs:
-    """references [n, 3, s, s] or their features [n, S, P, C], queries or query_embeds [n, T, D], masks [n, P-1], mask_weights [n, 1]
-    for the n subjects of a sample.
+    """A sample's inputs for its n subjects.
+
+    references [n, 3, s, s] or their features [n, S, P, C]; queries or query_embeds [n, T, D]; masks [n, P-1]; mask_weights [n, 1]
     """
 
     config: SSRConfig
@@ -86,7 +87,7 @@ class SubjectInputs:
         count = self.config.subjects
         shown = rng.sample(record.subjects, min(count, len(record.subjects)))
         subjects = [self._choose_subject(source, rng) for source in shown]
-        # Copies of a subject change nothing in a shared softmax, so they fill up a batch of equal lengths.
+        # Copies fill up a sample to the batch's length: of a single subject they change nothing in the shared softmax.
         return tuple(subjects + [subjects[-1]] * (count - len(subjects)))
 
     def _choose_subject(self, source: SubjectSource, rng: random.Random) -> ChosenSubject:

@@ -22,7 +22,7 @@ from .run import Run
 
 
 class Call:
-    """strengths: of every applied part at this step."""
+    """strengths: that of every applied part at this step."""
 
     def __init__(self, run: Run, strengths: tuple[float, ...], place: Place, diffusion_model: Any) -> None:
         self.run = run
@@ -59,7 +59,7 @@ class Call:
         )
 
     def attended(self, layer: Layer) -> list[Attended]:
-        """What the layer attends to now, on the query's device and in its type."""
+        """The applied parts that act in the layer now, with K and V on the query's device and in its type."""
         firsts = [0, *accumulate(len(applied.parts) for applied in self.run.subjects)]
         found = []
         for number, applied, strength in self.acting(layer.place):
@@ -82,9 +82,9 @@ class Call:
         return self.run.kept(("kv", applied, branch, layer.place.index, device, dtype), make)
 
     def _shares(self, applied: Applied, layer: Layer) -> Sequence[Tensor | None]:
-        """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""
+        """Every branch's share of every position, [chunks, pictures, L, 1], or None for all of it where positions are not shared."""
         if len(applied.word_embeds) < 2:
-            return [None] * len(applied.branches)  # a single subject has every position whole
+            return [None] * len(applied.branches)  # a single subject shares with nobody
         device, dtype = layer.query.device, layer.query.dtype
         embeds = self.run.kept(
             ("words", applied, device, dtype), lambda: [words[None].to(device, dtype) for words in applied.word_embeds]

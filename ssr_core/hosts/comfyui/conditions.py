@@ -1,7 +1,7 @@
 """Which side each chunk of a batch is on, and which crop of the picture it works on.
 
 cond_or_uncond alone does not tell: SAG labels a negative pass 0, DualCFG labels its negative 0 and its positive 2. The guider's own
-lists of conds do: by identity, else by the uuid of their conds, and only where those are silent by the label.
+lists of conds do: they are compared by identity, else by the uuid of their conds. Only if neither tells does the label decide.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ NEGATIVES = ("negative", "empty_negative_prompt")
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of.
+    """What a batch of conds tells: the side of each cond list, crops by label and uuid, and the latent that the conds are for.
 
-    whole: whether that latent holds whole pictures, and not the parts that context windows along height or width make.
+    whole: whether that latent holds whole pictures, and not parts cut by context windows along height or width.
     """
 
     sides: tuple[int, ...]
@@ -66,7 +66,7 @@ def read_conditions(
 
 
 def _within(area: Sequence[int], latent: Tensor) -> Area:
-    """An area as the host cuts it: what overhangs the picture is not there."""
+    """An area as the host cuts it: without what lies outside the picture."""
     height, width, top, left = area
     return min(height, latent.shape[-2] - top), min(width, latent.shape[-1] - left), top, left
 
@@ -75,7 +75,7 @@ def _side(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
     for name, known in guider_conds.items():
         if conds is not None and known is conds:
             return _side_of_name(name)
-    # Context windows remake the lists. Area conds and their automatic negatives share a uuid: then only the label is left.
+    # Context windows make new lists of the same conds. Area conds and their automatic negatives share a uuid: there the label decides.
     uuid = conds[0].get("uuid") if conds else None
     names = {
         name for name, known in guider_conds.items() for cond in known or () if uuid is not None and cond.get("uuid") == uuid
@@ -89,8 +89,9 @@ def _side_of_name(name: str) -> int:
 
 
 def window_of(tile: Tensor, whole: Tensor) -> Area | None:
-    """Where a tile was cut out of a picture, found by its values, since nobody tells; None where it was not, or where several
-    places hold the same values, as in an empty latent without noise. [n, C, h | H, w | W].
+    """Where a tile was cut out of a picture, found by its values, since nothing else tells: [n, C, h, w] in [n, C, H, W].
+
+    None if it is not found, or found in several places, as in an empty latent without noise.
     """
     height, width = tile.shape[-2:]
     if tile.shape[:2] != whole.shape[:2] or height > whole.shape[-2] or width > whole.shape[-1]:

@@ -38,8 +38,8 @@ def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
 class SubjectProcessor:
     """Attention processor of one cross-attention: text attention plus branches, before the output projection.
 
-    rows: which branch row each chunk of the batch attends to; words: per chunk the branches' word embeddings, [W, D] each, if
-    positions are shared out by word, else ().
+    rows: the row that each chunk of the batch attends to; words: for each chunk the branches' word embeddings, [W, D] each, if
+    positions are divided by word, else ().
     """
 
     def __init__(
@@ -105,8 +105,7 @@ def branches_attached(
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block.
 
-    branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows: per chunk of the batch its row in 0..R-1; words:
-    as SubjectProcessor takes them.
+    branches: for each branch and layer (checkpoint order) K and V, [rows, N, C] each; rows, words: as SubjectProcessor takes them.
     """
     modules = check_unet(unet, layout)
     before = {name: module.processor for name, module in modules.items()}

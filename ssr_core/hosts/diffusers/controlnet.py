@@ -1,4 +1,4 @@
-"""What a ControlNet of diffusers is shown of the subjects: nothing of itself, their tokens if asked."""
+"""What a ControlNet of diffusers sees of the subjects: by itself nothing, within shown_to_controlnet their tokens."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
 
 
 vision_model = VisionModels(_described)
-"""A transformers CLIPVisionModel (or ...WithProjection) with its memory of pictures."""
+"""The VisionModel of transformers' CLIPVisionModel (or ...WithProjection): the same one, with the pictures it has seen, at every call."""
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ def subjects_attached(
         raise ValueError("The pictures of a batch have different numbers of subjects; give every picture as many.")
     parameter, home = next(unet.parameters()), next(encoder.parameters())
     attached = []
-    for parts in zip(*inputs, strict=True):  # one branch, every picture's
+    for parts in zip(*inputs, strict=True):  # the same branch of every picture
         # [2, N, D] each -> [unconditional rows of all pictures, then conditional ones]
         tokens, key_scale, value_scale = (
             torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
@@ -98,7 +98,7 @@ def subjects_attached(
         )
     words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
     if all(len(of_picture) < 2 for of_picture in words):
-        words = []  # a single subject has every position whole
+        words = []  # a single subject shares with nobody
     null, chosen = range(len(sets)), range(len(sets), 2 * len(sets))
     rows = [*null, *chosen] if guidance else list(chosen)
     with branches_attached(

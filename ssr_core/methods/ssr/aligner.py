@@ -37,7 +37,7 @@ def mask_bias(mask: Tensor, weight: float | Tensor) -> Tensor:
 class Aligner(nn.Module):
     """text_width D, vision_width V, inner_width I = heads * head size, scales S. All projections are without bias.
 
-    operations: module that supplies Linear and LayerNorm, so that a host can bring its own (weight casting, offloading).
+    operations: module that supplies Linear and LayerNorm, so that a host can give its own (weight casting, offloading).
     """
 
     def __init__(

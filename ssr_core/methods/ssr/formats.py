@@ -122,7 +122,7 @@ def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
 def _place(key: str) -> tuple[str, ...] | None:
     """Our name, in pieces, for a key of the released files; None for a key of something else. A layer keeps its number in the file."""
     if (found := _LAYER.fullmatch(key)) is not None:
-        # The oldest files call the keys' matrix to_k_SC and the other one anything else.
+        # The oldest files call the matrix of keys to_k_SC, and that of values anything else.
         part = "to_k" if found["name"].startswith("to_k") else "to_v"
         return "layers", str(int(found["index"])), part, "weight"
     if (found := _ALIGNER.fullmatch(key)) is not None:
@@ -195,7 +195,7 @@ class _WrittenLayout(BaseModel):
 
 
 class _WrittenConfig(BaseModel):
-    """EncoderConfig in a file's metadata. Every field is needed: a default in its place would be another encoder."""
+    """EncoderConfig in a file's metadata. Every field is needed: a default in its place would make another encoder."""
 
     layout: _WrittenLayout
     text_width: int
