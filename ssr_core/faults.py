@@ -1,4 +1,4 @@
-"""What pydantic found wrong with somebody's file, in one line of plain words."""
+"""What pydantic found wrong with a user's file, in one line of plain words."""
 
 from __future__ import annotations
 

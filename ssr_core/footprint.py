@@ -1,4 +1,4 @@
-"""Where in the new picture each subject acted: summed up while it is sampled, and only if somebody asked for it."""
+"""Where in the new picture each subject acted: summed up while the picture is sampled, and only if a node asks for it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PREVIEW_SIDE = 512
-"""Side of the overlay when only the encoder's own crop is at hand, in pixels."""
+"""Side in pixels of an overlay over the square that the encoder saw."""
 
 GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
 """Colours of cold to hot, dark blue to red."""

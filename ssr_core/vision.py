@@ -1,7 +1,7 @@
 """From a picture to patch features: pixels as CLIPImageProcessor prepares them, and the vision model's layers as scales.
 
 The picture's geometry lives here once, so that a mask lands on exactly the patches of the part it marks. Which object runs
-the vision model is the host's business: it hands in a function from pixels to all hidden states.
+the vision model is the business of the host, which gives a function from pixels to all hidden states.
 """
 
 from __future__ import annotations

@@ -61,8 +61,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case gave. One entry a subject: found (an object of its class is there), look right (of all instances in
-    the references), exact colours and pattern right, map_mass: share of the attention map inside the queried object.
+    """What came of a case. With one entry for each subject:
+
+    found: an object of its class is in the picture; look_right: of all looks in the references, the object has the subject's;
+    colours_right, pattern_right: these are exactly the subject's; map_mass: share of the attention map inside the queried object
     """
 
     case: Case

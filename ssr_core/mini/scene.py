@@ -42,7 +42,7 @@ class Instance:
 
     @property
     def phrase(self) -> str:
-        """What it is called when looks are told: "a red and blue striped star"."""
+        """Its name in texts that tell the looks: "a red and blue striped star"."""
         return f"{_article(self.look.first)} {self.look.words} {self.kind}"
 
     @property

@@ -1,4 +1,4 @@
-"""What the base trainings share: steps with a cosine schedule and an average of the weights, checkpoints to go on from."""
+"""What the trainings of Mini's base share: a cosine schedule, an average of the weights, checkpoints to go on from."""
 
 from __future__ import annotations
 

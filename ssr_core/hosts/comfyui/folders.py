@@ -19,7 +19,7 @@ PAIRS |= {second: first for first, second in PAIRS.items()}
 
 
 def register() -> None:
-    """Tell the host about the folders. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
+    """Make our folders known to the host. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
     models = folder_paths.models_dir
     _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
     places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
