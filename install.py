@@ -1,7 +1,7 @@
 """What ComfyUI-Manager runs after installing the pack, and what people run to get the weights.
 
 Without arguments it makes the model folder and says which files are missing: it asks nothing, downloads nothing and succeeds. What
-the files are, and how they are fetched and checked, is ssr_core/weights.py's.
+the files are, and how they are fetched and checked, is the business of ssr_core/weights.py.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _named(manifest: Sequence[WeightFile], options: argparse.Namespace) -> list[
 
 
 def _instead(weight: WeightFile, manifest: Sequence[WeightFile], models: Path) -> WeightFile:
-    """The file itself, or one that is there already and serves as well: the pair exists in two formats."""
+    """The file itself, or one already on the disk that can replace it: the pair exists in two formats."""
     if weights.find(weight, models) is not None:
         return weight
     same_part = (other for other in manifest if other.part == weight.part and weights.find(other, models) is not None)

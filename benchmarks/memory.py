@@ -3,8 +3,8 @@
     python benchmarks/memory.py
 
 ComfyUI's own UNet at SD1.5 shape, 64 x 64 latents, cond + uncond. On a GPU: peak allocated memory of a step, minus that of the plain
-step, K and V coming from the CPU as they do in a graph. On a CPU, where torch keeps no such book: bytes of the tensors that a run
-holds, for one picture and for sixteen.
+step, K and V coming from the CPU as they do in a graph. On a CPU, where torch counts no allocations: bytes of the tensors that
+a run holds. On a GPU for one picture and for sixteen, on a CPU for one.
 """
 
 from __future__ import annotations

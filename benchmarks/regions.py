@@ -41,19 +41,21 @@ def main() -> None:
     judge = comfy_host.part("ssr_core.evaluation.judge").judge
     draw = Drawing()
     outcomes: dict[str, list[Any]] = {"joint": [], "by word": [], "regions": []}
-    sides = {name: [] for name in outcomes}
+    placed = {name: [] for name in outcomes}
     for number, case in enumerate(tqdm(list(world.cases(options.count, objects=2, subjects=2)))):
         subjects = [draw.subject(wanted) for wanted in case.wanted]
         for name in outcomes:
             picture = draw.picture(case.prompt, draw.model(name, *subjects), number)
             outcomes[name].append(world.measure(case, picture, tuple(one for pair in subjects for one in pair)))
             seen = [judge(picture).of(wanted.kind) for wanted in case.wanted]
-            sides[name] += [bool(_middle(one.box) > SIDE / 2) == bool(side) for side, one in enumerate(seen) if one is not None]
+            placed[name] += [
+                bool(_middle(one.box) > SIDE / 2) == bool(half) for half, one in enumerate(seen) if one is not None
+            ]
     rows = {}
     print("| | look | strict | prompt | on its side |\n|---|---|---|---|---|")
     for name, found in outcomes.items():
-        scores, side = world.scores(found), float(np.mean(sides[name]))
-        rows[name] = {"look": scores.look, "look_strict": scores.look_strict, "prompt": scores.prompt, "side": side}
+        scores, share = world.scores(found), float(np.mean(placed[name]))
+        rows[name] = {"look": scores.look, "look_strict": scores.look_strict, "prompt": scores.prompt, "side": share}
         print(f"| {name} | " + " | ".join(f"{value:.0%}" for value in rows[name].values()) + " |")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))

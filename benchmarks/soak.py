@@ -2,11 +2,10 @@
 
     python benchmarks/soak.py --out soak
 
-SSR Mini on the CPU. The prompts switch subjects, LoRAs, FreeU, batch sizes and sizes; a tenth fails, in one node or
-another or in the middle of a sampling, and a tenth is interrupted while it samples. Afterwards the same prompts run on a fresh server that
-keeps no node's output, the other way round, and every latent must have the same bits; and once more without
-subjects, for what the host itself gathers. Writes soak.json and soak.svg; ends with an error if a prompt was lost, a bit differed or
-memory grew beyond that.
+SSR Mini on the CPU. The prompts switch subjects, LoRAs, FreeU, batch sizes and sizes; a tenth fails, in one node or another or in the
+middle of a sampling, and a tenth is interrupted while it samples. Afterwards the same prompts run in reverse order on a fresh server that
+keeps no node's output, and every latent must have the same bits. They also run without subjects, to see how much memory the host itself
+gathers. Writes soak.json and soak.svg; ends with an error if a prompt was lost, a bit differed, or memory grew by more than the host's.
 """
 
 from __future__ import annotations

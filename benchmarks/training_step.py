@@ -1,8 +1,9 @@
-"""Training samples per second at Stable Diffusion 1.5's shape, against the official step re-created, in the same run.
+"""Training samples per second at Stable Diffusion 1.5's shape, against the step of Xiaojiu-z/SSR_Encoder's train.py re-created.
 
-The official step encodes every sample anew (autoencoder, vision tower, text encoder twice) and keeps anomaly detection on. Ours
-reads the frozen encoders' outputs from the cache that training makes once. Both go through the same UNet and the same encoder with
-random weights, forward, backward and optimizer step, in float32; a third column is ours in bf16. Reading pictures is in neither.
+That step ("official") encodes every sample anew (autoencoder, vision model, text encoder twice) and keeps anomaly detection on. Ours
+reads the frozen encoders' outputs from the cache that training makes once. Both run interleaved and go through the same UNet and the
+same encoder with random weights: forward, backward and optimizer step, in float32; a third row is ours in bf16. Neither reads
+pictures.
 
     python benchmarks/training_step.py --rounds 3
 """
@@ -67,7 +68,7 @@ def sd15() -> Base:
 
 
 def official_step(base: Base, encoder: SSREncoder, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> None:
-    """What the official training step computes, in its order (spec: recipe and defects), with our modules of the same shapes."""
+    """What the training step of Xiaojiu-z/SSR_Encoder's train.py computes, in its order, with our modules of the same shapes."""
     with torch.autograd.detect_anomaly(check_nan=True):
         with torch.no_grad():
             latents = base.vae.encode(batch["pixels"]).latent_dist.sample() * 0.18215

@@ -1,4 +1,7 @@
-"""The pack's nodes (V3 schema). Thin: they read widgets, call ssr_core, and return."""
+"""The pack's nodes (V3 schema). Thin: they read widgets, call ssr_core, and return.
+
+What their texts call official is Xiaojiu-z/SSR_Encoder: its released pair of files, its ssr_encoder/ssr_encoder.py and infer_*.py.
+"""
 
 from __future__ import annotations
 

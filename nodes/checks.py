@@ -1,4 +1,4 @@
-"""Checks at the door: what widgets and links may bring that the schema does not keep out."""
+"""Checks of what widgets and links may carry although the schema does not allow it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[
 
 
 def choice(value: str, choices: tuple[str, ...], what: str) -> str:
-    """Older hosts do not check combo values, and shared workflows may hold stale ones."""
+    """Refuse a value that is not a choice: older hosts do not check, and shared workflows may hold stale ones."""
     if value not in choices:
         raise ValueError(f'{what} is "{value}"; expected one of: {", ".join(choices)}.')
     return value

@@ -53,6 +53,6 @@ class LoadEncoder(io.ComfyNode):
 
 
 def _files(encoder_file: str | None, layers_file: str | None) -> list[Any]:
-    """The files to read. A half of a published pair brings the other half that lies beside it."""
+    """The files to read. One half of a published pair is read with the other half beside it."""
     second = folders.partner_of(encoder_file) if layers_file == SAME_FILE else layers_file
     return [encoder_file] if second is None else [encoder_file, second]

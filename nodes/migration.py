@@ -1,7 +1,7 @@
 """Graphs made with the older port (node ids ApplySSR, EncodeSSRQuery, LoadSSRAligner, LoadSSRAttention) open with our nodes.
 
-Hosts that know node replacement offer it, in the frontend's list of errors, where the older port is not installed; prompts in API
-format they replace unasked.
+Hosts with node replacement offer it in the frontend's list of errors if the older port is not installed; in prompts in API format they
+replace nodes without asking.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _BY_OLD_ID = {fields["old_node_id"]: fields for fields in REPLACEMENTS}
 
 
 def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
-    """What scripts send in API format. Done before the host's own replacement, which fails on chains of replaced nodes and on inputs
-    that were left out."""
-    # The host's module of that name; seen from this folder, an import would mean our own.
+    """Replace the nodes of a prompt that a script sends in API format. This comes before the host's own replacement, which fails on chains
+    of replaced nodes and on inputs that were left out."""
+    # The host's module named nodes, not this package.
     registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
     for node in json_data.get("prompt", {}).values():
         fields = _BY_OLD_ID.get(node.get("class_type"))
@@ -73,14 +73,14 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
 
 
 def listen() -> None:
-    """On every host: prompts in API format. Where no server runs, as in tests, there are none."""
+    """On every host: replace nodes in prompts in API format. Without a server, as in tests, there are no prompts."""
     server = getattr(sys.modules.get("server"), "PromptServer", None)
     if (running := getattr(server, "instance", None)) is not None:
         running.add_on_prompt_handler(replace_in_prompt)
 
 
 async def register() -> None:
-    """On hosts with node replacement: the frontend offers it."""
+    """On hosts with node replacement: let the frontend offer it."""
     replacement = getattr(ComfyAPI(), "node_replacement", None)
     if replacement is None:
         return

@@ -21,17 +21,17 @@ AttentionFn = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """(query [B, L, C], key [B, N, C], value [B, N, C], heads) -> [B, L, C], softmax scale 1/sqrt(C/heads)."""
 
 NULL, SUBJECT = 0, 1
-"""Rows of a branch's K and V: what the unconditional side attends to, and what the conditional side attends to."""
+"""The unconditional and the conditional side of the guidance; also the rows of a branch's K and V that they attend to."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Keys and values one layer may attend to besides the text: one row a condition, shared by all its pictures.
+    """Keys and values one layer may attend to besides the text. All pictures of a chunk share a row.
 
     key, value: [rows, N, C]; strength multiplies the branch's output before the layer's output projection.
-    weight: [chunks, 1 or pictures, 1 or L, 1 or heads] of the branch's output at every picture, position and head; None for 1 everywhere.
-    where: [M], the only positions that are computed, counted through all pictures of a chunk (picture * L + position); the weight is 0
-    at all others. None for all.
+    weight: [chunks, 1 or pictures, 1 or L, 1 or heads] multiplies the output at every picture, position and head; None for 1 everywhere.
+    where: [M], the only positions that are computed, numbered through all pictures of a chunk (picture * L + position); the weight is 0
+    at all others. None for all positions.
     """
 
     key: Tensor
@@ -51,9 +51,9 @@ class Span(NamedTuple):
 
 
 def plan_spans(rows: Sequence[int | None]) -> tuple[Span, ...]:
-    """Split a batch of condition chunks into as few attention calls as need no copy of K and V.
+    """Split a batch of chunks into as few attention calls as possible without copying K and V.
 
-    rows: for every chunk the branch row it attends to, or None for none. Equal neighbours share their row (the chunks fold into
+    rows: for every chunk the row it attends to, or None for none. Equal neighbours share their row (the chunks fold into
     the query axis); ascending neighbours use a slice of rows. [0, 1] -> one call; [0, 1, 1] -> two.
     """
     spans: list[Span] = []
@@ -74,7 +74,7 @@ def plan_spans(rows: Sequence[int | None]) -> tuple[Span, ...]:
 
 
 def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Plain multi-head attention, for hosts that bring none of their own. [B, L, C], [B, N, C] -> [B, L, C]."""
+    """Plain multi-head attention, for hosts without one of their own. [B, L, C], [B, N, C] -> [B, L, C]."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))  # [B, H, L | N, d]
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
@@ -82,8 +82,8 @@ def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) ->
 def attend_shared(query: Tensor, key: Tensor, value: Tensor, heads: int, attention: AttentionFn) -> Tensor:
     """Attention of a batch to keys that its pictures share. query: [rows*n, L, C]; key, value: [rows, N, C] -> [rows*n, L, C].
 
-    The pictures of a row are folded into the query axis: rows of an attention do not see each other, so K and V need no
-    copy per picture or frame.
+    The pictures of a row are folded into the query axis: queries do not see each other, so K and V need no copy per picture or
+    frame.
     """
     folded = query.reshape(key.shape[0], -1, query.shape[-1])  # [rows, n*L, C]
     return attention(folded, key, value, heads).view_as(query)
@@ -157,7 +157,7 @@ def _add_where(out: Tensor, query: Tensor, branch: Branch, span: Span, heads: in
 
 
 def _weigh(delta: Tensor, weight: Tensor) -> Tensor:
-    """delta: [..., C] times weight: [..., 1 or heads], each head's part of C by its own."""
+    """delta [..., C] times weight [..., 1 or heads]; each head's part of C has a weight of its own."""
     if weight.shape[-1] == 1:
         return delta * weight
     return (delta.unflatten(-1, (weight.shape[-1], -1)) * weight[..., None]).flatten(-2)

@@ -25,7 +25,7 @@ STRENGTH = 1.0
 
 
 def scene(seed: int) -> Scene:
-    """A scene of instances that training never saw. They share no colour, so that anybody sees whose look went where."""
+    """A scene of instances that training never saw. They share no colour, so that everybody sees whose look went where."""
     rng = random.Random(f"demo/{seed}")
     while True:
         cast = random_cast(rng, OBJECTS, held_out=True)
@@ -35,7 +35,7 @@ def scene(seed: int) -> Scene:
 
 
 def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Image:
-    """One row a query: the picture, the query's heat map, and the subject under two prompts."""
+    """One row for each query: the picture, the query's heat map, and the subject under two prompts."""
     for query in queries:
         check_words(query)
     base = load_base(MINI)

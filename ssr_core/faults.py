@@ -1,4 +1,4 @@
-"""What pydantic found wrong with somebody's file, in one line of plain words."""
+"""What pydantic found wrong with a user's file, in one line of plain words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 
 def told(error: ValidationError) -> str:
-    """Every fault with its field and what was given: "heads must be at least 1, got 0"; fields that are unknown or missing by name."""
+    """Every fault with its field and the value given: "heads must be at least 1, got 0". Unknown and missing fields are listed."""
     return "; ".join(_faults(error))
 
 
@@ -24,7 +24,7 @@ def _faults(error: ValidationError) -> Iterator[str]:
 
 
 def _field(fault: ErrorDetails) -> str:
-    """ "validation.0.mask" for the mask of the first entry."""
+    """Path of a field: "validation.0.mask" for the mask of the first entry."""
     return ".".join(str(part) for part in fault["loc"])
 
 

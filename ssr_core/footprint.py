@@ -1,4 +1,4 @@
-"""Where in the new picture each subject acted: summed up while it is sampled, and only if somebody asked for it."""
+"""Where in the new picture each subject acted: summed up while the picture is sampled, and only if a node asks for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .schedule import Area
 
 
 class Footprint:
-    """Of one sampling. queries: the subjects, in order.
+    """Where the subjects of one sampling acted. queries: the subjects' queries, in order.
 
-    What counts is how large a subject's contribution is beside the text's, averaged over layers and steps.
+    Measured is how large a subject's contribution is compared to the text's, averaged over layers and steps.
     """
 
     def __init__(self, queries: Sequence[str]) -> None:
@@ -29,8 +29,10 @@ class Footprint:
         area: Area | None = None,
         pictures: Sequence[int] | None = None,
     ) -> None:
-        """One layer of one pass. magnitudes: [subjects, pictures, h, w] over the crop `area` (None: all of it) of the canvas, the whole
-        picture's latent height and width; pictures: their numbers in the whole batch (a context window), None for the first ones.
+        """Add one layer of one pass. magnitudes: [subjects, pictures, h, w] over the crop `area` of the canvas, None for all of it.
+
+        canvas: latent height and width of the whole picture. pictures: their numbers in the whole batch (a context window), None for
+        the first ones.
         """
         height, width, top, left = area or (*canvas, 0, 0)
         grown = F.interpolate(magnitudes.float(), size=(height, width), mode="bilinear", align_corners=False)
@@ -44,7 +46,7 @@ class Footprint:
             passes[place] += 1
 
     def settle(self) -> None:
-        """Off the devices: what waits for a node to ask for it does so in main memory."""
+        """Move the sums off the devices: they wait in main memory until a node asks for them."""
         settled: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
         for (picture, _), (sums, passes) in self._noted.items():
             key = (picture, torch.device("cpu"))
@@ -53,7 +55,7 @@ class Footprint:
         self._noted = settled
 
     def maps(self) -> Tensor:
-        """[subjects, pictures, H, W] in 0..1, divided by the largest value of each picture, so that its subjects compare."""
+        """[subjects, pictures, H, W] in 0..1, divided by the largest value of each picture, so that its subjects can be compared."""
         self.settle()
         if not self._noted:
             raise ValueError(
@@ -66,6 +68,6 @@ class Footprint:
 
 
 def magnitude(delta: Tensor, text: Tensor) -> Tensor:
-    """How large a contribution is beside the text's: [B, L, C] each -> [B, L], 1 where it is as large as the text is on average."""
+    """How large a contribution is compared to the text's: [B, L, C] each -> [B, L], 1 where it is as large as the text's average."""
     size = text.float().norm(dim=-1).mean(dim=-1, keepdim=True)  # [B, 1]
     return delta.float().norm(dim=-1) / size.clamp_min(1e-12)

@@ -33,7 +33,7 @@ class CrossAttention:
 
     @property
     def ip_adapter_number(self) -> int:
-        """Its number in IP-Adapter's files, and in all that follow them ("<number>.to_k_ip.weight"): self-attentions take the even ones."""
+        """Its number in files of IP-Adapter and its successors ("<number>.to_k_ip.weight"); even numbers are self-attentions."""
         return 2 * self.index + 1
 
 
@@ -87,7 +87,7 @@ class UNetLayout:
             raise ValueError(f"impossible UNet shapes: {self}")
 
     def to_dict(self) -> dict[str, Any]:
-        """For files. Where all levels have as many heads, one number, as files have it that were written before there was SDXL."""
+        """As written into files. heads is one number if all levels have the same, as in files from before SDXL."""
         return {
             "channels": self.channels,
             "depths": self.depths,
@@ -133,7 +133,7 @@ class UNetLayout:
     def mismatch(self, found: Sequence[Found]) -> str | None:
         """What differs between this layout and the layers found in a UNet; None if nothing does.
 
-        All are named by diffusers or all by ComfyUI; their order does not matter.
+        found: all named as in diffusers or all as in ComfyUI, in any order.
         """
         by_block = bool(found) and not isinstance(found[0].name, str)
         expected = {(layer.block if by_block else layer.diffusers_name): layer for layer in self.layers}

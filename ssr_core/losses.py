@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NOISY_LIMIT, CLEAN_LIMIT = 12.0, 10.0
-"""Largest weight of a noisy timestep before normalising; signal-to-noise ratio above which clean timesteps weigh less."""
+"""The largest weight of a noisy timestep before normalising, and the signal-to-noise ratio above which clean ones weigh less."""
 
 
 def noise_loss(predicted: Tensor, noise: Tensor, sample_weights: Tensor | None = None) -> Tensor:
@@ -20,9 +20,9 @@ def noise_loss(predicted: Tensor, noise: Tensor, sample_weights: Tensor | None =
 def balanced_weights(alphas_cumprod: Tensor) -> Tensor:
     """Weight of each timestep's noise loss, 1 on average: [timesteps] -> [timesteps].
 
-    What a picture shows is decided where little more than noise is seen, and there the plain loss hardly feels it; so noisy steps
-    weigh as they do in v-prediction (arXiv 2202.00512), clean ones as in Min-SNR (arXiv 2303.09556). Small latents need this more
-    than large ones: fewer values share what they tell.
+    What a picture shows is decided at noisy timesteps, where the plain loss hardly depends on it. So noisy timesteps weigh as in
+    v-prediction (arXiv 2202.00512) and clean ones as in Min-SNR (arXiv 2303.09556). Small latents need this more than large ones,
+    as fewer values hold the same content.
     """
     ratio = alphas_cumprod / (1 - alphas_cumprod)  # signal to noise
     weights = ((ratio + 1) / ratio).clamp(max=NOISY_LIMIT) * (CLEAN_LIMIT / ratio).clamp(max=1.0)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PREVIEW_SIDE = 512
-"""Side of the overlay when only the encoder's own crop is at hand, in pixels."""
+"""Side in pixels of an overlay over the square that the encoder saw."""
 
 GRADIENT = torch.tensor([[0.10, 0.05, 0.45], [0.05, 0.45, 0.85], [0.15, 0.80, 0.55], [0.98, 0.85, 0.15], [0.90, 0.15, 0.10]])
 """Colours of cold to hot, dark blue to red."""
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 
 class ReferenceMap(NamedTuple):
-    """Where in a reference something looks.
+    """Where a method looks in a reference.
 
     heat: [grid, grid] in 0..1 over the square that the encoder saw; seen: that square, uint8 [size, size, 3]
     source_size: (height, width) of the whole reference; box: what of it the square shows
@@ -35,7 +35,7 @@ class ReferenceMap(NamedTuple):
 
 
 def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Overlay and mask of where something looks.
+    """Overlay and mask of where a method looks.
 
     picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
     Returns the overlay [1, H, W, 3] and the map [1, H, W] in 0..1, which is 0 outside what the encoder saw.

@@ -1,6 +1,6 @@
 """Picture files opened as people see them: upright, in the range they were made in, as 8-bit RGB or as a mask.
 
-Knows files and modes; what part of a picture a vision model sees, and how, is vision.py's.
+Knows files and colour modes. Which part of a picture a vision model sees, and how, is the business of vision.py.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""Files with these names are pictures where a folder is searched for them."""
+"""How names of pictures end, where a folder is searched for them."""
 
 SIXTEEN_BITS = 65535
 SIXTEEN_BITS_AS_I = ("PNG", "PPM")
-"""Formats whose 16 bits some versions of Pillow open in the mode of 32."""
+"""Formats whose 16-bit pictures some versions of Pillow open in the 32-bit mode "I"."""
 
 
 def open_picture(source: Path | IO[bytes], name: str = "") -> Image.Image:
-    """A picture file as 8-bit RGB, turned upright. Transparency is dropped: the colours below it show, as in the host's Load Image.
+    """A picture file as 8-bit RGB, turned upright. Transparency is dropped: the colours under it show, as in the host's Load Image.
 
-    name: of a source that has none, for errors. Raises FileNotFoundError, or ValueError that names the file.
+    name: what errors call a source without a path. Raises FileNotFoundError, or ValueError that names the file.
     """
     with _opened(source, name) as picture:
         levels = _levels(picture)
@@ -38,10 +38,10 @@ def open_picture(source: Path | IO[bytes], name: str = "") -> Image.Image:
 
 
 def open_mask(source: Path | IO[bytes], name: str = "") -> Tensor:
-    """A mask file as [H, W] in 0..1, turned upright: its alpha where that is not opaque all over, else how bright it is.
+    """A mask file as [H, W] in 0..1, turned upright: its alpha unless that is opaque everywhere, else its brightness.
 
-    Opaque is marked, so that a cut-out marks what was cut out. (The host's Load Image marks what is transparent: there it is where
-    somebody painted.) name and errors as for open_picture.
+    Opaque pixels are marked, so that a cut-out marks what was cut out. (The host's Load Image marks transparent pixels, which are
+    those that were painted in its mask editor.) name and errors are as for open_picture.
     """
     with _opened(source, name) as picture:
         levels = _levels(picture)
@@ -50,7 +50,7 @@ def open_mask(source: Path | IO[bytes], name: str = "") -> Tensor:
         picture = _without_palette(picture)
         if "A" in picture.getbands() and bool((alpha := _shares(picture.getchannel("A"))).min() < 1):
             return alpha
-        # By way of RGB, as other modes than these have no way to grey of their own.
+        # Other modes than these cannot be turned into grey directly, so they go through RGB.
         return _shares((picture if picture.mode in ("1", "L", "LA", "RGB", "RGBA") else picture.convert("RGB")).convert("L"))
 
 
@@ -60,7 +60,7 @@ def _shares(grey: Image.Image) -> Tensor:
 
 @contextmanager
 def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
-    """The whole picture, upright. Whatever goes wrong with it is told in words that name it."""
+    """The whole picture, upright. Errors name it."""
     shown = name or str(source)
     if isinstance(source, str | os.PathLike) and not Path(source).is_file():
         raise FileNotFoundError(f"There is no picture {shown}.")
@@ -75,7 +75,7 @@ def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{shown} is too large ({error}). Give a smaller copy of it.") from error
     except Exception as error:
-        # Pillow's own complaints are OSErrors without a number; one with a number is the system's: no right to read the file, ...
+        # Pillow raises OSErrors without a number. One with a number is the system's, such as no permission to read the file.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
@@ -87,8 +87,8 @@ def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
 def _levels(picture: Image.Image) -> NDArray[np.float64] | None:
     """A grey picture of more than 8 bits as numbers in 0..1; None for all others, which Pillow converts without loss of range.
 
-    16 bits go from 0 to 65535. Numbers of 32 bits have no range of their own: those in 0..1 stay as they are, all others are stretched
-    from the least to the greatest.
+    16-bit numbers range from 0 to 65535. 32-bit numbers have no fixed range: if all lie in 0..1 they stay as they are, else they are
+    stretched so that the least becomes 0 and the greatest 1.
     """
     if not picture.mode.startswith(("I", "F")):
         return None
@@ -103,5 +103,5 @@ def _levels(picture: Image.Image) -> NDArray[np.float64] | None:
 
 
 def _without_palette(picture: Image.Image) -> Image.Image:
-    """A palette's colours in their places, with the transparency that a palette, or one colour of a picture, may have."""
+    """The picture without a palette; the transparency that a palette, or one colour of a picture, may have becomes its alpha."""
     return picture.convert("RGBA") if picture.mode in ("P", "PA") or "transparency" in picture.info else picture

@@ -1,4 +1,4 @@
-"""Points that somebody clicked in a picture: how they are written, and which patches they lie in.
+"""Points that a user clicked in a picture: how they are written, and which patches they lie in.
 
 web/lib/points.js reads and writes the same texts in the browser.
 """

@@ -1,6 +1,6 @@
 """Samplers for use without ComfyUI: the names that people give, and diffusers' classes behind them.
 
-The classes are told by name, so that a command line can list them without loading diffusers.
+The classes are given by name, so that a command line can list them without loading diffusers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ SAMPLERS = {
     "ddim": "DDIMScheduler",
 }
 DEFAULT = "unipc"
-"""The official scripts sample with it."""
+"""All of Xiaojiu-z/SSR_Encoder's infer_*.py sample with UniPC, except the one for motion."""
 FOR_MOTION = "euler ancestral"
-"""AnimateDiff's."""
+"""What Xiaojiu-z/SSR_Encoder's infer_animate.py samples with."""

@@ -37,8 +37,8 @@ LAYER_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
     "detail": lambda layer: layer.block[0] == "output" and layer.level == 0,
 }
 """Which layers see the subject. encoder, middle, decoder are the UNet's input, middle and output blocks. structure and detail are
-named after what they did when measured on Mini (README): the decoder's coarser layers bring what the subject is without its colours,
-its finest layers bring the colours to what the prompt names."""
+named after what they did when measured on Mini (README): the decoder's coarser layers carry what the subject is without its colours,
+its finest layers give the colours to what the prompt names."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class StepSchedule:
 
     @property
     def always_full(self) -> bool:
-        """Whether the schedule is 1 everywhere, so that nobody needs to know the step."""
+        """Whether the schedule is 1 everywhere, so that the step need not be known."""
         return self.start == 0.0 and self.end == 1.0 and all(value == 1.0 for value in self.curve)
 
     def at(self, progress: float) -> float:
@@ -77,9 +77,10 @@ class StepSchedule:
 class Manner:
     """How something acts on a UNet: all that multiplies its branches, in one value.
 
-    strength: of all of it; pictures: a multiplier for each picture of the batch (frame of an animation), () for 1; a longer batch holds
-    the last one. layers: a multiplier per layer in checkpoint order, () for 1. steps: when it acts. region: [frames, H, W] in 0..1 over
-    the output picture ([H, W] is one frame), or None for everywhere. Raises ValueError for a region that is none or empty.
+    strength: a multiplier of everything. pictures: a multiplier for each picture of the batch (frame of an animation), () for 1; the
+    last one serves the rest of a longer batch. layers: a multiplier for each layer in checkpoint order, () for 1. steps: when it acts.
+    region: [frames, H, W] in 0..1 over the output picture ([H, W] is one frame), or None for everywhere. Raises ValueError for a
+    region of another shape, or one that is zero everywhere.
     """
 
     strength: float = 1.0
@@ -94,7 +95,7 @@ class Manner:
 
     @property
     def acts(self) -> bool:
-        """Whether anything is left of it at some step, layer and picture."""
+        """Whether strength, pictures and layers leave anything of it."""
         return bool(self.strength and any(self.pictures or (1.0,)) and any(self.layers or (1.0,)))
 
     def in_layer(self, index: int) -> float:
@@ -129,7 +130,7 @@ def parse_numbers(text: str, what: str) -> tuple[float, ...]:
 def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[float] = ()) -> tuple[float, ...]:
     """A multiplier per layer in checkpoint order, from a preset or from numbers in execution order (input, middle, output).
 
-    One number serves all layers, three the input, middle and output blocks, and as many as there are layers each its own.
+    One number serves all layers; three serve the input, middle and output blocks; as many as there are layers serve one layer each.
     """
     if not numbers:
         if preset not in LAYER_PRESETS:
@@ -174,8 +175,8 @@ def region_weights(region: Tensor, canvas: tuple[int, int], area: Area | None, g
 def frame_index(count: int, pictures: int, indices: Sequence[int] | None) -> Tensor:
     """Which of the count entries of a list (strengths, a region's frames) each picture of a pass takes: [pictures] int64.
 
-    indices: which pictures of the whole batch the pass works on (a context window), None for the first ones. A list with fewer
-    entries than the batch holds its last one.
+    indices: which pictures of the whole batch the pass works on (a context window), None for the first ones. If the batch is longer
+    than the list, the list's last entry serves the rest.
     """
     return torch.tensor(list(range(pictures) if indices is None else indices)).clamp(max=count - 1)
 
@@ -186,9 +187,9 @@ def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[i
 
 
 def positions_where(weights: Tensor, pictures: int, length: int) -> Tensor | None:
-    """Where anything of a weight is left, in any chunk: positions counted through the pictures of a chunk, picture * L + position.
+    """The positions where a weight is not zero in some chunk, numbered through the pictures of a chunk: picture * L + position.
 
-    weights: [chunks, 1 or pictures, 1 or L, 1] on the CPU, so that no device is waited for -> [M] int64; None if that is everywhere.
+    weights: [chunks, 1 or pictures, 1 or L, 1] on the CPU, so that no device is waited for -> [M] int64; None for all positions.
     """
     acting = (weights != 0).any(dim=0)[..., 0].expand(pictures, length).flatten()  # [pictures * L]
     return None if bool(acting.all()) else acting.nonzero()[:, 0]

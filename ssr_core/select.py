@@ -1,8 +1,8 @@
 """Click to select: which patches of a picture belong together with those that were pointed at.
 
-Similarity of the vision model's own patch features and no other model: patches as like the marked ones, on average, as Otsu's threshold
-asks, and connected to them; the same again among these, as long as they are clearly two groups. Then every patch goes to the group
-whose mean is nearest.
+Needs no other model: patches are compared by the vision model's own features. A patch is selected if its mean similarity to the marked
+patches exceeds Otsu's threshold and it is connected to them. This repeats among the selected patches as long as they clearly form two
+groups. Finally every patch goes to the group with the nearest mean.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .vision import Fit, frame, normalise, seen_box
 from .vision_model import VisionModel
 
 DEPTH = 5 / 6
-"""Which layer of the vision model is looked at: deep enough to know things, shallow enough to know where they are."""
+"""Which layer of the vision model is used, as a share of all: deep enough to know things, shallow enough to know where they are."""
 
 HEAP = 2 / math.pi
-"""Share of the variance that lies between the halves of normally distributed numbers: with no more they are one group, not two."""
+"""Share of the variance that lies between the halves of normally distributed numbers: numbers with no more are one group."""
 STILL_APART = 0.2
-"""A thing is parted from others only if they are at least this much as far apart as all of them are from the ground."""
+"""A thing is separated from others only if their distance is at least this share of the distance of all of them from the ground."""
 
 
 def layer_of(layers: int) -> int:
-    """Of a vision model with this many layers, counted from 1: 20 of ViT-L/14's 24."""
+    """Which of a vision model's layers is used, counted from 1: 20 of ViT-L/14's 24."""
     return round(DEPTH * layers)
 
 
@@ -42,8 +42,8 @@ def select_patches(features: Tensor, marked: Tensor) -> Tensor:
     first = split = otsu(likeness)
     selected = _connected(likeness >= split.threshold, marked)
     others = [~selected]
-    # The first threshold often lies between things and ground; things that touch this one are parted from it by the next. Patches that
-    # were pointed at are like themselves, which says nothing.
+    # The first threshold often separates things from ground; the next separates this thing from others that touch it. Marked patches
+    # are left out: their similarity to themselves says nothing.
     while (split := otsu(likeness[selected & ~marked])).share > HEAP and split.gap > STILL_APART * first.gap:
         narrower = _connected(selected & (likeness >= split.threshold), marked)
         if torch.equal(narrower, selected):
@@ -56,7 +56,7 @@ def select_patches(features: Tensor, marked: Tensor) -> Tensor:
 
 
 class Split(NamedTuple):
-    """threshold between two groups of numbers; gap: how far apart their means are; share: of the variance that lies between them."""
+    """threshold between two groups of numbers; gap: how far apart their means are; share of the variance that lies between them."""
 
     threshold: float
     gap: float
@@ -64,7 +64,7 @@ class Split(NamedTuple):
 
 
 def otsu(values: Tensor) -> Split:
-    """The threshold that parts numbers into two groups of the largest variance between them (Otsu 1979). values: [N]"""
+    """The threshold that splits numbers into two groups of the largest variance between them (Otsu 1979). values: [N]"""
     ordered, count = values.double().sort().values, len(values)
     if count < 2:
         return Split(-math.inf, 0.0, 0.0)
@@ -78,7 +78,7 @@ def otsu(values: Tensor) -> Split:
 
 
 def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
-    """Those candidates that hang together with the seeds, side by side; the seeds themselves always do. [P-1] bool each."""
+    """The seeds, and the candidates that are connected to them over the sides of patches. [P-1] bool each."""
     grid = math.isqrt(seeds.numel())
     allowed = (candidates | seeds).float().view(1, 1, grid, grid)
     reached = seeds.float().view(1, 1, grid, grid)
@@ -93,7 +93,7 @@ def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
 
 
 def masks_around(vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit) -> Tensor:
-    """What belongs together with what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
+    """What belongs to what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
     masks = []
     for picture in pictures:
         box = seen_box(*picture.size, vision_model.size, fit)
@@ -110,7 +110,7 @@ def select_around(vision_model: VisionModel, picture: Image.Image, points: Seque
 
 
 def around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
-    """features: [P, V] of one layer -> [P-1]."""
+    """select_around with features at hand: [P, V] of one layer -> [P-1]."""
     box = seen_box(*picture.size, vision_model.size, fit)
     marked = points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
     return select_patches(features[1:], marked).float()

@@ -1,6 +1,6 @@
 """Tensor files read safely and written whole: safetensors in and out, pickles of tensors in.
 
-Knows files and nothing of what is in them: which names and shapes are right is for those who ask (a method's formats.py).
+Knows files and nothing of what is in them: which names and shapes are right, the caller knows (a method's formats.py).
 Pickles are read with weights_only and no other way. A file takes its name only when all of it is on the disk.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 State = dict[str, Tensor]
 
 SUFFIXES = (".safetensors", ".sft")
-"""Of safetensors files. Everything else is taken for a pickle."""
+"""How names of safetensors files end. Every other file is read as a pickle."""
 
 REMEDY = "download it again (install.py --download)"
 
@@ -34,7 +34,7 @@ def read(path: Path, remedy: str = REMEDY) -> tuple[State, dict[str, str]]:
     with _named(path, remedy):
         if _is_safetensors(path):
             with safe_open(path, framework="pt") as file:
-                # Cloned: tensors of an open file share its bytes, which somebody may overwrite.
+                # Cloned: tensors of an open file share its bytes, which another program may overwrite.
                 return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping) or not all(
@@ -44,10 +44,10 @@ def read(path: Path, remedy: str = REMEDY) -> tuple[State, dict[str, str]]:
     return dict(content), {}
 
 
-def read_together(paths: Sequence[Path]) -> tuple[State, dict[str, str], str]:
-    """Tensors and metadata of the files that something was published as, and how to name them together in a message.
+def read_together(paths: Sequence[Path], remedy: str) -> tuple[State, dict[str, str], str]:
+    """Tensors and metadata of several files that belong together, and what messages call these files.
 
-    Raises as read does, and ValueError where two of them hold the same tensor.
+    remedy: what to give instead where two of them hold the same tensor. Raises ValueError for that, and as read does.
     """
     tensors: State = {}
     metadata: dict[str, str] = {}
@@ -55,9 +55,7 @@ def read_together(paths: Sequence[Path]) -> tuple[State, dict[str, str], str]:
         found, described = read(Path(path))
         if twice := sorted(tensors.keys() & found.keys()):
             listed = ", ".join(twice[:4]) + (f" and {len(twice) - 4} more" if len(twice) > 4 else "")
-            raise ValueError(
-                f"{path} repeats {listed} of the other file. Give each part of one encoder, such as aligner and layers, once."
-            )
+            raise ValueError(f"{path} repeats {listed} of the other file. {remedy}")
         tensors.update(found)
         metadata.update(described)
     return tensors, metadata, " and ".join(str(path) for path in paths)
@@ -89,7 +87,7 @@ def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]
 def written_whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; the file takes its name when the with-block ends.
 
-    If the block fails, what was there stays as it was and nothing is left over. Links are followed, as writing to them does.
+    If the block fails, what was there stays as it was and no other file remains. Links are followed, as in ordinary writing.
     """
     final = Path(os.path.realpath(path))
     part = final.with_name(f".{uuid.uuid4().hex}.part")
@@ -111,7 +109,7 @@ def _is_safetensors(path: Path) -> bool:
 
 @contextmanager
 def _named(path: Path, remedy: str) -> Iterator[None]:
-    """Whatever goes wrong while a file is read, in words that name it."""
+    """Errors while a file is read, in words that name it."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the name, or {remedy}.")
     try:
@@ -119,11 +117,11 @@ def _named(path: Path, remedy: str) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        # torch leaps to before the start of a zip file that is cut off; else the system's errors are not the file's fault: no right
-        # to read it, no memory left.
+        # EINVAL: torch seeks to before the start of a truncated zip file. Other errors of the system are not the file's fault, such as
+        # no permission to read it.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
-        # The restricted unpickler meets damaged bytes with whatever they happen to break: KeyError, IndexError, UnicodeError, ...
+        # On damaged bytes the restricted unpickler raises whatever happens to break: KeyError, IndexError, UnicodeError, ...
         reason = f"SafetensorError: {error}" if isinstance(error, SafetensorError) else type(error).__name__
         raise ValueError(
             f"{path} cannot be read: it is damaged or incomplete ({reason}), or not a file of tensors alone; {remedy}."

@@ -1,7 +1,7 @@
 """From a picture to patch features: pixels as CLIPImageProcessor prepares them, and the vision model's layers as scales.
 
 The picture's geometry lives here once, so that a mask lands on exactly the patches of the part it marks. Which object runs
-the vision model is the host's business: it hands in a function from pixels to all hidden states.
+the vision model is the business of the host, which gives a function from pixels to all hidden states.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 Fit = Literal["center crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
-"""How a picture that is not square meets the square input of the vision model. "center crop" is the official one."""
+"""How a picture that is not square meets the square input of the vision model. "center crop" is CLIPImageProcessor's, which
+Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, uses."""
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -24,15 +25,15 @@ MEAN_COLOUR = (123, 117, 104)
 """CLIP's normalisation (openai/clip-vit-large-patch14) and the mean as a colour, which the normalised zero picture shows."""
 
 LONGEST_RATIO = 64
-"""Sides of a picture longer than this many times the other are cut around the middle before resizing; only the middle is
-seen anyway, and a 1 x 8000 picture would otherwise be resized to 1.8 million pixels' width."""
+"""A side longer than this many times the other is cut to its middle before resizing: only the middle is seen anyway, and a 1 x 8000
+picture would otherwise be resized to a length of 1.8 million pixels."""
 
 HiddenStates = Callable[[Tensor], Sequence[Tensor]]
 """[B, 3, size, size] normalised pixels -> outputs of every layer, [B, P, C] each, first layer first, before any post-norm."""
 
 
 def as_pictures(images: Tensor) -> list[Image.Image]:
-    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as the official code does."""
+    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as diffusers' load_image does."""
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"The reference has shape {tuple(images.shape)}; expected a batch of at least one picture, "
@@ -88,8 +89,9 @@ def normalise(pictures: Sequence[Image.Image]) -> Tensor:
 def mask_to_patches(mask: Tensor, grid: int, size: int, fit: Fit) -> Tensor:
     """A mask over the whole reference as weights of the vision model's patches: [H, W] in 0..1 -> [grid*grid], row by row.
 
-    Binarised with > 0.5 and resized bilinearly with antialiasing to the grid, not binarised again (official code with
-    torchvision >= 0.17). Unlike there it gets the picture's own crop, so marked pixels and marked patches agree.
+    Binarised with > 0.5, resized bilinearly with antialiasing to the grid, and not binarised again, as in Xiaojiu-z/SSR_Encoder,
+    ssr_encoder/ssr_encoder.py, under torchvision >= 0.17. Unlike there, the mask gets the picture's own crop, so that marked pixels
+    and marked patches agree.
     Raises ValueError where nothing of the visible part is marked.
     """
     binary = (mask.float() > 0.5).float().cpu().numpy()  # [H, W]
@@ -143,7 +145,7 @@ def _resized(size: tuple[int, int], target: int) -> tuple[int, int]:
 
 
 def _middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the middle that is left of a very long picture; all of any other."""
+    """(left, top, width, height) of the part that is used: the middle of a very long picture, all of any other."""
     longest = LONGEST_RATIO * min(width, height)
     cut_width, cut_height = min(width, longest), min(height, longest)
     return (width - cut_width) // 2, (height - cut_height) // 2, cut_width, cut_height

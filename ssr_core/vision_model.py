@@ -20,7 +20,7 @@ PICTURES_KEPT = 8
 
 @dataclass
 class VisionModel:
-    """A vision model and what it has already seen. size: input side in pixels; width and tokens: of its features; layers: how many."""
+    """size: side of the input in pixels; width, tokens: of the features; layers: how many; features: those of pictures already seen."""
 
     hidden_states: HiddenStates
     size: int
@@ -47,8 +47,8 @@ class VisionModel:
 class VisionModels:
     """The host's vision models with their memories, each of which lives exactly as long as the host's object.
 
-    describe: the VisionModel of a host's object, given it and a function that returns it. The function is what the VisionModel may
-    keep: it holds the object weakly.
+    describe: makes the VisionModel of a host's object. It is given the object, and a function that returns it and holds it weakly;
+    only the function may be kept.
     """
 
     def __init__(self, describe: Callable[[Any, Callable[[], Any]], VisionModel]) -> None:
@@ -77,7 +77,7 @@ def bytes_of(tensor: Tensor) -> bytes:
 
 
 def remember(kept: OrderedDict[bytes, Tensor], key: bytes, value: Tensor, limit: int) -> None:
-    """Put it last, and let go of the oldest beyond the limit."""
+    """Keep a value as the newest, and drop the oldest beyond the limit."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > limit:

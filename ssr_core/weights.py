@@ -33,8 +33,8 @@ class WeightsError(ValueError):
 class WeightFile:
     """One entry of the manifest.
 
-    part: what it is for; files of the same part replace each other. folders: below models/, the first is where it is put, the
-    others are where it may be already. host: "hub" or "drive"; repository and remote_name say what it is called there. size and
+    part: what it is for; files of the same part replace each other. folders: below models/; it is put into the first and may already
+    be in one of the others. host: "hub" or "drive"; repository and remote_name say what it is called there. size and
     sha256: None where nobody has published them. holds: tensors (name -> shape) by which a model that is not ours is recognised.
     """
 
@@ -103,7 +103,7 @@ def fetch(weight: WeightFile, models: Path, endpoint: str | None = None) -> Path
 
 
 def _transfer(weight: WeightFile, staged: Path, expected: str | None, endpoint: str | None) -> str | None:
-    """Bring all bytes to the staged file, in a few attempts. Returns the hash that the host states, if it does."""
+    """Download all bytes into the staged file, in a few attempts. Returns the hash that the host states, if it does."""
     for pause in (0.0, *PAUSES):
         time.sleep(pause)
         try:
@@ -117,7 +117,7 @@ def _transfer(weight: WeightFile, staged: Path, expected: str | None, endpoint: 
             needed = 'pip install -U "huggingface_hub" gdown'
             raise WeightsError(f"{weight.name}: {error}. Downloads need two libraries: {needed}") from error
         except Exception as error:
-            # Which client the libraries use, and so which errors it raises, changes with their version: any may be a broken line.
+            # Which client the libraries use, and so which errors it raises, changes with their version: any may be a lost connection.
             failure = error
             if getattr(getattr(error, "response", None), "status_code", None) in FINAL:
                 break
@@ -139,7 +139,7 @@ def _from_hub(weight: WeightFile, staged: Path, expected: str | None, endpoint: 
     stated = get_hf_file_metadata(url, token=False)  # the files are public: nobody's token is sent along
     if stated.location.partition("://")[0].lower() not in ("https", url.partition("://")[0]):
         raise WeightsError(f"{url} leads to {stated.location[:80]}, which is not https. Download {weight.name} by hand.")
-    # The connection that brings the bytes may be redirected anywhere; the hash from this one is what they are held to.
+    # The download may be redirected anywhere, so its bytes are checked against the hash from this connection.
     digest = stated.etag if _SHA256.fullmatch(stated.etag or "") else expected
     if digest is None:
         raise WeightsError(f"{url} states no sha256, as the model hub does for such files. Is it the hub, or a copy of it?")
@@ -173,7 +173,7 @@ def _from_drive(weight: WeightFile, staged: Path) -> None:
     except gdown.FileURLRetrievalError:
         raise  # too many downloads today, or not public any more; the bytes we have are still good
     except gdown.DownloadError:
-        # The drive answered but does not go on from our bytes: the next attempt starts from nothing.
+        # The drive answered but does not continue after our bytes: the next attempt starts anew.
         if before and before == [path.stat().st_size for path in present]:
             _discard(staged)
         raise

@@ -27,8 +27,8 @@ class Query:
 
     @property
     def word_embeds(self) -> Tensor:
-        """[W, D], the rows of embeds that belong to words."""
-        return self.embeds[0, [row for word in self.words for row in range(word.first, word.stop)]]
+        """[W, D], embeds at the token positions of words."""
+        return self.embeds[0, [position for word in self.words for position in range(word.first, word.stop)]]
 
 
 def words_of(pieces: Sequence[str]) -> tuple[Word, ...]:
@@ -57,6 +57,6 @@ _BYTES = _byte_alphabet()
 
 
 def _read_bytes(spelled: str) -> str:
-    if not _BYTES.keys() >= set(spelled):  # a word that somebody added to the vocabulary as it is
+    if not _BYTES.keys() >= set(spelled):  # a word that was added to the vocabulary as a whole
         return spelled
     return bytes(_BYTES[character] for character in spelled).decode("utf-8", errors="replace")

@@ -12,16 +12,16 @@ import { SubjectView } from "./lib/subject_view.js";
 import { textsFor } from "./lib/texts.js";
 
 const NODES = ["SSR_EncodeSubject", "SSR_LoadSubject"];
-/** Own type name: a widget named like one of the frontend's would be drawn as that. */
+/** A type name of our own: a widget whose type is named like one of the frontend's would be drawn as that. */
 const WIDGET_TYPE = "SSR_SUBJECT_VIEW";
 const OPACITY = "ssr_opacity";
 const USUAL_OPACITY = 0.6;
 /** Modes of a node that is muted or bypassed. */
 const OFF = [2, 4];
-/** Nothing of the view in it: the frontend keeps the options of widgets that are gone. */
+/** Must not refer to a view: the frontend keeps the options of widgets that are gone. */
 const VIEW_OPTIONS = { serialize: false, hideOnZoom: false, getMinHeight: () => 260 };
 
-/** @type {WeakMap<object, SubjectView>} by node; weak, as nobody tells when a copy or a node in a subgraph is gone */
+/** @type {WeakMap<object, SubjectView>} by node; weak, as the frontend does not tell when a copy or a node in a subgraph is gone */
 const views = new WeakMap();
 /** @type {WeakMap<Element, { node: any, widget: any }>} by the view's element */
 const owners = new WeakMap();
@@ -33,7 +33,7 @@ app.registerExtension({
     app.canvas.canvas.addEventListener("subgraph-opening", rememberInstance);
   },
 
-  /** Undo and tabs make nodes anew and put the last results back afterwards. */
+  /** Undo and a change of tab make nodes anew and put their last results back afterwards. */
   onNodeOutputsUpdated() {
     for (const node of liveNodes()) views.get(node)?.show(readSubjects(lastOutput(node)));
   },
@@ -111,8 +111,8 @@ function pointsInput(node, onTyped) {
 }
 
 /**
- * After nodes were made anew. Nodes 2.0 keeps the frame of a node that undo or another tab makes anew, with the element of the old
- * one still in it; and nobody tells that nodes in a subgraph are gone.
+ * Puts the views of new nodes in the places of old ones. When undo or a change of tab makes a node anew, Nodes 2.0 keeps its frame with
+ * the old node's element in it; and the frontend does not tell when nodes in a subgraph are gone.
  */
 function takePlaces() {
   const live = liveNodes();

@@ -12,7 +12,7 @@ const HEIGHT = 90;
 app.registerExtension({
   name: "SSR-Encoder.TextView",
 
-  /** Undo and tabs make nodes anew and put the last results back afterwards. */
+  /** Undo and a change of tab make nodes anew and put their last results back afterwards. */
   onNodeOutputsUpdated() {
     for (const node of liveNodes()) show(node, lastOutput(node));
   },

@@ -1,4 +1,7 @@
-"""The command `ssr-encoder`. Each subcommand reads its arguments, calls one function, and says what it did."""
+"""The command `ssr-encoder`. Each subcommand reads its arguments, calls one function, and says what it did.
+
+What the help texts call official is Xiaojiu-z/SSR_Encoder: its code and its released pair of files.
+"""
 
 from __future__ import annotations
 

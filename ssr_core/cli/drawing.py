@@ -1,6 +1,6 @@
 """One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files.
 
-Apart from generate.py, which names the options and needs none of the libraries that draw.
+Separate from generate.py, which lists the options and needs none of the libraries that draw.
 """
 
 from __future__ import annotations

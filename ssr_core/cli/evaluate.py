@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _trained_without_query(path: Path) -> bool:
-    """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
+    """Whether an encoder was trained on whole pictures, as the configuration in its file says; such an encoder knows no words."""
     import yaml
 
     training = tensor_files.read_metadata(path).get("training", "{}")

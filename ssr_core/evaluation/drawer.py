@@ -1,4 +1,4 @@
-"""What a method brings to be measured: it selects something in references, and draws that under prompts."""
+"""What a method provides to be measured: it selects something in references, and draws that under prompts."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Selection(Protocol):
     """What a method took from a reference."""
 
     def heat(self) -> Tensor:
-        """How much of it comes from where in the picture that the method saw: [grid, grid]."""
+        """How much of it comes from each patch of the picture that the method saw: [grid, grid]."""
 
     def shown(self) -> Image.Image:
-        """The same for people to look at."""
+        """heat as a picture, for people to look at."""
 
 
 Selected = TypeVar("Selected", bound=Selection)
@@ -53,7 +53,7 @@ class Drawer(Protocol[Selected]):
 
     @property
     def fingerprint(self) -> str:
-        """Of the trained weights: measurements are kept under it."""
+        """Identity of the trained weights, under which measurements are kept."""
 
     def select(self, reference: Reference) -> Selected: ...
 

@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a method measures. strength: rows by the strength; shown: whose pictures the page shows."""
+    """What a method measures. rows: by name; strength: rows by their strength; shown: rows whose pictures the page shows."""
 
     rows: Mapping[str, Row]
     strength: Mapping[str, Row]

@@ -1,6 +1,6 @@
 """Runs a benchmark: lets a drawer draw every picture that is not there yet, then scores all and writes one JSON and one HTML report.
 
-Processes share the pictures out by number; each picture's noise follows from its own number, so that neither the number of
+Processes divide the pictures by number; each picture's noise follows from its own number, so that neither the number of
 processes nor an interruption changes a pixel.
 """
 
@@ -44,7 +44,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Task:
-    """One picture. number: over the whole benchmark."""
+    """One picture to draw. number: counted over the whole benchmark; copy: among those of the same prompt."""
 
     number: int
     entry: Entry
@@ -139,7 +139,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
 
 
 def _same_run(out: Path, protocol: Protocol, fingerprint: str) -> None:
-    """Pictures of one folder are all of one run."""
+    """Refuse a folder that holds another run's pictures."""
     described = {"protocol": asdict(protocol), "encoder": fingerprint}
     file = out / "run.json"
     if file.is_file():

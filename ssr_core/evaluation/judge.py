@@ -1,7 +1,7 @@
 """What a picture of the drawn world shows, measured from its pixels: background, objects, their classes and looks.
 
-Nothing here is learned: backgrounds and looks have known colours, classes known silhouettes. On pictures that the world drew
-itself the judge is right almost always (tests); it is as good as its measurements on pictures that a model drew.
+Nothing here is learned: backgrounds and looks have known colours, classes have known silhouettes. On pictures drawn by the world itself
+the judge is almost always right (tests); on pictures drawn by a model it is as good as its measurements.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..mini.shapes import CLASSES, INK, PAPER, SHAPES
 NEAR = 48.0
 """Largest distance in RGB at which a pixel still counts as a background's colour."""
 SMALLEST = 180
-"""Area in pixels below which a region is a smudge and no object."""
+"""Area in pixels below which a region is a smudge, not an object."""
 CLEAR = 0.72
 """Overlap with a class's silhouette from which a region is taken for one object."""
 WIDEST_BRIDGE = 4
@@ -60,7 +60,7 @@ class Judged:
     objects: tuple[Seen, ...]
 
     def of(self, kind: str) -> Seen | None:
-        """The object most like this class, if any object is more like it than like any other."""
+        """The object most like this class, among those that resemble no other class more."""
         alike = [seen for seen in self.objects if seen.kind == kind]
         return max(alike, key=lambda seen: seen.overlaps[kind], default=None)
 
@@ -113,24 +113,24 @@ def _distance(pixels: Pixels, colour: tuple[int, int, int]) -> Pixels:
 def _regions(foreground: Mask) -> list[Mask]:
     """Connected regions that are large enough to be objects, holes filled, largest first."""
     found = []
-    labels = _label(foreground)
-    for label in np.unique(labels[labels > 0]):
-        region = labels == label
+    numbers = _numbered(foreground)
+    for number in np.unique(numbers[numbers > 0]):
+        region = numbers == number
         if region.sum() >= SMALLEST:
             found.append(_filled(region))
     return sorted(found, key=lambda region: -int(region.sum()))
 
 
-def _label(mask: Mask) -> NDArray[np.int32]:
+def _numbered(mask: Mask) -> NDArray[np.int32]:
     """Number of the 4-connected region of each pixel; 0 outside. Numbers spread until nothing changes."""
-    labels = np.where(mask, np.arange(1, mask.size + 1, dtype=np.int32).reshape(mask.shape), 0)
+    numbers = np.where(mask, np.arange(1, mask.size + 1, dtype=np.int32).reshape(mask.shape), 0)
     while True:
-        padded = np.pad(labels, 1)
-        spread = np.maximum.reduce([labels, padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+        padded = np.pad(numbers, 1)
+        spread = np.maximum.reduce([numbers, padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
         spread = np.where(mask, spread, 0)
-        if np.array_equal(spread, labels):
-            return labels
-        labels = spread
+        if np.array_equal(spread, numbers):
+            return numbers
+        numbers = spread
 
 
 def _filled(region: Mask) -> Mask:
@@ -141,7 +141,7 @@ def _filled(region: Mask) -> Mask:
 
 
 def _see_parts(pixels: Pixels, region: Mask) -> list[Seen]:
-    """The object a region is; or, where it resembles no class, the objects that touch in it, if those resemble classes better."""
+    """The object in a region; or, if the region resembles no class, the touching objects in it, if they resemble classes better."""
     whole = _see(pixels, region)
     if whole.certainty >= CLEAR:
         return [whole]
@@ -153,16 +153,16 @@ def _see_parts(pixels: Pixels, region: Mask) -> list[Seen]:
 
 
 def _split(region: Mask, width: int) -> list[Mask]:
-    """Parts that hold together only by bridges of up to 2 * width pixels, each grown back to what of the region is nearest."""
+    """The parts of a region that are joined only by bridges of up to 2 * width pixels. Each grows back over the pixels nearest to it."""
     core = np.asarray(Image.fromarray(region).convert("L").filter(ImageFilter.MinFilter(2 * width + 1))) > 0
-    labels = _label(core)
-    sizes = {int(label): int((labels == label).sum()) for label in np.unique(labels[labels > 0])}
-    labels = np.where(np.isin(labels, [label for label, size in sizes.items() if size >= SMALLEST // 2]), labels, 0)
+    numbers = _numbered(core)
+    sizes = {int(number): int((numbers == number).sum()) for number in np.unique(numbers[numbers > 0])}
+    numbers = np.where(np.isin(numbers, [number for number, size in sizes.items() if size >= SMALLEST // 2]), numbers, 0)
     for _ in range(3 * width):
-        padded = np.pad(labels, 1)
+        padded = np.pad(numbers, 1)
         neighbours = np.maximum.reduce([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
-        labels = np.where((labels == 0) & region, neighbours, labels)
-    return [_filled(labels == label) for label in np.unique(labels[labels > 0])]
+        numbers = np.where((numbers == 0) & region, neighbours, numbers)
+    return [_filled(numbers == number) for number in np.unique(numbers[numbers > 0])]
 
 
 def _see(pixels: Pixels, region: Mask) -> Seen:
@@ -226,7 +226,7 @@ def _expected_colours(kind: str, look: Look) -> dict[str, float]:
 
 
 def _pattern_agreement(seen: Seen, look: Look) -> float:
-    """Share of the object's pixels of these two colours that lie where the look's pattern puts them; best small shift."""
+    """Share of the object's pixels of these two colours that lie where the look's pattern puts them, at the best small shift."""
     left, top, right, bottom = seen.box
     radius = max(right - left, bottom - top) / 2
     index = _nearest_colour(seen.pixels)

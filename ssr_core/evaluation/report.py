@@ -16,7 +16,7 @@ from .datasets import Entry
 
 THUMBNAIL = 160
 MOST_MARKS = 12
-"""Different x beyond which an axis marks round parts instead."""
+"""With more different x than this, an axis marks equal parts instead."""
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#26242c}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.3rem;width:160px;vertical-align:top}

@@ -79,7 +79,10 @@ def load_dino(folder: str, device: str = "cpu") -> DinoScorer:
 
 
 def _dino_pixels(picture: Image.Image, size: int) -> Tensor:
-    """Shorter side to 256 bicubic, centre 224, ImageNet's mean and deviation; in proportion for models of another size."""
+    """Resized to a shorter side of 256 (bicubic), cropped to the middle 224, and normalised by ImageNet's mean and deviation.
+
+    For a model with another input size, both sizes change in proportion.
+    """
     from torchvision.transforms import functional as transforms
 
     resized = transforms.resize(

@@ -23,13 +23,13 @@ from .drawer import Drawer, Reference, Sampling, Selected, Selection
 from .judge import Seen, choose_look, choose_pattern, judge
 
 QueryBy = Literal["text", "mask", "both", "click", "nothing"]
-"""click: one, in the middle of the object, and no words; nothing: the empty text, which takes the whole reference."""
+"""click: one click in the middle of the object, and no words; nothing: the empty text, which takes the whole reference."""
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How to query and draw. Methods add what they know besides (ssr.py)."""
+    """How to query and draw. Methods add settings of their own (ssr.py)."""
 
     query_by: QueryBy = "text"
     strength: float = 1.0
@@ -61,8 +61,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case gave. One entry a subject: found (an object of its class is there), look right (of all instances in
-    the references), exact colours and pattern right, map_mass: share of the attention map inside the queried object.
+    """What came of a case. With one entry for each subject:
+
+    found: an object of its class is in the picture; look_right: of all looks in the references, the object has the subject's;
+    colours_right, pattern_right: these are exactly the subject's; map_mass: share of the attention map inside the queried object
     """
 
     case: Case
@@ -98,7 +100,7 @@ class Scores:
 def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: bool = True) -> Iterator[Case]:
     """References of `objects` held-out instances; the new picture shows `subjects` of them, each from another reference.
 
-    named: whether the prompt names their classes; else it tells the background alone, and what they are must come from the subjects.
+    named: whether the prompt names their classes; else it names only the background, and what they are must come from the subjects.
     """
     rng = random.Random(f"cases/{seed}/{objects}/{subjects}")
     for _ in range(count):

@@ -23,7 +23,7 @@ from .selectivity import Case, QueryBy, Setting, cases
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 SHOWN = 12
 WEAKER = 0.5
-"""Subjects' own strength where official scaling is held against value only."""
+"""Subjects' own strength in the rows that compare the two values of SCALINGS (subject.py)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Ablation(NamedTuple):
 
 
 def tables(base: Base, encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) -> Tables:
-    """On `count` held-out cases a row."""
+    """Every row is measured on `count` held-out cases."""
     plain = SSRSetting()
 
     def row(wanted: list[Case], setting: SSRSetting = plain, encoder: SSREncoder = encoder) -> Row:

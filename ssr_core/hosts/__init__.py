@@ -1,1 +1,1 @@
-"""Where the method meets a program: ComfyUI or diffusers."""
+"""Where the methods meet a program: ComfyUI or diffusers."""

@@ -1,1 +1,1 @@
-"""One folder a method: its maths, its data and its file formats. A method knows the shared vocabulary, no other method and no host."""
+"""One folder for each method: its maths, data and file formats. A method knows the shared vocabulary, no other method and no host."""

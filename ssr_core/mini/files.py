@@ -18,7 +18,7 @@ EMBEDDING_ROWS = "text_model.embeddings.token_embedding.rows"
 TEXT_PROJECTION = "text_projection.weight"
 
 WIDTH = 128
-"""Of text tokens, patches and the space both are projected to."""
+"""Width of text tokens, of patches, and of the space that both are projected to."""
 HEADS = 2
 """Attention heads of every model."""
 TEXT_CONFIG = {

@@ -31,7 +31,7 @@ PERIOD = 0.62
 
 @dataclass(frozen=True)
 class Look:
-    """Looks of one instance. first and second are different names of COLOURS; pattern is one of PATTERNS."""
+    """The look of one instance. first and second are different names of COLOURS; pattern is one of PATTERNS."""
 
     pattern: str
     first: str

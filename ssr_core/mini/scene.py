@@ -28,7 +28,7 @@ SUPERSAMPLING = 3
 OUTLINE = 5
 """Size of the filter that widens a silhouette by its outline, in supersampled pixels; odd."""
 HELD_OUT_SHARE = 8
-"""One in so many (class, look) pairs is held out."""
+"""One in this many (class, look) pairs is held out."""
 RADII: dict[int, tuple[float, float]] = {1: (30, 42), 2: (25, 30), 3: (22, 26), 4: (21, 25)}
 """Smallest and largest radius of an object in pixels, by how many objects share the picture."""
 
@@ -42,7 +42,7 @@ class Instance:
 
     @property
     def phrase(self) -> str:
-        """What it is called when looks are told: "a red and blue striped star"."""
+        """Its name in texts that tell the looks: "a red and blue striped star"."""
         return f"{_article(self.look.first)} {self.look.words} {self.kind}"
 
     @property
@@ -64,7 +64,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """seed: of the background's decoration."""
+    """What a picture shows. seed: of the background's decoration."""
 
     background: str
     things: tuple[Placed, ...]
@@ -98,7 +98,7 @@ class Drawn:
 
 
 def instances(held_out: bool) -> list[Instance]:
-    """Every (class, look) pair of one side of the split."""
+    """Every (class, look) pair that is held out, or every one that is not."""
     every = (Instance(kind, look) for kind in CLASSES for look in LOOKS)
     return [instance for instance in every if instance.held_out == held_out]
 
@@ -154,7 +154,7 @@ def _draw_thing(canvas: Image.Image, thing: Placed) -> Image.Image:
     shape = SHAPES[thing.instance.kind]
     scale, angle = SUPERSAMPLING * thing.radius, math.radians(thing.angle)
     cos, sin = math.cos(angle), math.sin(angle)
-    # Drawn on a patch around it: shapes reach at most sqrt(2) from their centre, plus the outline.
+    # Drawn on a square around the object: shapes reach at most sqrt(2) from their centre, plus the outline.
     reach = math.ceil(1.45 * scale) + OUTLINE
     left, top = round(SUPERSAMPLING * thing.x) - reach, round(SUPERSAMPLING * thing.y) - reach
     turn = np.array([[cos, -sin], [sin, cos]]) * scale

@@ -1,6 +1,6 @@
 """The words of the drawn world. Their ids are CLIP's own, so a host's tokenizer and ours agree.
 
-vocabulary.json holds, of CLIP's vocabulary and merges (OpenAI, MIT licence), what these words need.
+vocabulary.json holds the part of CLIP's vocabulary and merges (OpenAI, MIT licence) that these words need.
 """
 
 from __future__ import annotations

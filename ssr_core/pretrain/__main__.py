@@ -1,6 +1,6 @@
-"""Makes Mini's base again: `python -m ssr_core.pretrain --out FOLDER`, or one stage of it. See the model card for how long.
+"""Makes Mini's base again: `python -m ssr_core.pretrain --out FOLDER`, or one stage of it. The model card says how long it takes.
 
-Every stage goes on from its checkpoint if it was interrupted. Afterwards `ssr-encoder train` makes the encoder.
+A stage that was interrupted goes on from its checkpoint. Afterwards `ssr-encoder train` makes the encoder.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..mini.scene import Instance, Scene, random_cast, random_scene
 
 CAST_SIZES = (1, 2, 2, 2, 3, 3, 4, 4)
-"""How many instances a reference shows; drawn evenly."""
+"""How many instances a reference shows, one of these at random."""
 ALONE = 0.55
 """Share of new scenes that show the instance alone."""
 SCENES_PER_INSTANCE = 2

@@ -131,7 +131,7 @@ class Regions:
 
 @torch.no_grad()
 def _start_well(model: Any) -> None:
-    """A start from which a small vision transformer learns within minutes: patches know their places, and look at what is like them.
+    """A start from which a small vision transformer learns within minutes: patches know where they are, and attend to similar patches.
 
     Keys start as copies of queries, louder than usual (after "Mimetic Initialization of Self-Attention Layers", arXiv 2305.09828).
     """
@@ -167,7 +167,7 @@ def _moved(pictures: Tensor, owners: Tensor, generator: torch.Generator) -> tupl
         inside = ((patch_rows >= 0) & (patch_rows < 16))[:, None] & ((patch_columns >= 0) & (patch_columns < 16))
         picture = picture[rows][:, columns]
         owner = owner[patch_rows.clamp(0, 15)][:, patch_columns.clamp(0, 15)]
-        # What the rim repeats is no object's; leave it out of the losses by giving it to nobody.
+        # Pixels that repeat the rim belong to no object; the owner 255 keeps them out of the losses.
         owner = torch.where(inside, owner, torch.full_like(owner, 255))
         moved.append(picture.flip(1) if mirrored else picture)
         owned.append(owner.flip(1) if mirrored else owner)
@@ -175,7 +175,7 @@ def _moved(pictures: Tensor, owners: Tensor, generator: torch.Generator) -> tupl
 
 
 def _kept(owner: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """[B, 256] -> [B, count] patches to look at, in order: objects' before background's, else by lot."""
+    """[B, 256] -> [B, count] patches to look at, in order: objects' before the background's, among these at random."""
     lot = torch.rand(owner.shape, generator=generator) + ((owner > 0) & (owner < 255)).float()
     return lot.topk(count, dim=1).indices.sort(dim=1).values
 

@@ -1,1 +1,1 @@
-"""Training: one loop, data and cache for every method (method.py), and one file a method."""
+"""Training: loop, data and cache are shared by all methods (method.py); each method has a file of its own."""

@@ -1,6 +1,6 @@
 """An exponential moving average of the trained weights, kept where the weights are (also as shards).
 
-The step is torch's get_ema_multi_avg_fn. What stands around it is ours because neither library keeps a run's numbers and files.
+The step is torch's get_ema_multi_avg_fn. The rest is ours because with either library a run's numbers or files would change.
 torch's AveragedModel deep-copies the wrapped module (so no shards), copies at its first update where ours averages, and cannot put
 its values in place. diffusers' EMAModel has this decay with update_after_step=-1, but rounds otherwise (with foreach=True still up
 to a decay of a half, the first eight steps), moves the weights to the CPU and back for every swap, and saves under other names,
@@ -27,7 +27,7 @@ class Average:
         self.updates = 0
 
     def update(self) -> None:
-        """Early on the average follows faster, so that it forgets the start."""
+        """One step of the average. It follows faster at first, so that it forgets the start."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         get_ema_multi_avg_fn(decay)(self.values, [parameter.detach() for parameter in self.parameters], self.updates)

@@ -1,5 +1,5 @@
 """The frozen encoders' outputs, computed once and read from memory-mapped files: latents of targets, features of references, text
-embeddings. Which references and texts there are, and what of a reference is kept, the method says."""
+embeddings. The method says which references and texts there are and what is kept of a reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH = 16
 
 @dataclass
 class CachedReader:
-    """Reads a record's encoded inputs: mean, std [4, h, w]; prompt_embeds [T, D]; the method's own; seed as from pictures."""
+    """Reads a record's encoded inputs: mean, std [4, h, w]; prompt_embeds [T, D]; the method's own; the seed as PictureReader does."""
 
     folder: Path
     source: Records
@@ -33,7 +33,7 @@ class CachedReader:
     _open: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}  # memory maps are opened by every worker anew
+        return {**self.__dict__, "_open": {}}  # every worker opens the memory maps anew
 
     def _files(self) -> dict[str, Any]:
         if not self._open:
@@ -106,8 +106,8 @@ def _build(folder: Path, source: Records, method: Method, identity: str) -> None
     latents = None
     for start in tqdm(range(0, len(targets), BATCH), desc="latents", mininterval=5):
         pixels = torch.stack([target_pixels(source.open(name), config.size, False) for name in targets[start : start + BATCH]])
-        sides = [pixels, pixels.flip(-1)] if config.flip > 0 else [pixels]
-        found = torch.stack([torch.stack(frozen.latents(side), dim=1) for side in sides], dim=1)  # [b, sides, 2, 4, h, w]
+        flips = [pixels, pixels.flip(-1)] if config.flip > 0 else [pixels]
+        found = torch.stack([torch.stack(frozen.latents(flip), dim=1) for flip in flips], dim=1)  # [b, flips, 2, 4, h, w]
         latents = _rows(part / "latents.npy", latents, found, len(targets), np.float32)
         latents[start : start + len(found)] = found.cpu().numpy()
     features = None

@@ -1,5 +1,6 @@
-"""One YAML file describes a training run. The fields that every method has are here, its own beside it (ssr.py), both with what the
-official recipe uses as defaults where it has one.
+"""One YAML file describes a training run. The fields that every method has are here, a method's own in its file (ssr.py).
+
+Defaults are those of the authors' recipe where it has one (Xiaojiu-z/SSR_Encoder, train.py and train.sh).
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from ..faults import told
 
 
 def _no_switch(value: Any) -> Any:
-    """YAML's true and false are no numbers, whatever Python says."""
+    """Refuse YAML's true and false, which Python takes for numbers."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return value
 
 
 def _as_text(value: Any) -> Any:
-    """A folder may be called 2024, which YAML reads as a number."""
+    """Numbers as text: a folder may be called 2024, which YAML reads as a number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def as_list(value: Any) -> Any:
-    """One entry needs no brackets, and nothing after a colon is an empty list."""
+    """Text as a list of one entry, so that it needs no brackets in YAML; nothing after a colon as an empty list."""
     return [value] if isinstance(value, str) else () if value is None else value
 
 
@@ -98,16 +99,17 @@ class TrainingConfig:
     weight_decay: Amount = 0.01
     betas: tuple[Number, Number] = (0.9, 0.999)
     clip_norm: Amount = 0.0
-    """Largest norm of the gradients; 0 does not clip, as the official code."""
+    """Largest norm of the gradients; 0 does not clip, as Xiaojiu-z/SSR_Encoder's train.py does not."""
     timestep_weights: Literal["official", "balanced"] = "official"
-    """official: every timestep's noise loss counts 1. balanced: noisy timesteps count more (losses.balanced_weights)."""
+    """official (Xiaojiu-z/SSR_Encoder, train.py): every timestep's noise loss counts 1. balanced: noisy timesteps count more
+    (losses.balanced_weights)."""
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Decay of the averaged weights; 0 keeps none."""
 
     size: Count = 512
     """Side of a target picture in pixels."""
     flip: Chance = 0.5
-    """Chance that a target is mirrored; its reference never is, as in the official code."""
+    """Chance that a target is mirrored; its reference never is, as in Xiaojiu-z/SSR_Encoder's train.py."""
     drop_prompt: Chance = 0.8
     """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
 

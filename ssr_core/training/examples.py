@@ -1,7 +1,7 @@
-"""From records to tensors: what is drawn by lot for a sample, and the sample's inputs from pictures on disk or from a shard.
+"""From records to tensors: what is chosen at random for a sample, and the sample's inputs from pictures on disk or from a shard.
 
-Everything drawn by lot follows from the seed and the sample's position in the run, so that a run that is stopped and resumed,
-or spread over other numbers of workers or processes, meets the same samples.
+All random choices follow from the seed and the sample's position in the run, so that a run that is stopped and resumed, or spread over
+other numbers of workers or processes, meets the same samples.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .records import Record, Records
 
 @dataclass(frozen=True)
 class Choice:
-    """What was drawn by lot for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
+    """What was chosen at random for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
 
     prompt: str
     flip: bool
@@ -52,7 +52,10 @@ class VisionShape:
 
 
 def target_pixels(picture: Image.Image, size: int, flip: bool) -> Tensor:
-    """Shorter side to size (bilinear), centre crop, mirrored or not: [3, size, size] in -1..1 (official recipe)."""
+    """Shorter side to size (bilinear), centre crop, mirrored or not: [3, size, size] in -1..1.
+
+    So does Xiaojiu-z/SSR_Encoder's train.py.
+    """
     picture = transforms.center_crop(transforms.resize(picture.convert("RGB"), size), [size, size])
     pixels = transforms.pil_to_tensor(picture).float() / 127.5 - 1
     return pixels.flip(-1) if flip else pixels
@@ -125,7 +128,7 @@ class Examples(Dataset[Example]):
 
 
 class StreamedExamples(IterableDataset[Example]):
-    """Samples from webdataset shards, which processes and workers share out. Skips what was consumed before `start` batches."""
+    """Samples from webdataset shards, which are divided among processes and workers. Skips what was consumed before `start` batches."""
 
     def __init__(self, inputs: Inputs, process: int, processes: int, start: int) -> None:
         self.inputs, self.start = inputs, start

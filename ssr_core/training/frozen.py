@@ -15,7 +15,7 @@ from ..losses import balanced_weights
 
 
 def fingerprint(base: Base) -> str:
-    """Of the encoders' weights, by a few numbers of each tensor: tells models apart, not tampering."""
+    """Identity of the encoders' weights, from a few numbers of each tensor: it tells models apart but detects no tampering."""
     digest = hashlib.blake2b(digest_size=16)
     for model in (base.vae, base.text_encoder, base.vision_encoder):
         for name, value in sorted(model.state_dict().items()):
@@ -25,7 +25,7 @@ def fingerprint(base: Base) -> str:
 
 @dataclass
 class Frozen:
-    """A base in its place and precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
+    """A base on its device, in its precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
     kept.
     """
 
@@ -53,7 +53,7 @@ class Frozen:
         return torch.stack([self._texts[text] for text in texts])
 
     def encode(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Target and prompt of a batch, where the cache did not bring them; and every tensor of it on the device."""
+        """A batch with target and prompt encoded, unless the cache has done that, and with all its tensors on the device."""
         done = dict(batch)
         if "pixels" in done:
             done["mean"], done["std"] = self.latents(done.pop("pixels"))
@@ -72,6 +72,6 @@ class Frozen:
         return self.base.noise_schedule.add_noise(torch.stack(clean), drawn, at), drawn, at
 
     def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """The UNet's noise: [B, 4, h, w]."""
+        """The noise that the UNet predicts: [B, 4, h, w]."""
         unet = self.base.unet
         return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample

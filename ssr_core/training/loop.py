@@ -1,7 +1,7 @@
 """The training loop: a frozen base and a method's trained module (method.py), on accelerate's engines (one device, DDP, FSDP).
 
-A run is its configuration: samples and noise follow from the seed and the position (examples.py), the learning rate from the
-step, so that a checkpoint needs weights, optimizer and the step to go on exactly where it stood.
+A run follows from its configuration: samples and noise from the seed and the position (examples.py), the learning rate from the step.
+So weights, optimizer and step are all that a checkpoint needs to go on exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
     """Run, and return the folder of the last checkpoint.
 
     resume: go on from the newest checkpoint in config.out. stop_after: end early, with a checkpoint, as an interruption would.
-    Raises ValueError for a configuration, data or models that do not fit, FloatingPointError when the loss is no number.
+    Raises ValueError for a configuration, data or models that do not fit, FloatingPointError when the loss is not finite.
     """
     out = Path(config.out)
     newest = checkpoint_in(out)

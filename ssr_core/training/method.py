@@ -1,7 +1,7 @@
-"""What a method brings to be trained: the shared loop, data and cache talk to these two protocols and know no method.
+"""What a method provides to be trained: the shared loop, data and cache use these two protocols and know no method.
 
-One side is read by worker processes and therefore light (Inputs): what is drawn by lot for a sample besides its prompt and its
-mirroring, and how that is read. The other holds the models (Method): what is trained, its loss, its pictures and its files.
+Inputs is light, since worker processes have it: what is chosen at random for a sample besides its prompt and its mirroring, and how
+that is read. Method holds the models: what is trained, its loss, its pictures and its files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Inputs(Protocol):
     def config(self) -> TrainingConfig: ...
 
     def choose(self, record: Record, rng: random.Random) -> Any:
-        """What is drawn by lot, of a type of the method's own."""
+        """What is chosen at random, of a type of the method's own."""
 
     def read(self, opener: Opener, record: Record, chosen: Any) -> Example:
         """The inputs, pictures and texts still to be encoded."""
@@ -92,13 +92,13 @@ class Method(Protocol):
 
     @property
     def features_of(self) -> object:
-        """What `features` depends on besides the frozen weights; the cache is told by its repr."""
+        """What `features` depends on besides the frozen weights; its repr tells one cache from another."""
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the cache keeps of references: [B, 3, s, s] -> [B, ...]."""
 
     def encode(self, batch: Example) -> Example:
-        """Complete a batch whose target and prompt are encoded: whatever the cache did not bring is computed here."""
+        """Complete a batch whose target and prompt are encoded: whatever does not come from a cache is computed here."""
 
     def loss(self, module: nn.Module, batch: Example, autocast: Autocast) -> AbstractContextManager[Losses]:
         """The objective of an encoded batch. module: ours in its engine's wrapping.

@@ -1,8 +1,8 @@
 """Training data: what a record is, and where records come from (jsonl, a folder of pictures, webdataset shards).
 
-The official jsonl has `file_name` and `text` (a string or a list to draw from): the target is its own reference and its text is
-prompt and query. Beyond it, a record may name its subjects: {"reference": ..., "query": ..., "mask": ...}, pictures of the same
-subject elsewhere; reference defaults to the target, query to the text, mask to none.
+A line of jsonl has `file_name` and `text` (a string or a list to draw from) as in Xiaojiu-z/SSR_Encoder's example_data.jsonl: the
+target is its own reference, and its text is prompt and query. A record may also name its subjects, pictures of the same subject
+elsewhere: {"reference": ..., "query": ..., "mask": ...}. reference defaults to the target, query to the text, mask to none.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[
     """Records of webdataset shards: this part's shards in the epoch's order, each from its beginning to its end.
 
     A sample is <key>.jpg (or another picture) with <key>.txt, or with <key>.json holding a record whose names are the sample's
-    own extensions ("reference.png", "mask.png"). part: of `parts` processes and workers, which share the shards out.
+    own extensions ("reference.png", "mask.png"). part: number of this reader among `parts`, one for each process and worker.
     """
     import webdataset
 

@@ -40,7 +40,7 @@ UNCONDITIONAL = ""
 
 @pydantic_dataclass(frozen=True, config=STRICT)
 class SSRConfig(TrainingConfig):
-    """start_from: our file, or the official pair."""
+    """start_from: our single file, or the pair that Xiaojiu-z/SSR_Encoder releases (pytorch_model.bin, pytorch_model_1.bin)."""
 
     # Shapes of a fresh encoder; the rest follows from the base.
     inner_width: Whole = 512
@@ -48,18 +48,20 @@ class SSRConfig(TrainingConfig):
     vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(as_list)] = (4, 8, 12, 16, 20, 24)
 
     regulariser: Amount = 0.1
-    """Weight of the embedding consistency; 0 leaves it out. The official fine-tuning uses 0.001."""
+    """Weight of the embedding consistency; 0 leaves it out. 0.1 is the default of Xiaojiu-z/SSR_Encoder's train.py; its train.sh
+    takes 0.001, for fine-tuning."""
     drop_subject: Chance = 0.0
-    """Chance that a sample gets the unconditional subject (empty picture, empty query); the official code never trains it."""
+    """Chance that a sample gets the unconditional subject (empty picture, empty query), which Xiaojiu-z/SSR_Encoder's train.py never
+    trains."""
     mask_query: Chance = 0.0
-    """Chance that a sample whose data has a mask is queried with it. The official code never trains masks."""
+    """Chance that a sample whose data has a mask is queried with it. Xiaojiu-z/SSR_Encoder's train.py never trains masks."""
     mask_alone: Chance = 0.5
     """Share of those that get no words besides the mask."""
     mask_weight: Number = 1.0
     whole_picture: Switch = False
     """Query every reference with the empty text: conditioning on all of it, for comparison."""
     subjects: Count = 1
-    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+    """How many of its record's subjects a target is trained with at once; they share one softmax, as when combined jointly."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ class ChosenSubject:
 
 @dataclass(frozen=True)
 class SubjectInputs:
-    """references [n, 3, s, s] or their features [n, S, P, C], queries or query_embeds [n, T, D], masks [n, P-1], mask_weights [n, 1]
-    for the n subjects of a sample.
+    """A sample's inputs for its n subjects.
+
+    references [n, 3, s, s] or their features [n, S, P, C]; queries or query_embeds [n, T, D]; masks [n, P-1]; mask_weights [n, 1]
     """
 
     config: SSRConfig
@@ -84,7 +87,7 @@ class SubjectInputs:
         count = self.config.subjects
         shown = rng.sample(record.subjects, min(count, len(record.subjects)))
         subjects = [self._choose_subject(source, rng) for source in shown]
-        # Copies of a subject change nothing in a shared softmax, so they fill up a batch of equal lengths.
+        # Copies fill up a sample to the batch's length: of a single subject they change nothing in the shared softmax.
         return tuple(subjects + [subjects[-1]] * (count - len(subjects)))
 
     def _choose_subject(self, source: SubjectSource, rng: random.Random) -> ChosenSubject:

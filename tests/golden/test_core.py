@@ -1,4 +1,4 @@
-"""The official code's numbers, in the pure core."""
+"""The numbers of Xiaojiu-z/SSR_Encoder's ssr_encoder/ (data/cases.json), in the pure core."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def aligner(name: str) -> Aligner:
 
 
 def scales(name: str, key: str, batch: int = 1) -> torch.Tensor:
-    """The official [B, S*P, C] as our [B, S, P, C]."""
+    """Features in the layout of Xiaojiu-z/SSR_Encoder's ssr_encoder/ssr_encoder.py, [B, S*P, C], in ours, [B, S, P, C]."""
     return golden.tensor(name, key, (batch, 1542, 1024)).unflatten(1, (6, 257))
 
 
@@ -46,7 +46,7 @@ def test_b_mask_query(mask, weight):
     if name == "zeros":
         patches = torch.zeros(256)  # refused at the door (vision.mask_to_patches), but the formula has to hold
     else:
-        # The official code squashes the whole mask, which is what "stretch" means.
+        # get_image_embeds_mask in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, squashes the whole mask: our "stretch".
         patches = vision.mask_to_patches(golden.mask(*mask), 16, 224, "stretch")
         assert torch.allclose(patches, expected[f"{name}/mask16"].flatten(), atol=2e-6)
     rows = expected["row_idx"]
@@ -135,7 +135,8 @@ def test_h_pixels_are_clip_image_processors_bit_for_bit(image):
 
 @pytest.mark.parametrize("name", ["i_multi2", "i_multi3"])
 def test_i_several_subjects(name):
-    """Each subject's strength acts on its own tokens; all strengths at the first one's value is what the official code does."""
+    """Each subject's strength acts on its own tokens; generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, gives all of
+    them the first one's."""
     case, expected = golden.cases()[name], golden.outputs(name)
     module = aligner(name)
     null = module(

@@ -1,4 +1,4 @@
-"""The official code's numbers through hosts/diffusers, on transformers' vision model and a tiny diffusers UNet."""
+"""Xiaojiu-z/SSR_Encoder's numbers (data/cases.json) through hosts/diffusers, on transformers' vision model and a tiny UNet."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Case g: the official training loss and its gradients, on a tiny diffusers UNet."""
+"""Case g: the training loss of Xiaojiu-z/SSR_Encoder's train.py and its gradients, on a tiny diffusers UNet."""
 
 import pytest
 import torch
@@ -45,15 +45,15 @@ def test_g_loss_and_gradient_norms(weight):
     assert gradients.keys() == ours.keys()
     for key, norm in ours.items():
         assert float(gradients[key]) == pytest.approx(float(norm), rel=1e-4), key
-    official = golden.outputs(name)
-    assert golden.relative_error(noisy, official["noisy_latents"]) <= 1e-4
-    assert golden.relative_error(predicted, official["model_pred"]) <= 1e-4
-    assert golden.relative_error(tokens[:, ::33], official["image_prompts_rows"]) <= 1e-4
-    assert golden.relative_error(encoder.aligner.norm.weight.grad, official[f"reg{weight}/grad_norm.weight"]) <= 1e-4
+    stored = golden.outputs(name)
+    assert golden.relative_error(noisy, stored["noisy_latents"]) <= 1e-4
+    assert golden.relative_error(predicted, stored["model_pred"]) <= 1e-4
+    assert golden.relative_error(tokens[:, ::33], stored["image_prompts_rows"]) <= 1e-4
+    assert golden.relative_error(encoder.aligner.norm.weight.grad, stored[f"reg{weight}/grad_norm.weight"]) <= 1e-4
 
 
 def test_a_weight_of_zero_trains_without_the_regulariser():
-    """The official code stops with an error."""
+    """Xiaojiu-z/SSR_Encoder's train.py stops with an error here."""
     predicted = torch.randn(1, 4, 8, 8, requires_grad=True)
     tokens = torch.randn(1, 462, 768, requires_grad=True)
     loss = objective(predicted, torch.zeros_like(predicted), tokens, torch.randn(1, 77, 768), 0.0)

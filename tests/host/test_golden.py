@@ -1,4 +1,4 @@
-"""The official code's numbers through the real host: its UNet, its CLIP vision model, its attention."""
+"""Xiaojiu-z/SSR_Encoder's numbers (tests/golden/data/cases.json) through the real host: its UNet, CLIP vision model and attention."""
 
 import json
 

@@ -54,6 +54,7 @@ def test_every_input_and_output_explains_itself(nodes):
 
 
 def test_defaults_are_the_official_scripts(nodes):
+    """Of Xiaojiu-z/SSR_Encoder: strength and null query of infer_text.py, mask weight of infer_mask.py, and how both encode."""
     defaults = {
         (name, slot.id): slot.default
         for name, node in nodes.items()

@@ -35,8 +35,8 @@ def server(tmp_path_factory):
     (encoders / "half.bin").hardlink_to(encoders / sd15.ALIGNER)  # under a name that no pair is published under
     older = base / "models" / "ssr"  # the older port's folder, with its conversions of the pair
     older.mkdir()
-    for official, name in ((sd15.ALIGNER, "ssr_aligner"), (sd15.LAYERS, "ssr_layers")):
-        save_file(torch.load(encoders / official, weights_only=True), older / f"{name}.safetensors")
+    for released, name in ((sd15.ALIGNER, "ssr_aligner"), (sd15.LAYERS, "ssr_layers")):
+        save_file(torch.load(encoders / released, weights_only=True), older / f"{name}.safetensors")
     (base / "input").mkdir()
     Image.fromarray(golden.golden_inputs.image(640, 480, 0)).save(base / "input" / "reference.png")
     with running(base, "--fp32-text-enc") as server:

@@ -27,7 +27,7 @@ def state(seed=0, dtype=torch.float32):
 
 
 def official_aligner(ours):
-    """pytorch_model.bin"""
+    """pytorch_model.bin, as Xiaojiu-z/SSR_Encoder releases it."""
     renamed = {}
     for name, tensor in ours.items():
         part, _, rest = name.partition(".")
@@ -39,7 +39,7 @@ def official_aligner(ours):
 
 
 def official_layers(ours, number=lambda index: 2 * index + 1, suffix="SSR"):
-    """pytorch_model_1.bin"""
+    """pytorch_model_1.bin, as Xiaojiu-z/SSR_Encoder releases it."""
     renamed = {}
     for name, tensor in ours.items():
         part, _, rest = name.partition(".")

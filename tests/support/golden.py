@@ -1,4 +1,4 @@
-"""Golden cases: expected outputs of the official code for deterministic weights (recipe in golden_weights.py)."""
+"""Golden cases: expected outputs of Xiaojiu-z/SSR_Encoder for deterministic weights (recipe in golden_weights.py)."""
 
 from __future__ import annotations
 

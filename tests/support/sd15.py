@@ -1,4 +1,4 @@
-"""A whole set of files at SD1.5's real shapes with generated weights: checkpoint, CLIP vision, official encoder pair.
+"""Files at SD1.5's real shapes with generated weights: checkpoint, CLIP vision, and the pair that Xiaojiu-z/SSR_Encoder releases.
 
 No pretrained weights are needed to show that files load and numbers agree; what such a model draws is noise. Run as a program it
 writes the files into a models folder.

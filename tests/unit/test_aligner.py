@@ -1,4 +1,4 @@
-"""The aligner as users notice it: batches, masks and maps. The official numbers are in tests/golden."""
+"""The aligner as users notice it: batches, masks and maps. Xiaojiu-z/SSR_Encoder's numbers are in tests/golden."""
 
 import pytest
 import torch

@@ -154,7 +154,8 @@ def test_the_order_of_branches_does_not_matter(order, rows, seed):
 
 
 def test_tokens_repeated_n_times_count_once():
-    """A softmax over exact copies is the softmax over one; the official code relies on it."""
+    """A softmax over exact copies is the softmax over one. Training relies on it (subjects that fill up a batch), and so does
+    Xiaojiu-z/SSR_Encoder's ssr_encoder/ssr_encoder.py for several samples."""
     generator = torch.Generator().manual_seed(0)
     text, query = random_batch(generator, 1, 1)
     once = random_branch(generator, rows=1)

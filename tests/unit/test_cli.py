@@ -1,4 +1,4 @@
-"""`ssr-encoder convert`, from the official pair at its real shapes to one file."""
+"""`ssr-encoder convert`, from the pair that Xiaojiu-z/SSR_Encoder releases, at its real shapes, to one file."""
 
 import pytest
 import torch
@@ -11,7 +11,8 @@ from ssr_core.methods.ssr import formats
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """The official file layout; weights of a few numbers repeated, since only names, shapes and types matter here."""
+    """Files laid out as those that Xiaojiu-z/SSR_Encoder releases. Each tensor is one number repeated: only names, shapes and types
+    matter here."""
     folder = tmp_path_factory.mktemp("pair")
     paths = []
     for name, shapes in (("pytorch_model.bin", "aligner_shapes"), ("pytorch_model_1.bin", "layers_shapes")):

@@ -42,7 +42,7 @@ def picture(seed, size=(20, 28)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Official records and one with subjects."""
+    """Records as in Xiaojiu-z/SSR_Encoder's example_data.jsonl, and one with subjects."""
     for name in ("a", "b", "reference"):
         picture(ord(name[0])).save(tmp_path / f"{name}.png")
     mask = np.zeros((20, 28), dtype=np.uint8)

@@ -1,5 +1,5 @@
 // @ts-check
-// Zooming and panning over the view. Nodes 2.0 hands on wheel and middle button by itself; the canvas renderer's elements swallow them.
+// Zooming and panning over the view. Nodes 2.0 passes on wheel and middle button by itself; under the canvas renderer elements keep them.
 
 import { app } from "../../../scripts/app.js";
 

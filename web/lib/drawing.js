@@ -1,5 +1,5 @@
 // @ts-check
-// Draws a reference with a query's map over it, and says which place of the reference is where on the canvas.
+// Draws a reference with a query's map over it, and tells which pixel of the reference is under the mouse.
 
 import { heatPicture, shadePicture } from "./heat.js";
 
@@ -13,12 +13,12 @@ import { heatPicture, shadePicture } from "./heat.js";
 const POINT_RADIUS = 5;
 /** How near to a point, in screen pixels, a click removes it. */
 const GRAB = 8;
-/** The box comes in shares of the picture; times its sides again it may miss a whole pixel by a last digit. */
+/** The box comes in shares of the picture; multiplied by the picture's sides it may miss a whole number by its last digit. */
 const ROUNDING = 1e-6;
 
 /**
  * @param {HTMLCanvasElement} canvas as large as its place on the page
- * @param {Shown | null} shown @param {Uint8Array | null} map null where nothing is selected any more
+ * @param {Shown | null} shown @param {Uint8Array | null} map null if nothing is selected any more
  * @param {number} opacity @param {Point[]} points
  */
 export function drawSubject(canvas, shown, map, opacity, points) {
@@ -59,7 +59,7 @@ export function drawSubject(canvas, shown, map, opacity, points) {
   }
 }
 
-/** What the encoder does not see is darkened. @param {CanvasRenderingContext2D} context @param {Rect} whole @param {number[]} box */
+/** Darkens what the encoder does not see. @param {CanvasRenderingContext2D} context @param {Rect} whole @param {number[]} box */
 function drawFrame(context, whole, [x, y, width, height]) {
   if (x <= whole.x + 1 && y <= whole.y + 1 && x + width >= whole.x + whole.width - 1 && y + height >= whole.y + whole.height - 1) return;
   context.beginPath();
@@ -84,7 +84,7 @@ function place(canvas, subject) {
 }
 
 /**
- * Where in the reference, in its pixels, the mouse is at any zoom.
+ * The mouse's place in the reference, in its pixels with fractions, at any zoom of the page.
  * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event
  */
 function exactly(canvas, subject, event) {
@@ -96,7 +96,7 @@ function exactly(canvas, subject, event) {
 }
 
 /**
- * The pixel of the reference under the mouse; null outside of the picture and of what the encoder sees of it, where points select nothing.
+ * The pixel of the reference under the mouse; null outside what the encoder sees of the picture, where points select nothing.
  * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @returns {Point | null}
  */
 export function pixelAt(canvas, subject, event) {
@@ -110,7 +110,7 @@ export function pixelAt(canvas, subject, event) {
 }
 
 /**
- * The point under the mouse, or -1.
+ * The number of the point under the mouse, or -1.
  * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @param {Point[]} points
  */
 export function pointUnder(canvas, subject, event, points) {

@@ -24,7 +24,7 @@ const STYLE = `
 
 /**
  * An element that says when it comes into the page and when it leaves. The frontend tells neither of a node in a subgraph, nor of a
- * copy that is only made to be written to the clipboard; what listens or observes does so between these two.
+ * copy that is only made to be written to the clipboard; listeners and observers live between these two moments.
  * @param {() => void} onArrive @param {() => void} onLeave
  */
 export function viewElement(onArrive, onLeave) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Where a node is: among the nodes that exist, and by the ids that the server and the frontend's last results know it by.
+// Finding nodes: those that exist, the way to one through subgraphs, and the ids by which the server and the frontend's results know it.
 
 import { app } from "../../../scripts/app.js";
 
@@ -18,11 +18,11 @@ export function liveNodes() {
   return [root, ...(root.subgraphs?.values() ?? [])].flatMap((graph) => [...graph.nodes]);
 }
 
-/** A subgraph can be used by several nodes; the user comes in through one of them. @param {Event} event */
+/** A subgraph can be used by several nodes; remembers through which one the user opened it. @param {Event} event */
 export function rememberInstance(event) {
   const { subgraph, fromNode } = /** @type {CustomEvent} */ (event).detail ?? {};
   const canvas = /** @type {any} */ (app.canvas);
-  // Frontends before fromNode: what opens a subgraph is a click on its node.
+  // Older frontends do not send fromNode; there a click on its node opens a subgraph.
   const candidates = [fromNode, canvas.node_over, ...Object.values(canvas.selected_nodes ?? {})];
   const around = candidates.find((node) => subgraph && node?.subgraph === subgraph);
   if (around) opened.set(subgraph.id, address(around));
@@ -54,7 +54,8 @@ export function executionId(node) {
 }
 
 /**
- * What the node's last run gave. The frontend keeps it by the id within a subgraph, older ones after a change of tab by the server's id.
+ * What the node's last run gave. The frontend keeps it under the id within a subgraph; older ones, after a change of tab, under the
+ * server's id.
  * @param {any} node
  */
 export function lastOutput(node) {

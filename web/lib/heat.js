@@ -1,5 +1,5 @@
 // @ts-check
-// A map of patches as a small picture, in the colours of Subject Attention Map. Each is painted once and kept as long as its map.
+// A map of patches as a small picture, in the colours of Subject Attention Map (ssr_core/maps.py). Each is painted once and kept as long as its map.
 
 const GRADIENT = [
   [26, 13, 115],
@@ -27,7 +27,7 @@ export function heatPicture(map, grid) {
   });
 }
 
-/** Everything outside of what is marked, darkened. @param {Uint8Array} marked @param {number} grid */
+/** A shade over everything that is not marked. @param {Uint8Array} marked @param {number} grid */
 export function shadePicture(marked, grid) {
   return kept(shades, marked, grid, (pixels, patch) => (pixels[4 * patch + 3] = 0.6 * (255 - marked[patch])));
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Clicks and strokes on the picture become points. The points input is read anew at every start and written once, at the end.
+// Clicks and strokes on the picture become points. Every click or stroke reads the points input anew and writes it once, at its end.
 
 import { pixelAt, pointUnder } from "./drawing.js";
 import { parsePoints } from "./points.js";
@@ -17,10 +17,10 @@ export class PointEditor {
     this.canvas = canvas;
     this.owner = owner;
     /** @type {Point[]} */ this.points = [];
-    /** @type {{ points: Point[], listening: AbortController } | null} the one that is being drawn */ this.stroke = null;
+    /** @type {{ points: Point[], listening: AbortController } | null} under way */ this.stroke = null;
   }
 
-  /** @returns {Point[]} to be seen: the input's, and what the stroke adds to them */
+  /** @returns {Point[]} the points to be drawn: the input's, and those of the stroke under way */
   get visible() {
     return this.stroke?.points ?? this.points;
   }

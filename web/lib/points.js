@@ -1,6 +1,6 @@
 // @ts-check
 // Places in the reference, as the `points` input holds them: "x, y; x, y" in pixels, or JSON as point editors write it.
-// Reads exactly what the node itself reads (parse_points in ssr_core/points.py): what it refuses has no points here either.
+// Reads exactly what the node itself reads (parse_points in ssr_core/points.py): a text that the node refuses has no points here either.
 
 /** @typedef {{ x: number, y: number }} Point */
 
@@ -47,13 +47,13 @@ function pairsOfJson(text) {
   });
 }
 
-/** @param {string} text @returns {number} NaN for what is none */
+/** @param {string} text @returns {number} NaN if it is none */
 function number(text) {
   const digits = text.replace(/\p{Nd}/gu, western);
   return NUMBER.test(digits) ? Number(digits.replaceAll("_", "")) : NaN;
 }
 
-/** Python reads the digits of every script. Unicode keeps them in runs of ten, from nought to nine. @param {string} digit */
+/** Python reads the digits of every script. In Unicode they stand in runs of ten, from zero to nine. @param {string} digit */
 function western(digit) {
   const code = Number(digit.codePointAt(0));
   let first = code;

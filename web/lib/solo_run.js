@@ -1,5 +1,5 @@
 // @ts-check
-// Runs of one node and what it needs, before everything else that waits, one at a time.
+// Runs of one node and of what it needs, in front of everything that is queued, one at a time.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
@@ -25,14 +25,14 @@ export class SoloRun {
     this.again = false;
     this.onRunning(true);
     const { signal } = listening;
-    /** @type {unknown} the first to start from now on, as ours is queued in front */ let prompt;
+    /** @type {unknown} id of the first prompt to start from now on: ours, as it is queued in front */ let prompt;
     let queued = false;
     let counted = false;
     api.addEventListener("execution_start", ({ detail }) => (prompt ??= detail.prompt_id), { signal });
     api.addEventListener("execution_error", ({ detail }) => void (detail.prompt_id === prompt && this.finish()), { signal });
     api.addEventListener("execution_interrupted", ({ detail }) => void (detail.prompt_id === prompt && this.stop()), { signal });
-    // An empty queue without a result of ours: it was cleared, or the connection was lost for a while. Before our prompt has been
-    // counted, an empty queue is the end of the prompt before it, which may reach us after the answer to ours.
+    // If the queue is empty and we had no result, it was cleared, or the connection was lost for a while. But before our prompt has been
+    // counted, an empty queue is the end of the prompt before ours, which may reach us after the answer to ours.
     api.addEventListener("reconnected", () => void (counted = true), { signal });
     api.addEventListener("status", ({ detail }) => {
       if (detail?.exec_info?.queue_remaining) counted = true;
@@ -68,7 +68,7 @@ export class SoloRun {
 }
 
 /**
- * Whether a run of this node alone waits or is under way, as older frontends tell; newer ones leave out what is to run.
+ * Whether a run of this node alone is queued or under way. For older frontends: with newer ones the queue does not tell which nodes run.
  * @param {string} target
  */
 async function isQueued(target) {
@@ -77,8 +77,8 @@ async function isQueued(target) {
 }
 
 /**
- * Seeds roll on after every prompt. Newer frontends say what they queue, and leave seeds alone where only a part of the graph runs;
- * older ones say nothing and do not.
+ * Queues a prompt without changing seeds, which the frontend otherwise does after every prompt. Newer frontends tell widgets what they
+ * queue, and leave seeds alone if only a part of the graph runs; older ones tell nothing and change them.
  * @param {() => Promise<boolean>} queue @returns {Promise<boolean>}
  */
 async function withoutSeedControl(queue) {

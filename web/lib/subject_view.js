@@ -11,7 +11,7 @@ import { WordChips } from "./word_chips.js";
  * @typedef {import("./payload.js").Subject} Subject
  * @typedef {import("./points.js").Point} Point
  * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean,
- *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether anything but points says what to take
+ *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether something besides the points says what to take
  * @typedef {{ texts: import("./texts.js").Texts, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
  *   points: PointsInput | null, pictureUrl: (file: Record<string, string>) => string,
  *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
@@ -26,8 +26,8 @@ export class SubjectView {
     this.index = 0;
     /** @type {import("./drawing.js").Shown | null} */ this.shown = null;
     /** @type {HTMLImageElement | null} the picture that is to be shown next */ this.loading = null;
-    /** @type {(() => void) | null} what came while a stroke was being drawn */ this.waiting = null;
-    /** Whether anything is selected still; the last map says nothing once the last point is gone. */ this.selected = true;
+    /** @type {(() => void) | null} shows a picture that arrived while a stroke was being drawn */ this.waiting = null;
+    /** Whether anything is still selected: once the last point is gone, the last map no longer holds. */ this.selected = true;
     this.running = false;
     this.notice = "";
     this.listening = new AbortController();
@@ -61,7 +61,7 @@ export class SubjectView {
     this.tell();
   }
 
-  /** Into the page: by the frontend's hand, more than once where a node is drawn by another renderer or comes back. */
+  /** The view has come into the page; more than once, if another renderer draws its node or the node comes back. */
   arrive() {
     this.leave();
     this.listening = new AbortController();
@@ -84,12 +84,12 @@ export class SubjectView {
     this.showPoints();
   }
 
-  /** Out of the page. */
+  /** The view has left the page. */
   leave() {
     this.listening.abort();
     this.resizing.disconnect();
     this.editor?.leave();
-    this.canvas.width = this.canvas.height = 0; // Nodes 2.0 keeps what is gone in its tooltips; the pixels at least are given back
+    this.canvas.width = this.canvas.height = 0; // the tooltips of Nodes 2.0 keep elements that are gone; at least free the pixels
   }
 
   /** @param {Subject[]} subjects of a run that has just ended, or of the last one */
@@ -97,7 +97,7 @@ export class SubjectView {
     if (subjects.length) this.load(subjects, Math.min(this.index, subjects.length - 1));
   }
 
-  /** What is seen stays until the new picture is there. @param {Subject[]} subjects @param {number} index */
+  /** Shows a subject as soon as its picture has arrived; until then the view stays as it is. @param {Subject[]} subjects @param {number} index */
   load(subjects, index) {
     const image = new Image();
     this.loading = image;
@@ -141,7 +141,7 @@ export class SubjectView {
     this.tell();
   }
 
-  /** Over the picture, until the next run. @param {string} notice */
+  /** Shows a notice over the picture until the next run. @param {string} notice */
   say(notice) {
     this.notice = notice;
     this.tell();
@@ -164,7 +164,7 @@ export class SubjectView {
     this.draw();
   }
 
-  /** Reads the points again: they may have been typed, pasted, undone, or be given by a link now. */
+  /** Reads the points again: they may have been typed, pasted or undone, or a link may give them now. */
   showPoints() {
     this.editor?.read();
     const { points, texts } = this.options;

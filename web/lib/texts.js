@@ -1,5 +1,5 @@
 // @ts-check
-// The view's own words. Nodes' names and tooltips are in locales/.
+// The view's texts in every language. The names and tooltips of nodes are in locales/.
 
 const TEXTS = {
   en: { look: "Look", lookTip: "Run this node alone: shows what the query selects, samples nothing", whole: "whole query", opacity: "How strongly the map covers the picture", clear: "Clear points", empty: "Press Look to see what the query selects", click: "Click or draw on what is meant; click a point to remove it", gone: "The picture is gone; press Look", running: "Looking…", off: "This node is muted or bypassed", picture: "The reference under the query’s map", next: "Next picture" },

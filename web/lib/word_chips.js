@@ -1,5 +1,5 @@
 // @ts-check
-// The query's words under the picture: the mouse or the keyboard on one shows its own map, a click keeps it.
+// The query's words under the picture: pointing at one or focusing it shows its own map, a click keeps that.
 
 import { make } from "./elements.js";
 

@@ -12,7 +12,7 @@ from ...layout import UNetLayout
 from ...schedule import Manner
 
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
-"""Per layer, in checkpoint order."""
+"""K and V of every layer, in checkpoint order."""
 
 
 class Part(NamedTuple):
@@ -26,11 +26,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """One Apply node's part.
+    """One Apply node's part in a MODEL.
 
-    branches: K and V of every layer in checkpoint order, [2, N, C] each, row 0 unconditional; manner: how they act
-    word_embeds: per branch [W, D] if positions are shared out by word, else ()
-    parts: which tokens of which branch are whose
+    branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT; manner: how they act
+    word_embeds: [W, D] for each branch if positions are divided by word, else ()
+    parts: which tokens of which branch are which subject's
     """
 
     layout: UNetLayout
@@ -41,7 +41,7 @@ class Applied:
 
 
 class Attended(NamedTuple):
-    """What an applied part attends to in one layer now. first: number of its first subject among those of all parts."""
+    """What an applied part attends to in one layer of a call. first: number of its first subject among those of all applied parts."""
 
     applied: Applied
     first: int

@@ -1,6 +1,6 @@
 """The contract with the graph: what Apply hangs on a MODEL.
 
-Apply clones the MODEL and hangs an immutable tuple of applied subjects on the clone, with three wrappers that read it while the
+Apply clones the MODEL and hangs an immutable tuple of applied parts on the clone, with three wrappers that read it while the
 MODEL samples (sampling.py). Nothing is patched here, so the order of nodes does not matter and upstream MODELs stay as they were.
 """
 
@@ -22,14 +22,14 @@ def compute_dtype(model: Any) -> torch.dtype:
 
 
 def hang(model: Any, applied: Applied) -> Any:
-    """A clone of MODEL with one more applied part. What it was given stays as it was."""
+    """A clone of MODEL with one more applied part. MODEL itself stays as it was."""
     clone = model.clone()
-    subjects = (*applied_to(model), applied)
-    clone.set_attachments(KEY, subjects)
+    parts = (*applied_to(model), applied)
+    clone.set_attachments(KEY, parts)
     wrappers = {
-        WrappersMP.OUTER_SAMPLE: open_run(subjects),
+        WrappersMP.OUTER_SAMPLE: open_run(parts),
         WrappersMP.CALC_COND_BATCH: note_conditions,
-        WrappersMP.APPLY_MODEL: bind(subjects),
+        WrappersMP.APPLY_MODEL: bind(parts),
     }
     for kind, wrapper in wrappers.items():
         clone.remove_wrappers_with_key(kind, KEY)

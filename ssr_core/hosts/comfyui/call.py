@@ -23,7 +23,7 @@ from .run import Run
 
 
 class Call:
-    """strengths: of every applied part at this step."""
+    """strengths: that of every applied part at this step."""
 
     def __init__(self, run: Run, strengths: tuple[float, ...], place: Place, diffusion_model: Any) -> None:
         self.run = run
@@ -60,7 +60,7 @@ class Call:
         )
 
     def attended(self, layer: Layer) -> list[Attended]:
-        """What the layer attends to now, on the query's device and in its type."""
+        """The applied parts that act in the layer now, with K and V on the query's device and in its type."""
         firsts = [0, *accumulate(len(applied.parts) for applied in self.run.subjects)]
         found = []
         for number, applied, strength in self.acting(layer.place):

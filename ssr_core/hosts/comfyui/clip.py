@@ -37,4 +37,4 @@ def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
 
 
 vision_model = VisionModels(_described)
-"""The host's CLIP_VISION with its memory of pictures."""
+"""The VisionModel of a CLIP_VISION: the same one, with the pictures that it has seen, at every call."""

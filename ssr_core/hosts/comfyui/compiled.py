@@ -1,7 +1,7 @@
 """What torch.compile sees of the subjects: one opaque operation a layer, so that the UNet stays one graph.
 
-Nothing of a run is compiled in: the operation asks for the call in progress when it runs. Neither another step nor another subject
-compiles anything anew.
+Nothing of a run is compiled in: the operation asks for the call in progress when it runs, so that another step or subject compiles
+nothing anew.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def _in_this_call(
 
 
 def _operation(tag: Any) -> Callable[..., Tensor]:
-    """tag: tells torch to keep an operation out of CUDA graphs; None where torch, before 2.9, has none."""
+    """tag: torch's tag that keeps an operation out of CUDA graphs; None before torch 2.9, which has no such tag."""
     if tag is None:
-        # A CUDA graph would replay the first call's K and V for ever. This torch cannot be told, so the graph is broken instead.
+        # A CUDA graph would replay the first call's K and V for ever. Without the tag, compilation breaks off here instead.
         return torch.compiler.disable(_in_this_call)
     operation = torch.library.custom_op("ssr_encoder::add_subjects", _in_this_call, mutates_args=(), schema=SCHEMA, tags=(tag,))
     operation.register_fake(lambda query, text, *rest: torch.empty_like(text))

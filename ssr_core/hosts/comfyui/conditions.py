@@ -25,9 +25,9 @@ NEGATIVES = ("negative", "empty_negative_prompt")
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What a batch of conds tells: a side per cond list, crops by cond list and uuid, and the latent that they are conditions of.
+    """What a batch of conds tells: the side of each cond list, crops by label and uuid, and the latent that the conds are for.
 
-    whole: whether that latent holds whole pictures, and not the parts that context windows along height or width make.
+    whole: whether that latent holds whole pictures, and not parts cut by context windows along height or width.
     """
 
     sides: tuple[int, ...]
@@ -67,7 +67,7 @@ def read_conditions(
 
 
 def _within(area: Sequence[int], latent: Tensor) -> Area:
-    """An area as the host cuts it: what overhangs the picture is not there."""
+    """An area as the host cuts it: without what lies outside the picture."""
     height, width, top, left = area
     return min(height, latent.shape[-2] - top), min(width, latent.shape[-1] - left), top, left
 
@@ -93,8 +93,9 @@ def _side_of_name(name: str) -> int:
 
 
 def window_of(tile: Tensor, whole: Tensor) -> Area | None:
-    """Where a tile was cut out of a picture, found by its values, since nobody tells; None where it was not, or where several
-    places hold the same values, as in an empty latent without noise. [n, C, h | H, w | W].
+    """Where a tile was cut out of a picture, found by its values, since nothing else tells: [n, C, h, w] in [n, C, H, W].
+
+    None if it is not found, or found in several places, as in an empty latent without noise.
     """
     height, width = tile.shape[-2:]
     if tile.shape[:2] != whole.shape[:2] or height > whole.shape[-2] or width > whole.shape[-1]:

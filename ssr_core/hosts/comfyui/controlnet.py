@@ -1,4 +1,4 @@
-"""What ControlNets see of a CONDITIONING: its prompt, and behind it a subject's tokens if they are shown to them."""
+"""What ControlNets see of a CONDITIONING: its prompt, and behind it the subjects' tokens if a node shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEEN = "cross_attn_controlnet"
 
 
 def shown_to_controlnet(positive: Any, negative: Any, subjects: SubjectSet) -> tuple[Any, Any]:
-    """Both CONDITIONINGs with the subjects' tokens behind what their ControlNets see; as they are where no subject acts."""
+    """Both CONDITIONINGs with the subjects' tokens behind what their ControlNets see; unchanged if no subject acts."""
     if not active(subjects):
         return positive, negative
     null_tokens, tokens = joint_tokens(subjects)  # [N, D] each

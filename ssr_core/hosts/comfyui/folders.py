@@ -19,7 +19,7 @@ PAIRS |= {second: first for first, second in PAIRS.items()}
 
 
 def register() -> None:
-    """Tell the host about the folders. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
+    """Make our folders known to the host. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
     models = folder_paths.models_dir
     _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
     places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
@@ -37,7 +37,7 @@ def files() -> list[str]:
 
 
 def path_of(name: str) -> str:
-    """Full path of a listed file. Raises FileNotFoundError that says where was looked and what to do."""
+    """Full path of a listed file. Raises FileNotFoundError that says where it was looked for and what to do."""
     remedy = (
         'Run "python install.py --download" in the pack\'s folder, or put the files there by hand and press R to refresh '
         "(weights_manifest.json lists them)."
@@ -47,7 +47,7 @@ def path_of(name: str) -> str:
 
 def partner_of(name: str | None) -> str | None:
     """The listed file that holds the other half of a pair, by the names that pairs are published under."""
-    if not name:  # linked: not known before the node runs
+    if not name:  # the input is linked: not known before the node runs
         return None
     folder, _, file = name.replace("\\", "/").rpartition("/")
     stem, dot, suffix = file.rpartition(".")
@@ -73,7 +73,7 @@ def _found(folder: str, name: str, missing: str, remedy: str) -> str:
 
 
 def hidden_subjects(name: str) -> list[str]:
-    """Files of that name in folders behind the one that subject_path looks into first."""
+    """Files of that name that subject_path does not read, since a folder before theirs has one too."""
     places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(SUBJECTS)]
     return [place for place in places if os.path.isfile(place)][1:]
 
@@ -88,7 +88,7 @@ def new_subject_file(prefix: str) -> tuple[Path, str]:
 
 
 def stamp(folder: str, name: str | None) -> tuple[str, int, int] | None:
-    """What changes when a file does: name, modification time in ns, size. None while there is no such file, or none is named yet."""
+    """What changes when a file does: name, modification time in ns, size. None if there is no such file, or no name yet."""
     if not name or (path := folder_paths.get_full_path(folder, name)) is None:
         return None
     status = os.stat(path)

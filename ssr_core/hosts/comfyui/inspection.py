@@ -133,7 +133,7 @@ def _counted(found: Any) -> str:
 
 
 def _name(thing: Any) -> str:
-    """Of a function or of an object's class. The host imports packs under the paths of their folders, which are not for an issue."""
+    """Name of a function or of an object's class, without the folder under which the host imports a pack: issues are public."""
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
     module = re.split(r"[/\\]", str(kind.__module__))[-1]
     return f"{module}.{kind.__qualname__}"

@@ -15,11 +15,11 @@ from ...layout import CrossAttention
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """query: [chunks * pictures, L, C]; text: the same shape, what attends to the prompt there; text_key: [chunks * pictures, T, C].
+    """query: [chunks * pictures, L, C]; text: the text attention's output, of the same shape; text_key: [chunks * pictures, T, C].
 
-    labels: which of the sampler's cond lists each chunk comes from; uuids: of the chunks' conds, () where nobody tells
-    frames: which frames of the whole batch the pictures are, None for all; ahead: how many of them are only drawn along
-    grid: height and width of the tokens, as far as the host tells
+    labels: which of the sampler's cond lists each chunk comes from; uuids: of the chunks' conds, () if unknown
+    frames: which frames of the whole batch the pictures are, None for all; ahead: how many of them, the first, will be thrown away
+    grid: height and width of the tokens, None if unknown
     """
 
     place: CrossAttention
@@ -69,7 +69,7 @@ def attention_of(options: dict[str, Any]) -> Callable[[Tensor, Tensor, Tensor, i
 
 def labels_of(options: dict[str, Any]) -> tuple[int, ...]:
     """Which list of conds each chunk of a layer's batch comes from. Read at every layer: packs with regional prompts enlarge batch
-    and list in the middle of a pass, or lay a list of their own beside the host's."""
+    and list in the middle of a pass, or keep a list of their own beside the host's."""
     return tuple(options.get("cond_or_uncond_couple") or options["cond_or_uncond"])
 
 
@@ -83,7 +83,7 @@ def frame_indices(options: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def _anchor(options: dict[str, Any]) -> tuple[int, ...]:
-    """The frame before a core context window, if it is drawn along ahead of the window's own; it is thrown away afterwards."""
+    """The frame before a core context window, if it is drawn ahead of the window's own frames. The host throws it away afterwards."""
     anchor = getattr(options.get("context_window"), "causal_anchor_index", None)
     return () if anchor is None or anchor < 0 else (anchor,)
 

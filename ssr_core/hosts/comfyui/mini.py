@@ -28,7 +28,7 @@ from .ssr import HostEncoder, load_encoder
 log = logging.getLogger("ssr_encoder")
 
 SCALE = 0.18215
-"""Between the host's SD1.5 latents and Mini's, which have unit variance."""
+"""Factor between the host's SD1.5 latents and Mini's, which have unit variance."""
 
 
 def unet_config(layers: int) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _vae(state: dict[str, Tensor]) -> Any:
     own: dict[str, Tensor] = {"vae_scale": torch.tensor(SCALE), "vae_shift": torch.tensor(0.0)}
     for name, value in state.items():
         part, _, number, *rest = name.split(".")
-        # The host's decoder counts the clamp before its first convolution.
+        # The host's decoder counts the clamp before its first convolution as a layer.
         own[".".join((f"taesd_{part}", str(int(number) + (part == "decoder")), *rest))] = value.float()
     return comfy.sd.VAE(sd=own, dtype=torch.float32)
 

@@ -15,8 +15,7 @@ from .run import Run
 
 
 class Batch(NamedTuple):
-    """What the batch of a UNet call is made of: so many tiles of so many chunks of so many pictures; frames: which ones of the whole
-    animation the pictures are, None for all."""
+    """The batch of a UNet call: tiles x chunks x pictures. frames: which of the whole animation the pictures are, None for all."""
 
     tiles: int
     pictures: int
@@ -31,15 +30,17 @@ class Weighted(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """A region laid over the positions of a layer. view: what it was made for; weights: [chunks, frames, L, 1] on the CPU, of all frames,
-    as a sampling may cut ever other context windows out of them."""
+    """A region laid over the positions of a layer. view: areas, canvas and grid that it was made for.
+
+    weights: [chunks, frames, L, 1] on the CPU, of all frames, since every pass may need another context window of them.
+    """
 
     view: tuple[tuple[Area | None, ...], tuple[int, int], tuple[int, int]]
     weights: Tensor
 
 
 class Place:
-    """Where the chunks of one call of the UNet lie. conditions: of the sampler's batch, None for a caller without one."""
+    """Where the chunks of one call of the UNet lie. conditions: of the sampler's batch, None if there is no sampler."""
 
     def __init__(self, run: Run, conditions: Conditions | None, latent: Tensor, batch: Batch) -> None:
         self.run = run
@@ -58,7 +59,7 @@ class Place:
         return None
 
     def areas(self, layer: Layer) -> tuple[Area | None, ...] | None:
-        """Which crop of the picture each chunk works on, None for all of it; no tuple at all where a tile cannot be found in it."""
+        """The crop of the picture that each chunk works on, None for all of it; None instead of a tuple where crops cannot be told."""
         count = len(layer.labels)
         if self.conditions is None:
             return (None,) * count
@@ -71,19 +72,19 @@ class Place:
         size = _size(self.latent)
         if all((area or (*self.canvas, 0, 0))[:2] == size for area in told or [None]):
             return tuple(told) or (None,) * count
-        # A pack that draws in tiles calls the UNet on parts of the latent and says nothing about where they lie.
-        windows = self._windows
-        if any(window is None for window in windows):
+        # A pack that draws in tiles calls the UNet on parts of the latent and does not say where they lie.
+        tiles = self._tiles
+        if any(tile is None for tile in tiles):
             self.run.warn(
                 "the UNet works on a part of the picture that is not to be found in it; region masks and footprints leave it out."
             )
             return None
-        return tuple(windows[chunk * len(windows) // count] for chunk in range(count))
+        return tuple(tiles[chunk * len(tiles) // count] for chunk in range(count))
 
     def weighted(self, manner: Manner, layer: Layer) -> Weighted:
         """What region and pictures of a manner leave at every position of the layer.
 
-        Worked out on the CPU, where both come from, so that no device is waited for, and kept for the whole sampling.
+        Computed on the CPU, where both are, so that no device is waited for, and kept for the whole sampling.
         """
         spread = None if manner.region is None else self._spread(manner, layer)
         weight = None if spread is None else self._of_region(manner, spread, layer)
@@ -131,7 +132,7 @@ class Place:
         return self.run.kept(("pictures", manner, chunks, layer.pictures, layer.frames, device, dtype), make)
 
     def _where(self, manner: Manner, spread: Spread | None, layer: Layer) -> Tensor | None:
-        """Where anything of the weight is left. Of context windows there may be ever new ones, so they share one answer for all frames."""
+        """The positions where the weight is not zero. Every pass may have another context window, so all windows share one answer."""
         view = None if spread is None else spread.view
         pictures, length, windows = layer.pictures, layer.query.shape[1], layer.frames is not None
 
@@ -149,7 +150,7 @@ class Place:
         return self.run.kept(("where", manner, view, pictures, length, windows, layer.query.device), make)
 
     @cached_property
-    def _windows(self) -> list[Area | None]:
+    def _tiles(self) -> list[Area | None]:
         """Where each tile of this call lies."""
         assert self.conditions is not None
         whole = _frames(self.conditions.latent, self.batch.frames)
@@ -157,16 +158,16 @@ class Place:
 
 
 def batch_of(latent: Tensor, chunks: int, conditions: Conditions | None, frames: tuple[int, ...] | None) -> Batch:
-    """Packs that draw in tiles lay the chunks of one tile after those of another, and leave the list of chunks as it was."""
-    tiles, rows = 1, latent.shape[0]
+    """What a latent holds. Packs that draw in tiles append every tile's chunks to the batch, and leave the list of labels as it was."""
+    tiles, latents = 1, latent.shape[0]
     if conditions is not None and _size(latent) != conditions.canvas:
         one_tile = chunks * len(_frames(conditions.latent, frames))
-        tiles = rows // one_tile if rows % one_tile == 0 else 1
-    return Batch(tiles, rows // (chunks * tiles), frames)
+        tiles = latents // one_tile if latents % one_tile == 0 else 1
+    return Batch(tiles, latents // (chunks * tiles), frames)
 
 
 def _frames(latent: Tensor, frames: tuple[int, ...] | None) -> Tensor:
-    """The pictures of a context window; a latent that is the window's already stays as it is."""
+    """The pictures of a context window; a latent that holds only these stays as it is."""
     return latent if frames is None or len(frames) >= latent.shape[0] else latent[list(frames)]
 
 

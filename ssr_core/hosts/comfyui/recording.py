@@ -1,4 +1,7 @@
-"""Footprints in the host: a Recorder on a MODEL keeps where each subject acted in the last sampling. Without one nothing runs."""
+"""Footprints in the host: a Recorder on a MODEL keeps where each subject acted in the last sampling.
+
+Without a Recorder nothing is computed.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ class Recorder:
         self._of = WeakTensorKeyDictionary()
 
     def of(self, pictures: Tensor) -> Footprint | None:
-        """The last sampling's footprint; of pictures that were asked about before, the one that they had then, as the host's cache
-        may bring back older pictures without a sampling."""
+        """The last sampling's footprint. For pictures that were asked about before it is the one they had then: the host's cache may
+        return older pictures without sampling again."""
         return None if self.footprint is None else self._of.setdefault(pictures, self.footprint)
 
 
@@ -64,7 +67,7 @@ def record(footprint: Footprint, layer: Layer, attended: Sequence[Attended], sid
 
 
 def _alone(attended: Attended) -> list[tuple[int, Branch]]:
-    """Every subject's number among all, and its branch with nobody else's values: a shared softmax stays as it is."""
+    """Every subject's number among all, and its branch with the others' values set to zero, so that a shared softmax stays as it is."""
     alone = []
     for index, part in enumerate(attended.applied.parts):
         branch = attended.branches[part.branch]

@@ -17,7 +17,7 @@ log = logging.getLogger("ssr_encoder")
 
 
 class Run:
-    """One sampling: the applied parts, a cache for what their layers need, and what is to be said once."""
+    """One sampling: the applied parts, a cache for what their layers need, and the warnings that were given."""
 
     def __init__(self, subjects: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
         self.subjects = subjects
@@ -26,7 +26,7 @@ class Run:
         """The sides (NULL, SUBJECT) of the chunks of every kind of batch that was met."""
         self.footprint = Footprint([part.query for applied in subjects for part in applied.parts]) if recording else None
         self.expected_in = ""
-        """The UNet in whose cross-attentions the subjects should have acted, once they should have."""
+        """Class of the UNet in which the subjects should have acted; empty while there was no step at which they should."""
         self.reached = False
         self._warned: set[str] = set()
         self._kept: dict[tuple[Any, ...], Any] = {}
@@ -38,7 +38,7 @@ class Run:
         return self._kept[key]
 
     def strengths(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
-        """Strength of every applied part at this step. Reads the step from the device only if somebody needs it."""
+        """Strength of every applied part at this step. Reads the step from the device only if a schedule needs it."""
         manners = [applied.manner for applied in self.subjects]
         if all(manner.steps.always_full for manner in manners):
             return tuple(manner.strength for manner in manners)
@@ -72,7 +72,7 @@ class Run:
         return (right + (0.0 if high == low else (-sigma - low) / (high - low))) / points
 
     def check_reached(self) -> None:
-        """At the end: warn if the subjects acted nowhere. In single calls they need not; caches of steps leave the UNet out."""
+        """Warn, at the end, if the subjects acted nowhere. In a single call they need not act: nodes that cache steps skip the UNet."""
         if self.expected_in and not self.reached:
             self.warn(
                 f"no cross-attention of {self.expected_in} called its replacement, so the subject had no effect. Another node has "
@@ -80,7 +80,7 @@ class Run:
             )
 
     def warn(self, message: str) -> None:
-        """Say it once in a sampling."""
+        """Log a message once in a sampling."""
         if message not in self._warned:
             log.warning("SSR-Encoder: %s", message)
             self._warned.add(message)

@@ -1,8 +1,8 @@
 """What happens while a MODEL with subjects samples: late binding.
 
 Three wrappers: OUTER_SAMPLE opens a run (K and V on the sampling device, dropped after it), CALC_COND_BATCH notes which cond list is
-which, APPLY_MODEL decides once a step who acts and, for that call only, puts at every block a function that calls whatever stands
-there and adds the subjects' attention. Other packs' objects are never touched and nothing is left behind.
+which, APPLY_MODEL decides in every call which applied parts act and, for that call only, puts at every block a function that calls
+whatever stands there and adds the subjects' attention. Other packs' objects are never touched and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from .recording import recorders
 from .run import Run
 
 KEY = "ssr_encoder"
-"""Our name in attachments and wrappers; in transformer_options: the run."""
+"""Our name in attachments and wrappers; in transformer_options it holds the run."""
 CONDITIONS, CALL, STANDING = f"{KEY}_conditions", f"{KEY}_call", f"{KEY}_standing"
 
 SIDES: weakref.WeakKeyDictionary[Applied, tuple[tuple[int, ...], ...]] = weakref.WeakKeyDictionary()
 """Which sides the chunks of the last sampling's batches were on (NULL, SUBJECT), for Inspect."""
 
 
-def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
+def open_run(parts: tuple[Applied, ...]) -> Callable[..., Any]:
     """OUTER_SAMPLE: one run for one sampling."""
 
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         recording = recorders(guider.model_patcher)
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this one sampling
-        options[KEY] = run = Run(subjects, guider, recording=bool(recording))
+        options[KEY] = run = Run(parts, guider, recording=bool(recording))
         try:
             result = executor(*args, **kwargs)
         finally:
@@ -48,7 +48,7 @@ def open_run(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
             run.footprint.settle()
             for recorder in recording:
                 recorder.footprint = run.footprint
-        SIDES[subjects[-1]] = tuple(sorted(run.sides))
+        SIDES[parts[-1]] = tuple(sorted(run.sides))
         return result
 
     return outer_sample
@@ -72,7 +72,7 @@ def note_conditions(
     return executor(model, conds, latent, timestep, {**model_options, "transformer_options": options}, *args, **kwargs)
 
 
-def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
+def bind(parts: tuple[Applied, ...]) -> Callable[..., Any]:
     """APPLY_MODEL: put the subjects' attention in place for one call of the UNet."""
 
     def apply_model(
@@ -86,7 +86,7 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         options = transformer_options or {}
-        run = options.get(KEY) or Run(subjects)
+        run = options.get(KEY) or Run(parts)
         strengths = run.strengths(executor.class_obj.model_sampling, sigmas)
         if not any(strengths):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
@@ -106,7 +106,7 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
         run.expected_in = type(executor.class_obj.diffusion_model).__name__
         with in_progress(call, options):
             result = executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
-        if KEY not in options:  # a caller that samples without a guider opens no run: this call was one of its own
+        if KEY not in options:  # a caller that samples without a guider opens no run: this call had its own
             run.check_reached()
         return result
 
@@ -114,7 +114,7 @@ def bind(subjects: tuple[Applied, ...]) -> Callable[..., Any]:
 
 
 def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
-    """patches_replace with `attend` at every layer where somebody acts, and beside it which layer that is and what stood there."""
+    """patches_replace with `attend` at every layer where an applied part acts, and what `attend` needs: the layer and what stood there."""
     standing = patches_replace.get("attn2", {})
     attn2, known = dict(standing), {}
     for layer in call.run.subjects[0].layout.layers:

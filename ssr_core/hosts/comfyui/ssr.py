@@ -78,7 +78,7 @@ def load_encoder(paths: Sequence[str]) -> HostEncoder:
 def encode_query(clip: Any, text: str, width: int) -> Query:
     """The text encoder's LAST layer, whatever CLIPSetLastLayer did upstream, with every prompt weight at 1.
 
-    Beyond 75 tokens the text is cut, as the official code does, with a warning.
+    A text of more than 75 tokens is cut, as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py, with a warning.
     """
     if clip is None:
         raise ValueError("CLIP is missing: this checkpoint has no text encoder. Load an SD1.5 checkpoint or its CLIP.")

@@ -1,4 +1,4 @@
-"""What Encode Subject and Load Subject tell their picture in the browser (web/ssr_subject.js)."""
+"""What Encode Subject and Load Subject send to their view in the browser (web/ssr_subject.js)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ MOST = 16
 
 
 def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
-    """A node's `ui`: one entry a subject, of the first MOST. pictures: the references; None shows the square that the encoder saw.
+    """A node's `ui`: one entry for each of the first MOST subjects.
 
-    Maps are bytes in base64, a patch each, row by row, 255 where the query looks most; box is in shares of the picture.
+    pictures: the references; None shows the square that the encoder saw. Maps are bytes in base64, one for each patch, row by row,
+    255 where the query looks most; box is in shares of the picture.
     """
     return {KEY: [_entry(subject, pictures[index] if pictures else None) for index, subject in enumerate(subjects[:MOST])]}
 
@@ -36,8 +37,8 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
     shown = (picture or Image.fromarray(subject.picture.numpy())).copy()
     shown.thumbnail((LONGEST, LONGEST))
     pixels = torch.from_numpy(np.asarray(shown).astype(np.float32) / 255)
-    # Named by what is in it: the host counts from 1 again after a restart, and a browser shows what it has under a name. Without a
-    # node class the host writes no workflow into the file.
+    # Named by its content: after a restart the host counts from 1 again, and a browser would show the older picture of that name.
+    # Without a node class the host writes no workflow into the file.
     name = f"{KEY}_{hashlib.blake2b(shown.tobytes(), digest_size=6).hexdigest()}"
     (file,) = ui.ImageSaveHelper.save_images([pixels], name, io.FolderType.temp, None)
     return {

@@ -1,6 +1,6 @@
 """diffusers and transformers as host: the same encoder and the same attention in plain Python.
 
-For training, evaluation and scripts; here is what a script calls, in these files is the rest:
+For training, evaluation and scripts. This package exports what a script calls; the rest is in its files:
 
   attach.py       branches at a UNet's cross-attentions for the length of a with-block
   controlnet.py   what a ControlNet sees of the subjects

@@ -1,4 +1,4 @@
-"""The frozen models around an SSR-Encoder: text encoder, image encoder, autoencoder, UNet and noise schedule."""
+"""The frozen models around a method's own: text encoder, vision model, autoencoder, UNet and noise schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a ControlNet of diffusers is shown of the subjects: nothing of itself, their tokens if asked."""
+"""What a ControlNet of diffusers sees of the subjects: by itself nothing, within shown_to_controlnet their tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ...methods.ssr.subject import SubjectSet, active, joint_tokens
 
 @contextmanager
 def shown_to_controlnet(controlnet: Any, subjects: SubjectSet, guidance: bool = True) -> Iterator[None]:
-    """Let a ControlNet see the subjects' tokens behind the prompt for the length of a with-block, as the official code does.
+    """Let a ControlNet see the subjects' tokens behind the prompt for the length of a with-block.
 
+    So it is in Xiaojiu-z/SSR_Encoder, utils/pipeline_controlnet.py.
     guidance: as for subjects_attached. Not for guess_mode, in which the ControlNet sees one side only.
     """
     if not active(subjects):

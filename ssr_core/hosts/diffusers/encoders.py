@@ -28,7 +28,7 @@ def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
 
 
 vision_model = VisionModels(_described)
-"""A transformers CLIPVisionModel (or ...WithProjection) with its memory of pictures."""
+"""The VisionModel of transformers' CLIPVisionModel (or ...WithProjection): the same one, with the pictures it has seen, at every call."""
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Te
 
 
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
-    """A query as the official code encodes it: embeds [1, T, D] float32 on the CPU."""
+    """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU."""
     ids, embeds = embed_texts(tokenizer, text_encoder, [text])
     pieces = tokenizer.convert_ids_to_tokens(ids[0])
     stop = ids[0].tolist().index(tokenizer.eos_token_id)

@@ -1,4 +1,4 @@
-"""Models by their names: the built-in base or a folder of diffusers' layout, and what stands beside a base."""
+"""Models by name or folder: a base (built in, or of diffusers' layout), a ControlNet, a motion adapter."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def load_controlnet(folder: str, dtype: torch.dtype) -> Any:
 
 
 def load_motion_adapter(folder: str, dtype: torch.dtype) -> Any:
-    """AnimateDiff's."""
+    """AnimateDiff's, from a folder of diffusers' layout."""
     return MotionAdapter.from_pretrained(folder, torch_dtype=dtype)

@@ -41,12 +41,12 @@ def autoencoder() -> Any:
 
 
 def text_tower() -> CLIPTextModelWithProjection:
-    """With the projection, for training and scores."""
+    """The text encoder with its projection, for training and scores."""
     return CLIPTextModelWithProjection(CLIPTextConfig(**TEXT))
 
 
 def clip() -> CLIPModel:
-    """Both towers, for training and scores."""
+    """CLIP with both towers, for training and scores."""
     return CLIPModel(
         CLIPConfig(text_config=TEXT, vision_config=json.loads(files.VISION_CONFIG.read_text()), projection_dim=files.WIDTH)
     )

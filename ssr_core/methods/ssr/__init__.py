@@ -1,5 +1,7 @@
 """SSR-Encoder (arXiv 2312.16272): a picture and a query, words or a mask, become tokens in a second branch of every cross-attention.
 
+Where files speak of the authors' code, it is github.com/Xiaojiu-z/SSR_Encoder as of July 2024.
+
 aligner.py       query tokens x patch features -> subject tokens and the attention map
 encoder.py       SSREncoder = aligner + one K/V projection per cross-attention layer
 encode.py        the recipe from picture and query to subject

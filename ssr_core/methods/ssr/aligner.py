@@ -1,7 +1,7 @@
 """Token-to-patch aligner: query tokens attend to the patches of a picture and come back as subject tokens.
 
-Knows the formula (arXiv 2312.16272 section 3.2; details as in the official code, spec section 3) and nothing of where
-text and patches come from. One attention map, computed from the deepest scale, pools every scale.
+Knows the formula (arXiv 2312.16272, section 3.2; details as in Xiaojiu-z/SSR_Encoder, ssr_encoder/attention_processor.py) and
+nothing of where text and patches come from. One attention map, computed from the deepest scale, pools every scale.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 CLS_BIAS = 1.0
-"""Logit added to the CLS token whenever there is a mask, whatever its weight (official code)."""
+"""Added to the logit of the CLS token wherever there is a mask, whatever its weight (same file)."""
 
 
 class Aligned(NamedTuple):
@@ -23,7 +23,7 @@ class Aligned(NamedTuple):
 
 
 def mask_bias(mask: Tensor, weight: float | Tensor) -> Tensor:
-    """Logit bias of a mask query, official formula.
+    """What a mask query adds to the logits (Xiaojiu-z/SSR_Encoder, ssr_encoder/attention_processor.py).
 
     mask: [B, P-1] in 0..1, row by row; weight: one number or [B, 1] -> [B, 1, 1, P] for [B, H, T, P] logits.
     A patch gets m w - w (1 - m w): -w outside and +w^2 inside, so it is quadratic in the weight, and weight 0 still leaves
@@ -37,7 +37,7 @@ def mask_bias(mask: Tensor, weight: float | Tensor) -> Tensor:
 class Aligner(nn.Module):
     """text_width D, vision_width V, inner_width I = heads * head size, scales S. All projections are without bias.
 
-    operations: module that supplies Linear and LayerNorm, so that a host can bring its own (weight casting, offloading).
+    operations: module that supplies Linear and LayerNorm, so that a host can give its own (weight casting, offloading).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Aligner(nn.Module):
         q = self._split(self.to_q(query))  # [B or 1, H, T, d]
         k = self._split(self.to_k(features[:, -1]))  # [B, H, P, d]
         logits = q @ k.transpose(-1, -2) * k.shape[-1] ** -0.5  # [B, H, T, P]
-        # The softmax runs in float32: the official mask path does so too, and the map is shown to people.
+        # In float32: Xiaojiu-z/SSR_Encoder does so too where there is a mask, and people look at the map.
         logits = logits.float()
         if mask is not None:
             logits = logits + mask_bias(mask.to(logits.device), mask_weight)

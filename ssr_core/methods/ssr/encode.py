@@ -1,6 +1,6 @@
 """From a reference picture and a query to subjects: the one recipe both hosts follow.
 
-The host brings a vision model and query embeddings; this file frames pictures, runs the vision model once per new picture,
+The host provides a vision model and query embeddings; this file frames pictures, runs the vision model once per new picture,
 and keeps what does not change: features of pictures already seen, and the unconditional tokens.
 """
 
@@ -42,10 +42,10 @@ class Encoder:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What of a reference is meant. query, null_query: words, and those of the unconditional side.
+    """What is selected in a reference. query, null_query: the words of the conditional and of the unconditional side.
 
-    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; points: places in pixels that were pointed at, whose
-    surroundings join the mask (select.select_patches). fit: how a picture that is not square is seen.
+    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; points: pixels that were pointed at, and what belongs to
+    them joins the mask (select.select_patches). fit: how a picture that is not square is seen.
     """
 
     query: Query
@@ -63,8 +63,10 @@ def encode_subjects(
     selection: Selection,
     strength: float = 1.0,
 ) -> SubjectSet:
-    """One subject per picture. The unconditional tokens come from a picture that is zero after normalisation and from the null query,
-    with the same mask and weight, as the official code does (spec ssr.md, section 6).
+    """One subject per picture.
+
+    The unconditional tokens come from a picture that is zero after normalisation and from the null query, with the same mask and
+    weight (get_image_embeds and get_image_embeds_mask in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py).
     """
     query, fit = selection.query, selection.fit
     layers = encoder.config.vision_layers
@@ -72,11 +74,11 @@ def encode_subjects(
     framed = [vision.frame(picture, vision_model.size, fit) for picture in pictures]
     patches = _patch_masks(selection.masks, pictures, vision_model, fit)
     pixels = vision.normalise(framed)  # [B, 3, size, size]
-    # The zero picture rides along: on a first encode it shares the picture's pass, later it is already known.
+    # The zero picture shares the first pictures' pass; later its features are known.
     features = vision_model.encode(torch.cat([pixels, torch.zeros_like(pixels[:1])]), layers)  # [B+1, S, P, V]
     seen, null_features = features[:-1], features[-1:]
     if selection.points:
-        # The scale next to the layer that tells things apart best; the pass for it has been made already.
+        # The scale nearest to the layer that tells things apart best: its features are at hand.
         scale = min(range(len(layers)), key=lambda one: abs(layers[one] - layer_of(vision_model.layers)))
         pointed = [
             around(selection.points, picture, own[scale], vision_model, fit)
@@ -108,7 +110,7 @@ def encode_subjects(
 
 
 def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit) -> Tensor | None:
-    """[1 or pictures, H, W] -> [pictures, P-1], every mask stretched over its whole picture first."""
+    """[1 or pictures, H, W] -> [pictures, P-1]. Every mask is first stretched over its whole picture."""
     if masks is None:
         return None
     if masks.shape[0] not in (1, len(pictures)):
@@ -116,21 +118,21 @@ def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_m
             f"{masks.shape[0]} masks for {len(pictures)} reference pictures; expected one mask for all or one for each."
         )
     grid = round((vision_model.tokens - 1) ** 0.5)
-    rows = []
+    patches = []
     for index, picture in enumerate(pictures):
         mask = masks[min(index, masks.shape[0] - 1)]
         if tuple(mask.shape) != (picture.height, picture.width) and fit != "stretch":
             grey = Image.fromarray(mask.float().cpu().numpy())
             resized = grey.resize(picture.size, Image.Resampling.BILINEAR)
             mask = torch.from_numpy(np.array(resized))
-        rows.append(vision.mask_to_patches(mask, grid, vision_model.size, fit))
-    return torch.stack(rows)
+        patches.append(vision.mask_to_patches(mask, grid, vision_model.size, fit))
+    return torch.stack(patches)
 
 
 def _null_tokens(
     encoder: Encoder, vision_model: VisionModel, selection: Selection, features: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """Unconditional tokens [N, D], one computation per encoder, vision model, null query and mask."""
+    """Unconditional tokens [N, D], computed once for each encoder, vision model, null query and mask."""
     embeds, weight = selection.null_query.embeds, selection.mask_weight
     parts = (encoder.fingerprint, tuple(embeds.shape), mask is not None, weight if mask is not None else 0.0)
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)

@@ -46,7 +46,7 @@ class EncoderConfig:
 
     @property
     def identity(self) -> str:
-        """The shapes as they enter the fingerprint, spelled out: what files of today are known by must not depend on a field to come."""
+        """The shapes as they enter the fingerprint, spelled out: a field added later must not change the fingerprints of older files."""
         layout = self.layout.to_dict()
         return (
             f"EncoderConfig(layout=UNetLayout({', '.join(f'{name}={value!r}' for name, value in layout.items())}), "
@@ -117,7 +117,7 @@ class SSREncoder(nn.Module):
 
 
 def fingerprint(state: Mapping[str, Tensor], config: EncoderConfig) -> str:
-    """Identity of an encoder by content: its shapes, and names and float32 values of its weights. Not of the file they were in."""
+    """Identity of an encoder: its shapes, and names and float32 values of its weights, whatever file they were in."""
     digest = hashlib.blake2b(config.identity.encode(), digest_size=16)
     for name in sorted(state):
         tensor = state[name].detach().to("cpu", torch.float32).contiguous()

@@ -1,8 +1,9 @@
 """Every published weight format of the SSR-Encoder in, one safetensors format out.
 
-In: the official pair of pickles (aligner, layers), its safetensors conversions with the same keys, the AnimateDiff renumbering,
-a data-parallel "module." prefix, the authors' older names, and our single file. Keys and shapes are checked against the
-layout; what is missing or extra is listed. How files are read and written is tensor_files.py's.
+In: the pair of pickles that Xiaojiu-z/SSR_Encoder releases (pytorch_model.bin: aligner, pytorch_model_1.bin: layers), its
+safetensors conversions with the same keys, the renumbering for AnimateDiff, a data-parallel "module." prefix, the older names in
+ssr_encoder/ssr_encoder.py, and our single file. Keys and shapes are checked against the layout; what is missing or extra is listed.
+How files are read and written is the business of tensor_files.py.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     config: shapes that files without metadata are checked against; None for the released SD1.5 encoder.
     Raises FileNotFoundError, or ValueError that says what was found and what was expected.
     """
-    raw, metadata, named = tensor_files.read_together(paths)
+    raw, metadata, named = tensor_files.read_together(paths, "Give the aligner file and the layers file.")
     if metadata.get("format") == FORMAT:
         if metadata.get("format_version") != FORMAT_VERSION:
             raise ValueError(
@@ -92,7 +93,7 @@ def write(weights: Weights, path: Path, dtype: torch.dtype | None = None, extra:
 
 
 def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
-    """Official names -> our names, for a whole encoder or a part of one. Raises ValueError for names that are neither's."""
+    """Names in the released files -> our names, for a whole encoder or one part. Raises ValueError for names that are neither."""
     named_tensors: dict[tuple[str, ...], Tensor] = {}
     foreign: list[str] = []
     for key, tensor in raw.items():
@@ -119,9 +120,9 @@ def rename(raw: Mapping[str, Tensor], named: str = "the files") -> State:
 
 
 def _place(key: str) -> tuple[str, ...] | None:
-    """Our name of an official key in pieces, a layer still under its number in the file; None for a key of something else."""
+    """Our name, in pieces, for a key of the released files; None for a key of something else. A layer keeps its number in the file."""
     if (found := _LAYER.fullmatch(key)) is not None:
-        # The oldest files call the keys' matrix to_k_SC and the other one anything else.
+        # The oldest files call the matrix of keys to_k_SC, and that of values anything else.
         part = "to_k" if found["name"].startswith("to_k") else "to_v"
         return "layers", str(int(found["index"])), part, "weight"
     if (found := _ALIGNER.fullmatch(key)) is not None:
@@ -194,7 +195,7 @@ class _WrittenLayout(BaseModel):
 
 
 class _WrittenConfig(BaseModel):
-    """EncoderConfig in a file's metadata. Every field is needed: a default in its place would be another encoder."""
+    """EncoderConfig in a file's metadata. Every field is needed: a default in its place would make another encoder."""
 
     layout: _WrittenLayout
     text_width: int

@@ -34,7 +34,7 @@ def objective(
 ) -> Loss:
     """The loss of one step. predicted, noise: [B, 4, h, w]; weight 0 drops the regulariser.
 
-    sample_weights: [B] of the noise loss, or None for the official code's, which are all 1.
+    sample_weights: [B] of the noise loss, or None for 1 everywhere (Xiaojiu-z/SSR_Encoder, train.py).
     """
     of_noise = noise_loss(predicted, noise, sample_weights)
     consistency = embedding_consistency(tokens, query) if weight else torch.zeros((), device=predicted.device)

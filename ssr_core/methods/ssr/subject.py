@@ -1,7 +1,7 @@
 """Subjects: what an encoder took from a picture under a query, as users pass it along, combine, save and share it.
 
-Frozen data, no behaviour that touches a model. Rows of what an unconditional and a conditional pass attend to are laid out
-here (branch_inputs), because that is where several subjects become one or several branches.
+Frozen data, no behaviour that touches a model. How several subjects become one or several branches is here too (branch_inputs), up to
+the tokens that a branch's rows NULL and SUBJECT are projected from.
 """
 
 from __future__ import annotations
@@ -20,20 +20,24 @@ from ...words import Word
 
 Scaling = Literal["official", "value only"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
-"""What a subject's own strength multiplies. official: its tokens on the conditional side, so keys and values; value only: its
-values on both sides, so the strength is linear and leaves the softmax alone."""
+"""What a subject's own strength multiplies.
+
+official: its tokens on the conditional side, so keys and values (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py)
+value only: its values on both sides, so the strength is linear and leaves the softmax alone
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One subject. N = scales * text tokens.
 
-    tokens, null_tokens: [N, D]; what the conditional and the unconditional side attend to
+    tokens, null_tokens: [N, D]; what the sides SUBJECT and NULL attend to
     attention: [T, P]; the aligner's map, averaged over heads, CLS first
-    picture: uint8 [size, size, 3]; what the vision model saw, and fit, source_size (height, width) say of what
+    picture: uint8 [size, size, 3]; the part of the reference that the vision model saw
+    source_size: (height, width) of the reference; fit: how that part was chosen
     words: the query's words and their token positions
     encoder: fingerprint of the encoder that made it
-    strength: the subject's own weight among several
+    strength: the subject's own among several
     word_embeds: [W, D], the words' text embeddings in the query; None in files of earlier versions
     marked: [P-1] in 0..1, the patches that a mask query marked; None where words alone selected
     """
@@ -62,13 +66,13 @@ class Subject:
 
     def heat(self, word: str = "") -> Tensor:
         """Where the query looks: [grid, grid], the mean map over its words, or over one of them, divided by its maximum."""
-        rows = [row for entry in self._chosen(word) for row in range(entry.first, entry.stop)]
-        patches = self.attention[rows or slice(None), 1:].float().mean(dim=0)  # [P-1]
+        positions = [position for entry in self._chosen(word) for position in range(entry.first, entry.stop)]
+        patches = self.attention[positions or slice(None), 1:].float().mean(dim=0)  # [P-1]
         grid = math.isqrt(patches.numel())
         return (patches / patches.max().clamp_min(1e-12)).view(grid, grid)
 
     def map(self, word: str = "") -> ReferenceMap:
-        """The same over the reference, to be drawn."""
+        """heat, with what is needed to draw it over the reference."""
         return ReferenceMap(self.heat(word), self.picture, self.source_size, self.box)
 
     def _chosen(self, word: str) -> tuple[Word, ...]:
@@ -84,10 +88,10 @@ SubjectSet = tuple[Subject, ...]
 
 
 class BranchInput(NamedTuple):
-    """What one branch's K and V are projected from. Row 0 serves the unconditional side, row 1 the conditional one.
+    """What one branch's K and V are projected from, in rows NULL and SUBJECT.
 
-    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1]; word_embeds: [W, D] of the words its share of a position goes by, or None
-    where it has every position whole.
+    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1]; word_embeds: [W, D] of the words that decide the branch's share of a position,
+    or None if positions are not shared.
     """
 
     tokens: Tensor
@@ -109,8 +113,8 @@ def active(subjects: SubjectSet) -> SubjectSet:
 def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> tuple[BranchInput, ...]:
     """The branches that a set of subjects makes: one for "joint", one per subject for "separate" and "by word".
 
-    The official code scales embeddings with per-subject strengths but applies the first one to all of them; here each acts on
-    its own subject's tokens.
+    Each strength acts on its own subject's tokens. (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, takes one
+    for each subject and applies the first to all of them.)
     """
     rows = [torch.stack([subject.null_tokens, subject.tokens]) for subject in active(subjects)]  # [2, N, D] each
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
@@ -125,8 +129,10 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
 
 
 def joint_tokens(subjects: SubjectSet) -> Tensor:
-    """What the official code lays behind the prompt: the tokens of all active subjects, each scaled by its strength on the
-    conditional side: [2, N, D], unconditional and conditional."""
+    """The tokens of all active subjects, each scaled by its strength on the conditional side: [2, N, D], row NULL and row SUBJECT.
+
+    This is what Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, appends to the prompt.
+    """
     (branch,) = branch_inputs(subjects, "joint", "official")
     return branch.tokens * branch.key_scale
 
@@ -152,7 +158,7 @@ def _scale_rows(subject: Subject, scaling: Scaling) -> tuple[Tensor, Tensor]:
 
 
 def pick(subjects: SubjectSet, index: int) -> tuple[int, Subject]:
-    """Position and subject number index, counted from 1 as users do."""
+    """The place of subject number `index` in the set, and that subject. Users count from 1."""
     if not 1 <= index <= len(subjects):
         raise ValueError(
             f"There is no subject {index}; this set holds {len(subjects)}. Choose an index from 1 to {len(subjects)}."

@@ -29,7 +29,7 @@ _OPTIONAL_TENSORS = ("word_embeds", "marked")
 def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None) -> None:
     """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
 
-    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
+    provenance: what else a reader of the file may want to know, such as who made it and when. A subject's own picture is its thumbnail.
     """
     if not subjects:
         raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
@@ -81,7 +81,7 @@ def load(path: Path) -> SubjectSet:
 
 
 def provenance(path: Path) -> dict[str, str]:
-    """What was said to save about a file that load can read, such as who made it and when."""
+    """The provenance that save was given, from a file that load can read."""
     own = ("format", "format_version", "subjects")
     return {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
 

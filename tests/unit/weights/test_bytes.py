@@ -136,7 +136,7 @@ def test_a_file_of_the_wrong_structure_never_gets_the_final_name(server, tmp_pat
 
 
 def released(part: str) -> dict[str, torch.Tensor]:
-    """A part of the encoder with the released shapes, under the official names. Numbers are shared: it takes no room."""
+    """A part of the encoder with shapes and names as Xiaojiu-z/SSR_Encoder releases them. Its numbers are shared and take no room."""
     with torch.device("meta"):
         state = SSREncoder(EncoderConfig()).state_dict()
     official = {}
