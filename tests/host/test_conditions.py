@@ -15,7 +15,7 @@ def rows(monkeypatch):
     seen, original = [], sampling.Call.add
 
     def add(self, layer):
-        if layer.place.block == ("middle", 0, 0):
+        if layer.site.block == ("middle", 0, 0):
             seen.append(self.sides(layer.labels))
         return original(self, layer)
 

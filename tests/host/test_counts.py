@@ -110,7 +110,7 @@ def test_no_synchronisation_and_no_copy_of_keys_and_values_inside_a_layer(
     recorder, original, steps = Recorder(), sampling.Call.add, []
 
     def add(self, layer):
-        if layer.place.index == 0:
+        if layer.site.index == 0:
             steps.append(len(recorder.calls))
         with recorder:
             return original(self, layer)

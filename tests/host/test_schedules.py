@@ -72,7 +72,7 @@ def test_layers_that_are_off_are_not_touched(model, encoder, subject, schedule, 
     met, original = set(), sampling.Call.add
 
     def add(self, layer):
-        met.add(layer.place.block)
+        met.add(layer.site.block)
         return original(self, layer)
 
     monkeypatch.setattr(sampling.Call, "add", add)
@@ -95,7 +95,7 @@ def layer_deltas(model, encoder, subject, monkeypatch, size=(16, 16), batch=1, *
 
     def add(self, layer):
         out = original(self, layer)
-        deltas.setdefault(layer.place.block, (out - layer.text).abs().amax(-1).unflatten(1, layer.grid))
+        deltas.setdefault(layer.site.block, (out - layer.text).abs().amax(-1).unflatten(1, layer.grid))
         return out
 
     monkeypatch.setattr(sampling.Call, "add", add)
@@ -151,7 +151,7 @@ def test_every_picture_of_a_batch_has_its_own_strength(model, encoder, subject, 
 
     def add(self, layer):
         out = original(self, layer)
-        deltas.setdefault(layer.place.block, (out - layer.text).abs().amax(-1))
+        deltas.setdefault(layer.site.block, (out - layer.text).abs().amax(-1))
         return out
 
     monkeypatch.setattr(sampling.Call, "add", add)

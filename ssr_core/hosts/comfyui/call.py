@@ -36,10 +36,10 @@ class Call:
         conditions = self.place.conditions
         return [conditions.side(label) if conditions else side_of_label(label) for label in labels]
 
-    def acting(self, place: CrossAttention) -> Iterator[tuple[int, Applied, float]]:
+    def acting(self, site: CrossAttention) -> Iterator[tuple[int, Applied, float]]:
         """Applied parts that act in this layer now, with their numbers and strengths."""
-        for number, (applied, strength) in enumerate(zip(self.run.subjects, self.strengths, strict=True)):
-            own = strength * applied.manner.in_layer(place.index)
+        for number, (applied, strength) in enumerate(zip(self.run.parts, self.strengths, strict=True)):
+            own = strength * applied.manner.in_layer(site.index)
             if own != 0.0:
                 yield number, applied, own
 
@@ -61,9 +61,9 @@ class Call:
 
     def attended(self, layer: Layer) -> list[Attended]:
         """The applied parts that act in the layer now, with K and V on the query's device and in its type."""
-        firsts = [0, *accumulate(len(applied.parts) for applied in self.run.subjects)]
+        firsts = [0, *accumulate(len(applied.parts) for applied in self.run.parts)]
         found = []
-        for number, applied, strength in self.acting(layer.place):
+        for number, applied, strength in self.acting(layer.site):
             weight, where = self.place.weighted(applied.manner, layer)
             branches = []
             for branch, share in enumerate(self._shares(applied, layer)):
@@ -77,10 +77,10 @@ class Call:
         device, dtype = layer.query.device, layer.query.dtype
 
         def make() -> tuple[Tensor, Tensor]:
-            key, value = applied.branches[branch][layer.place.index]
+            key, value = applied.branches[branch][layer.site.index]
             return _for_gradients(key.to(device, dtype)), _for_gradients(value.to(device, dtype))
 
-        return self.run.kept(("kv", applied, branch, layer.place.index, device, dtype), make)
+        return self.run.kept(("kv", applied, branch, layer.site.index, device, dtype), make)
 
     def _shares(self, applied: Applied, layer: Layer) -> Sequence[Tensor | None]:
         """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""
@@ -92,7 +92,7 @@ class Call:
             lambda: [_for_gradients(words[None].to(device, dtype)) for words in applied.word_embeds],
         )  # [1, W, D] each
         # Projected at every call: LoRAs on conds and other models of one guider exchange the layer's weights within a sampling.
-        to_k = self.attentions[layer.place.block].to_k
+        to_k = self.attentions[layer.site.block].to_k
         keys = [to_k(words)[0] for words in embeds]  # [W, C] each
         shares = word_shares(layer.query, keys, layer.heads).to(dtype)  # [subjects, chunks * pictures, L, 1]
         return list(shares.unflatten(1, (len(layer.labels), -1)))

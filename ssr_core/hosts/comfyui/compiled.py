@@ -49,7 +49,7 @@ def _in_this_call(
     call, options = _IN_PROGRESS.get()
     own = {"n_heads": heads, "cond_or_uncond": labels, "cond_or_uncond_couple": None, "attn_precision": precision}
     options = {**options, **own, **({"activations_shape": grid} if grid else {})}
-    out = call.add(read_layer(call.run.subjects[0].layout.layers[layer], query, text, text_key, options))
+    out = call.add(read_layer(call.run.parts[0].layout.layers[layer], query, text, text_key, options))
     return text.clone() if out is text else out  # an operation must not return what it was given
 
 
@@ -66,7 +66,7 @@ def _operation(tag: Any) -> Callable[..., Tensor]:
 _add_subjects = _operation(getattr(torch.Tag, "cudagraph_unsafe", None))
 
 
-def add_subjects(place: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Tensor:
+def add_subjects(site: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Tensor:
     """Call.add where torch.compile traces. query, text: [chunks * pictures, L, C]; text_key: [chunks * pictures, T, C]."""
     grid, labels = list(options.get("activations_shape", ())), list(labels_of(options))
-    return _add_subjects(query, text, text_key, place.index, options["n_heads"], labels, grid, options.get("attn_precision"))
+    return _add_subjects(query, text, text_key, site.index, options["n_heads"], labels, grid, options.get("attn_precision"))

@@ -15,14 +15,14 @@ from ...layout import CrossAttention
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """query: [chunks * pictures, L, C]; text: the text attention's output, of the same shape; text_key: [chunks * pictures, T, C].
+    """site: which layer of the UNet's layout it is; query: [chunks * pictures, L, C]; text: the text attention's output, of the same shape; text_key: [chunks * pictures, T, C].
 
     labels: which of the sampler's cond lists each chunk comes from; uuids: of the chunks' conds, () if unknown
     frames: which frames of the whole batch the pictures are, None for all; ahead: how many of them, the first, will be thrown away
     grid: height and width of the tokens, None if unknown
     """
 
-    place: CrossAttention
+    site: CrossAttention
     query: Tensor
     text: Tensor
     text_key: Tensor
@@ -39,10 +39,10 @@ class Layer:
         return self.query.shape[0] // len(self.labels)
 
 
-def read_layer(place: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Layer:
+def read_layer(site: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Layer:
     shape = options.get("activations_shape")
     return Layer(
-        place=place,
+        site=site,
         query=query,
         text=text,
         text_key=text_key,

@@ -19,12 +19,12 @@ log = logging.getLogger("ssr_encoder")
 class Run:
     """One sampling: the applied parts, a cache for what their layers need, and the warnings that were given."""
 
-    def __init__(self, subjects: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
-        self.subjects = subjects
+    def __init__(self, parts: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
+        self.parts = parts
         self.guider = guider
         self.sides: set[tuple[int, ...]] = set()
         """The sides (NULL, SUBJECT) of the chunks of every kind of batch that was met."""
-        self.footprint = Footprint([part.query for applied in subjects for part in applied.parts]) if recording else None
+        self.footprint = Footprint([part.query for applied in parts for part in applied.parts]) if recording else None
         self.expected_in = ""
         """Class of the UNet in which the subjects should have acted; empty while there was no step at which they should."""
         self.reached = False
@@ -39,7 +39,7 @@ class Run:
 
     def strengths(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
         """Strength of every applied part at this step. Reads the step from the device only if a schedule needs it."""
-        manners = [applied.manner for applied in self.subjects]
+        manners = [applied.manner for applied in self.parts]
         if all(manner.steps.always_full for manner in manners):
             return tuple(manner.strength for manner in manners)
         sigma = float(sigmas.max())

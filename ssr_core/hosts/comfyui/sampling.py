@@ -117,7 +117,7 @@ def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
     """patches_replace with `attend` at every layer where an applied part acts, and what `attend` needs: the layer and what stood there."""
     standing = patches_replace.get("attn2", {})
     attn2, known = dict(standing), {}
-    for layer in call.run.subjects[0].layout.layers:
+    for layer in call.run.parts[0].layout.layers:
         if next(call.acting(layer), None) is not None:
             known[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
             attn2[layer.block] = attend
