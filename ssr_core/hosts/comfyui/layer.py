@@ -15,7 +15,8 @@ from ...layout import CrossAttention
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """site: which layer of the UNet's layout it is; query: [chunks * pictures, L, C]; text: the text attention's output, of the same shape; text_key: [chunks * pictures, T, C].
+    """site: which layer of the UNet's layout it is; query, text: [chunks * pictures, L, C], text is the text attention's output;
+    text_key: [chunks * pictures, T, C]
 
     labels: which of the sampler's cond lists each chunk comes from; uuids: of the chunks' conds, () if unknown
     frames: which frames of the whole batch the pictures are, None for all; ahead: how many of them, the first, will be thrown away
