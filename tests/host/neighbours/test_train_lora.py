@@ -6,17 +6,21 @@ from support import tiny
 
 
 def training(model, **changes):
-    """The node's arguments as lists, as the host hands them over: defaults of its schema, and changes."""
+    """The node's arguments, defaults of its schema and changes, in the form that each host hands over."""
     from comfy_extras.nodes_train import TrainLoraNode
 
-    given = {one.id: getattr(one, "default", None) for one in TrainLoraNode.define_schema().inputs}
-    given |= {
+    changes |= {
         "model": model, "latents": {"samples": torch.zeros(2, 4, 16, 16)}, "positive": tiny.cond(11), "steps": 2, "rank": 2,
         "algorithm": "LoRA", "existing_lora": "[None]", "seed": 1, "training_dtype": "fp32", "lora_dtype": "fp32",
-        "gradient_checkpointing": False, **changes,
+        "gradient_checkpointing": False,
     }  # fmt: skip
     with torch.inference_mode():
-        return TrainLoraNode.execute(**{name: [value] for name, value in given.items()}).args
+        if hasattr(TrainLoraNode, "define_schema"):
+            given = {one.id: getattr(one, "default", None) for one in TrainLoraNode.define_schema().inputs} | changes
+            return TrainLoraNode.execute(**{name: [value] for name, value in given.items()}).args
+        described = TrainLoraNode.INPUT_TYPES()["required"]
+        given = {name: rest[0].get("default") if rest else None for name, (_, *rest) in described.items()} | changes
+        return TrainLoraNode().train(**given)
 
 
 @pytest.mark.parametrize("combine", ["joint", "by word"])
