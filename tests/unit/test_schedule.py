@@ -60,6 +60,8 @@ def test_a_curve_passes_through_its_numbers(curve, start, end):
 
 def test_a_window_of_one_point_acts_at_that_point():
     assert [StepSchedule(0.5, 0.5).at(progress) for progress in (0.4, 0.5, 0.6)] == [0.0, 1.0, 0.0]
+    assert [StepSchedule(1.0, 1.0).at(progress) for progress in (0.9, 1.0)] == [0.0, 1.0]
+    assert StepSchedule(0.5, 0.5, (0.7, 0.3)).at(0.5) == 0.7, "a curve begins with its first number"
 
 
 @pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES.keys())
@@ -249,6 +251,29 @@ def test_a_cell_that_is_partly_covered_weighs_its_share():
     region = torch.zeros(1, 8, 8)
     region[:, :, 5:] = 1  # a quarter of the cell over columns 4 to 7 stays uncovered
     assert region_weights(region, (2, 2), None, (2, 2)).flatten().tolist() == [0, 0.75, 0, 0.75]
+
+
+def test_a_side_that_shrinks_does_not_bleed_where_the_other_stays():
+    half = torch.zeros(1, 4, 8)
+    half[:, :, 4:] = 1
+    across = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    assert torch.equal(region_weights(half, (4, 4), None, (4, 4)).view(4, 4), across)
+    assert torch.equal(region_weights(half.mT, (4, 4), None, (4, 4)).view(4, 4), across.T)
+
+
+def test_a_side_that_grows_is_smooth_and_one_that_shrinks_beside_it_loses_no_thin_line():
+    lower = torch.zeros(1, 2, 8)
+    lower[:, 1] = 1
+    smooth = torch.tensor([0.0, 0.25, 0.75, 1.0])[:, None].expand(4, 2)
+    torch.testing.assert_close(region_weights(lower, (4, 2), None, (4, 2)).view(4, 2), smooth)
+    line = torch.zeros(1, 2, 8)
+    line[:, :, 0] = 1
+    assert (region_weights(line, (4, 2), None, (4, 2)).view(4, 2)[:, 0] > 0.1).all()
+
+
+def test_a_region_beyond_0_to_1_weighs_as_its_nearer_end():
+    region = torch.tensor([[[-0.5, 0.5, 1.5]]])
+    assert region_weights(region, (1, 3), None, (1, 3)).flatten().tolist() == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize("soft", [0.25, 0.5])
