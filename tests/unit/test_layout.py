@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssr_core.layout import SD15, SDXL, Found, UNetLayout
@@ -41,6 +41,17 @@ def test_the_middle_is_last_in_a_file_and_between_down_and_up_in_a_pass(layout):
     in_pass = [layer.block[0] for layer in layout.execution_order]
     assert in_file == sorted(in_file, key=["input", "output", "middle"].index)
     assert in_pass == sorted(in_pass, key=["input", "middle", "output"].index)
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts())
+@example(SDXL)
+def test_within_a_stage_a_pass_meets_the_layers_as_the_file_numbers_them(layout):
+    for stage in ("input", "middle", "output"):
+        in_file, in_pass = (
+            [layer for layer in order if layer.block[0] == stage] for order in (layout.layers, layout.execution_order)
+        )
+        assert in_pass == in_file
 
 
 @settings(deadline=None, max_examples=50)
