@@ -156,10 +156,12 @@ def test_a_mismatch_says_what_is_missing_extra_or_of_another_shape(naming):
     assert other_heads == f"layer {first} has 5 attention heads, expected 8"
 
 
-def test_a_unet_without_cross_attention_is_a_mismatch():
-    message = SD15.mismatch([])
-    assert message is not None
-    assert "0 cross-attention layers found, 16 expected" in message
+def test_a_unet_without_cross_attention_is_a_mismatch_that_names_three_layers_and_counts_the_others():
+    first, second, third = (layer.diffusers_name for layer in SD15.layers[:3])
+    missing = f"missing {first}, {second}, {third}"
+    assert SD15.mismatch([]) == f"0 cross-attention layers found, 16 expected; {missing} and 13 more"
+    others = [Found(layer.diffusers_name, layer.width, layer.heads) for layer in SD15.layers[3:]]
+    assert SD15.mismatch(others) == f"13 cross-attention layers found, 16 expected; {missing}"
 
 
 def test_a_deeper_unet_of_equal_widths_is_a_mismatch():
