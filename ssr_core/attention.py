@@ -158,6 +158,4 @@ def _add_where(out: Tensor, query: Tensor, branch: Branch, span: Span, heads: in
 
 def _weigh(delta: Tensor, weight: Tensor) -> Tensor:
     """delta [..., C] times weight [..., 1 or heads]; each head's part of C has a weight of its own."""
-    if weight.shape[-1] == 1:
-        return delta * weight
     return (delta.unflatten(-1, (weight.shape[-1], -1)) * weight[..., None]).flatten(-2)

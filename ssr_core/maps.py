@@ -85,7 +85,6 @@ def _place(heat: Tensor, size: tuple[int, int], box: Box) -> Tensor:
     """[grid, grid] -> [H, W] of the whole reference, inside the box that the encoder saw."""
     height, width = size
     left, top, right, bottom = (round(edge) for edge in box)
-    left, top = min(left, width - 1), min(top, height - 1)
     right, bottom = max(right, left + 1), max(bottom, top + 1)  # a picture one pixel thin still has a box
     grown = _enlarge(heat, bottom - top, right - left)
     canvas = torch.zeros(height, width)

@@ -50,7 +50,7 @@ class StepSchedule:
     curve: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.start <= 1.0 or not 0.0 <= self.end <= 1.0 or self.start > self.end:
+        if not 0.0 <= self.start <= self.end <= 1.0:
             raise ValueError(
                 f"start {self.start} and end {self.end} must lie in 0..1 with start not after end. Swap or correct them."
             )
@@ -197,8 +197,6 @@ def positions_where(weights: Tensor, pictures: int, length: int) -> Tensor | Non
 
 def _resize(weights: Tensor, size: tuple[int, int]) -> Tensor:
     """Shrinking averages over what a cell covers, so that an edge on a cell's border does not bleed across it."""
-    if tuple(weights.shape[-2:]) == tuple(size):
-        return weights
     if weights.shape[-2] >= size[0] and weights.shape[-1] >= size[1]:
         return F.interpolate(weights, size=size, mode="area")
     return F.interpolate(weights, size=size, mode="bilinear", antialias=True, align_corners=False)

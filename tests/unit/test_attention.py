@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssr_core.attention import Branch, add_branches, attend_shared, plan_spans, scaled_dot_product
@@ -64,7 +64,17 @@ def test_runs_are_disjoint_ordered_and_give_every_chunk_its_own_row(rows):
 
 @pytest.mark.parametrize(
     ("rows", "calls"),
-    [([], 0), ([None], 0), ([0, 1], 1), ([1, 0], 2), ([1, 1, 1], 1), ([0, 1, 1], 2), ([0, None, 1], 2), ([0, 1, 2, 3], 1)],
+    [
+        ([], 0),
+        ([None], 0),
+        ([0, 1], 1),
+        ([1, 0], 2),
+        ([1, 1, 1], 1),
+        ([0, 1, 1], 2),
+        ([0, None, 1], 2),
+        ([1, 0, 1], 2),
+        ([0, 1, 2, 3], 1),
+    ],
 )
 def test_common_batches_need_few_calls(rows, calls):
     assert len(plan_spans(rows)) == calls
@@ -182,6 +192,8 @@ def test_half_precision_stays_half_precision(dtype):
     heads=st.booleans(),
     seed=st.integers(0, 2**16),
 )
+@example(rows=[0, 0], pictures=1, kinds=["where"], heads=False, seed=0)
+@example(rows=[0, 1], pictures=2, kinds=["where", "where"], heads=True, seed=0)
 def test_computing_a_branch_only_where_it_acts_changes_nothing(rows, pictures, kinds, heads, seed):
     generator = torch.Generator().manual_seed(seed)
     text, query = random_batch(generator, len(rows), pictures)

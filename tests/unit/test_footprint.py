@@ -63,7 +63,7 @@ def test_magnitude_is_one_where_a_contribution_is_as_large_as_the_text():
 
 
 def test_the_map_lies_over_its_pictures():
-    heat = torch.zeros(2, 2, 2)
+    heat = torch.zeros(2, 3, 4)
     heat[1, 0] = 1.0
     overlay, mask = maps.footprint_map(heat, torch.full((2, 8, 8, 3), 0.5))
     assert torch.equal(overlay[0], torch.full((8, 8, 3), 0.5))

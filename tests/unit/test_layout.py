@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssr_core.layout import SD15, SDXL, Found, UNetLayout
@@ -41,6 +41,17 @@ def test_the_middle_is_last_in_a_file_and_between_down_and_up_in_a_pass(layout):
     in_pass = [layer.block[0] for layer in layout.execution_order]
     assert in_file == sorted(in_file, key=["input", "output", "middle"].index)
     assert in_pass == sorted(in_pass, key=["input", "middle", "output"].index)
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts())
+@example(SDXL)
+def test_within_a_stage_a_pass_meets_the_layers_as_the_file_numbers_them(layout):
+    for stage in ("input", "middle", "output"):
+        in_file, in_pass = (
+            [layer for layer in order if layer.block[0] == stage] for order in (layout.layers, layout.execution_order)
+        )
+        assert in_pass == in_file
 
 
 @settings(deadline=None, max_examples=50)
@@ -137,21 +148,21 @@ def test_a_mismatch_says_what_is_missing_extra_or_of_another_shape(naming):
     stranger = ("input", 99, 0) if naming == "block" else "down_blocks.9.attn2"
 
     lacking = SD15.mismatch([layer for name, layer in found.items() if name != first])
-    assert lacking is not None
-    assert f"missing {first}" in lacking
+    assert lacking == f"15 cross-attention layers found, 16 expected; missing {first}"
     surplus = SD15.mismatch([*found.values(), Found(stranger, 320, 8)])
-    assert surplus is not None
-    assert f"not expected {stranger}" in surplus
+    assert surplus == f"17 cross-attention layers found, 16 expected; not expected {stranger}"
     other_width = SD15.mismatch([*(found | {first: Found(first, 321, 8)}).values()])
     assert other_width == f"layer {first} has width 321, expected 320"
     other_heads = SD15.mismatch([*(found | {first: Found(first, 320, 5)}).values()])
     assert other_heads == f"layer {first} has 5 attention heads, expected 8"
 
 
-def test_a_unet_without_cross_attention_is_a_mismatch():
-    message = SD15.mismatch([])
-    assert message is not None
-    assert "0 cross-attention layers found, 16 expected" in message
+def test_a_unet_without_cross_attention_is_a_mismatch_that_names_three_layers_and_counts_the_others():
+    first, second, third = (layer.diffusers_name for layer in SD15.layers[:3])
+    missing = f"missing {first}, {second}, {third}"
+    assert SD15.mismatch([]) == f"0 cross-attention layers found, 16 expected; {missing} and 13 more"
+    others = [Found(layer.diffusers_name, layer.width, layer.heads) for layer in SD15.layers[3:]]
+    assert SD15.mismatch(others) == f"13 cross-attention layers found, 16 expected; {missing}"
 
 
 def test_a_deeper_unet_of_equal_widths_is_a_mismatch():

@@ -1,9 +1,11 @@
 """Maps of what a query selected, laid over the right part of the right picture."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ssr_core import maps
 from ssr_core.methods.ssr.subject import Subject
@@ -35,10 +37,40 @@ def test_without_the_reference_the_map_lies_on_what_the_encoder_saw():
     torch.testing.assert_close(overlay, torch.full_like(overlay, 128 / 255))
 
 
+def test_the_preview_is_enlarged_as_pillow_enlarges_and_stays_within_its_colours():
+    stripes = torch.randint(256, (1, SIZE, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    seen = stripes.repeat(SIZE, 1, 1)
+    overlay, _ = maps.attention_map(make().map()._replace(seen=seen), opacity=0.5)
+    enlarged = Image.fromarray(seen.numpy()).resize((maps.PREVIEW_SIDE, maps.PREVIEW_SIDE), Image.Resampling.BICUBIC)
+    expected = 0.5 * torch.from_numpy(np.asarray(enlarged) / np.float32(255)) + 0.5 * maps.GRADIENT[-1]  # hot everywhere
+    torch.testing.assert_close(overlay[0], expected, rtol=0, atol=1 / 255)
+
+
+def test_colours_cover_the_reference_by_opacity_times_heat():
+    picture, heat = torch.full((1, 3, 3), 0.8), torch.tensor([[0.0, 0.5, 1.0]])
+    expected = torch.stack(
+        [picture[0, 0], 0.7 * picture[0, 1] + 0.3 * maps.GRADIENT[2], 0.4 * picture[0, 2] + 0.6 * maps.GRADIENT[4]]
+    )
+    torch.testing.assert_close(maps.overlay(picture, heat, 0.6)[0], expected)
+
+
+def test_what_was_selected_is_marked_where_it_lies_in_the_whole_picture():
+    upper_right = torch.tensor([0.0, 1.0, 0.0, 0.0])  # of 2 x 2 patches
+    mask = maps.selection_mask(upper_right, (6, 9), (0.0, 0.0, 4.0, 4.0))
+    assert mask.shape == (6, 9)
+    assert mask[0].tolist() == [0, 0.25, 0.75, 1, 0, 0, 0, 0, 0]
+    assert mask[:, 3].tolist() == [1, 0.75, 0.25, 0, 0, 0]
+    everything = maps.selection_mask(torch.ones(4), (6, 9), (2.0, 1.0, 5.0, 4.0))
+    expected = torch.zeros(6, 9)
+    expected[1:4, 2:5] = 1
+    assert torch.equal(everything, expected)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from(FITS))
 def test_overlay_and_mask_have_the_size_of_the_reference(height, width, fit):
-    overlay, mask = maps.attention_map(make((height, width), fit).map(), torch.rand(height, width, 3))
+    sharpened = 1.4 * torch.rand(height, width, 3) - 0.2  # beyond 0..1, as some filters leave a picture
+    overlay, mask = maps.attention_map(make((height, width), fit).map(), sharpened)
     assert overlay.shape == (1, height, width, 3)
     assert mask.shape == (1, height, width)
     for image in (overlay, mask):
@@ -49,7 +81,7 @@ def test_overlay_and_mask_have_the_size_of_the_reference(height, width, fit):
 def test_a_reference_of_one_line_has_a_map_too(source_size):
     _, mask = maps.attention_map(make(source_size).map(), torch.zeros(*source_size, 3))
     assert mask.shape == (1, *source_size)
-    assert mask.max() == 1
+    assert mask.sum() == 1, "the square that the encoder saw is one pixel"
 
 
 @settings(deadline=None, max_examples=40)
@@ -91,8 +123,10 @@ def test_outside_the_seen_part_the_overlay_is_the_reference():
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_a_grey_or_transparent_reference_gives_an_rgb_overlay(channels):
-    assert maps.attention_map(make((40, 60)).map(), torch.rand(40, 60, channels))[0].shape == (1, 40, 60, 3)
+def test_a_grey_or_transparent_picture_gives_an_rgb_overlay(channels):
+    picture = torch.rand(40, 60, channels)
+    assert maps.attention_map(make((40, 60)).map(), picture)[0].shape == (1, 40, 60, 3)
+    assert maps.footprint_map(torch.rand(1, 4, 4), picture[None])[0].shape == (1, 40, 60, 3)
 
 
 def test_another_picture_is_refused_with_both_sizes():

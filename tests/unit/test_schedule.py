@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssr_core.layout import SD15
-from ssr_core.schedule import CURVES, LAYER_PRESETS, StepSchedule, frame_index, layer_strengths, parse_numbers, region_weights
+from ssr_core.schedule import (
+    CURVES,
+    LAYER_PRESETS,
+    StepSchedule,
+    frame_index,
+    frame_weights,
+    layer_strengths,
+    parse_numbers,
+    positions_where,
+    region_weights,
+)
 
 shares = st.floats(0, 1)
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -50,6 +60,8 @@ def test_a_curve_passes_through_its_numbers(curve, start, end):
 
 def test_a_window_of_one_point_acts_at_that_point():
     assert [StepSchedule(0.5, 0.5).at(progress) for progress in (0.4, 0.5, 0.6)] == [0.0, 1.0, 0.0]
+    assert [StepSchedule(1.0, 1.0).at(progress) for progress in (0.9, 1.0)] == [0.0, 1.0]
+    assert StepSchedule(0.5, 0.5, (0.7, 0.3)).at(0.5) == 0.7, "a curve begins with its first number"
 
 
 @pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES.keys())
@@ -57,6 +69,23 @@ def test_named_curves_stay_between_nothing_and_full(curve):
     values = [StepSchedule(curve=curve).at(step / 30) for step in range(31)]
     assert min(values) >= 0
     assert max(values) == pytest.approx(1)
+
+
+def test_named_curves_do_what_their_names_say():
+    found = {
+        name: [round(StepSchedule(curve=curve).at(share), 6) for share in (0.0, 0.5, 1.0)] for name, curve in CURVES.items()
+    }
+    assert found == {
+        "constant": [1, 1, 1],
+        "fade in": [0, 0.5, 1],
+        "fade out": [1, 0.5, 0],
+        "ease in": [0, 0.5, 1],
+        "ease out": [1, 0.5, 0],
+        "rise and fall": [0, 1, 0],
+        "fall and rise": [1, 0, 1],
+    }
+    assert CURVES["ease in"] == pytest.approx([3 * t**2 - 2 * t**3 for t in (0, 0.2, 0.4, 0.6, 0.8, 1)])
+    assert CURVES["ease out"] == CURVES["ease in"][::-1]
 
 
 @settings(deadline=None, max_examples=100)
@@ -224,6 +253,29 @@ def test_a_cell_that_is_partly_covered_weighs_its_share():
     assert region_weights(region, (2, 2), None, (2, 2)).flatten().tolist() == [0, 0.75, 0, 0.75]
 
 
+def test_a_side_that_shrinks_does_not_bleed_where_the_other_stays():
+    half = torch.zeros(1, 4, 8)
+    half[:, :, 4:] = 1
+    across = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    assert torch.equal(region_weights(half, (4, 4), None, (4, 4)).view(4, 4), across)
+    assert torch.equal(region_weights(half.mT, (4, 4), None, (4, 4)).view(4, 4), across.T)
+
+
+def test_a_side_that_grows_is_smooth_and_one_that_shrinks_beside_it_loses_no_thin_line():
+    lower = torch.zeros(1, 2, 8)
+    lower[:, 1] = 1
+    smooth = torch.tensor([0.0, 0.25, 0.75, 1.0])[:, None].expand(4, 2)
+    torch.testing.assert_close(region_weights(lower, (4, 2), None, (4, 2)).view(4, 2), smooth)
+    line = torch.zeros(1, 2, 8)
+    line[:, :, 0] = 1
+    assert (region_weights(line, (4, 2), None, (4, 2)).view(4, 2)[:, 0] > 0.1).all()
+
+
+def test_a_region_beyond_0_to_1_weighs_as_its_nearer_end():
+    region = torch.tensor([[[-0.5, 0.5, 1.5]]])
+    assert region_weights(region, (1, 3), None, (1, 3)).flatten().tolist() == [0, 0.5, 1]
+
+
 @pytest.mark.parametrize("soft", [0.25, 0.5])
 def test_soft_edges_stay_soft(soft):
     assert torch.all(region_weights(torch.full((1, 64, 64), soft), (64, 64), None, (8, 8)) == soft)
@@ -238,3 +290,19 @@ def test_a_list_shorter_than_the_batch_holds_its_last_entry():
     assert frame_index(2, 4, None).tolist() == [0, 1, 1, 1]
     assert frame_index(2, 2, [7, 0]).tolist() == [1, 0]
     assert frame_index(1, 2, [3, 9]).tolist() == [0, 0]
+
+
+def test_strengths_of_pictures_are_those_of_the_pass():
+    assert torch.equal(frame_weights((0.5, 1.0, 0.25), 4, None), torch.tensor([0.5, 1.0, 0.25, 0.25]).view(1, 4, 1, 1))
+    assert torch.equal(frame_weights((0.5, 1.0, 0.25), 2, [2, 0]), torch.tensor([0.25, 0.5]).view(1, 2, 1, 1))
+
+
+def test_positions_where_something_acts_in_any_chunk_are_counted_through_its_pictures():
+    weights = torch.zeros(2, 2, 3, 1)  # 2 chunks of 2 pictures of 3 positions
+    weights[0, 0, 2] = 0.5
+    weights[1, 1, 0] = -0.5
+    assert positions_where(weights, 2, 3).tolist() == [2, 3]
+    assert positions_where(weights[:, :1], 2, 3).tolist() == [2, 5], "one weight for both pictures"
+    assert positions_where(weights[:, :, 2:], 2, 3).tolist() == [0, 1, 2], "one weight for all positions of a picture"
+    assert positions_where(torch.zeros(1, 1, 1, 1), 2, 3).tolist() == []
+    assert positions_where(torch.ones(1, 1, 3, 1), 2, 3) is None

@@ -6,9 +6,10 @@ import pytest
 import torch
 from support.subjects import make
 
+from ssr_core.attention import NULL, SUBJECT
 from ssr_core.merge import COMBINES
 from ssr_core.methods.ssr import subject
-from ssr_core.methods.ssr.subject import branch_inputs
+from ssr_core.methods.ssr.subject import branch_inputs, joint_tokens
 
 
 def test_heat_is_the_mean_over_the_chosen_words_with_its_maximum_at_one():
@@ -43,11 +44,16 @@ def test_an_unknown_word_lists_the_words_there_are():
         make(words=()).heat("cat")
 
 
+def test_ways_to_combine_and_to_scale_are_called_as_saved_workflows_call_them():
+    assert COMBINES == ("joint", "separate", "by word")
+    assert subject.SCALINGS == ("official", "value only")
+
+
 def test_joint_subjects_share_one_branch_in_their_order():
     first, second = make(1, tokens=3), make(2, tokens=5)
     (branch,) = branch_inputs((first, second), "joint", "value only")
-    assert torch.equal(branch.tokens[1], torch.cat([first.tokens, second.tokens]))
-    assert torch.equal(branch.tokens[0], torch.cat([first.null_tokens, second.null_tokens]))
+    assert torch.equal(branch.tokens[SUBJECT], torch.cat([first.tokens, second.tokens]))
+    assert torch.equal(branch.tokens[NULL], torch.cat([first.null_tokens, second.null_tokens]))
 
 
 def test_separate_subjects_have_a_branch_each():
@@ -76,6 +82,13 @@ def test_by_word_a_single_subject_has_every_position_whole():
     assert alone.word_embeds is None
 
 
+def test_by_word_refuses_a_subject_that_was_saved_without_its_words_embeddings():
+    old = make(word_embeds=None, query="red fox")
+    with pytest.raises(ValueError, match=r'"red fox" comes from a file of an earlier version.*joint or separate'):
+        branch_inputs((make(), old), "by word", "official")
+    assert len(branch_inputs((make(), old), "separate", "official")) == 2
+
+
 @pytest.mark.parametrize("combine", COMBINES)
 def test_official_strength_is_on_keys_and_values_of_the_conditional_side_only(combine):
     branches = branch_inputs((make(1, strength=0.5), make(2, strength=2.0)), combine, "official")
@@ -87,9 +100,16 @@ def test_official_strength_is_on_keys_and_values_of_the_conditional_side_only(co
 @pytest.mark.parametrize("combine", COMBINES)
 def test_value_only_strength_is_on_the_values_of_both_sides(combine):
     branches = branch_inputs((make(1, strength=0.5), make(2, strength=2.0)), combine, "value only")
-    assert torch.cat([branch.key_scale for branch in branches], 1).unique().tolist() == [1.0]
-    values = torch.cat([branch.value_scale for branch in branches], 1)
-    assert values[0].flatten().tolist() == values[1].flatten().tolist() == [0.5] * 6 + [2.0] * 6
+    keys, values = (torch.cat([getattr(b, name) for b in branches], 1)[..., 0] for name in ("key_scale", "value_scale"))
+    assert keys.tolist() == [[1.0] * 12] * 2
+    assert values.tolist() == [[0.5] * 6 + [2.0] * 6] * 2
+
+
+def test_tokens_laid_behind_the_prompt_are_scaled_by_each_subjects_strength_on_the_conditional_side_only():
+    weak, off, strong = make(1, strength=0.5), make(2, strength=0.0), make(3, strength=2.0)
+    laid = joint_tokens((weak, off, strong))
+    assert torch.equal(laid[NULL], torch.cat([weak.null_tokens, strong.null_tokens]))
+    assert torch.equal(laid[SUBJECT], torch.cat([0.5 * weak.tokens, 2.0 * strong.tokens]))
 
 
 @pytest.mark.parametrize("combine", COMBINES)
@@ -114,7 +134,7 @@ def test_scaling_twice_multiplies_and_leaves_the_original():
 def test_a_subject_of_another_encoder_is_refused_by_name():
     mine, other = make(), make(encoder="f" * 32, query="blue cat")
     subject.check_encoder((mine,), mine.encoder)
-    with pytest.raises(ValueError, match=r'"blue cat" was made by another encoder \(f{12}\).*0123456789ab'):
+    with pytest.raises(ValueError, match=r'"blue cat" was made by another encoder \(f{12}\).*\(0123456789ab\)'):
         subject.check_encoder((mine, other), mine.encoder)
     with pytest.raises(ValueError, match="unknown"):
         subject.check_encoder((make(encoder=""),), mine.encoder)
