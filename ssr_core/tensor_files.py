@@ -92,7 +92,8 @@ def read_together(paths: Sequence[Path], look: Look | None = None) -> tuple[Stat
     metadata: dict[str, str] = {}
     for path in paths:
         found, described = read(Path(path), look=look)
-        if twice := sorted(tensors.keys() & found.keys()):
+        # A single number is a counter that training left in both.
+        if twice := sorted(name for name in tensors.keys() & found.keys() if found[name].ndim):
             raise ValueError(
                 f"{shown(path)} repeats {listed(twice)} of the other file. Give each part of one encoder, such as aligner and layers, "
                 "once."

@@ -23,7 +23,9 @@ _KINDS = (
 
 _LONGEST = 160
 """Characters of a key that are looked at."""
-_OURS = re.compile(r".*(_SSR|_SC)\.weight|.*aligner\..*|norm\.(weight|bias)|.*attn\w*\.(to_q|to_k|processor\.)\b.*")
+_OURS = re.compile(
+    r"((state_dict|model|module)\.)*(\d+\.\w+_(SSR|SC)\.weight|aligner\..*|norm\.(weight|bias)|\w*attn\w*\.(to_[qk]\.weight|processor\..*))"
+)
 
 
 def kind_of(keys: Collection[str]) -> str | None:
