@@ -59,9 +59,8 @@ class StepSchedule:
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            if not finite.is_number(value := getattr(self, name)):
-                raise ValueError(f"{name} is a {type(value).__name__}; expected a finite number from 0 to 1.")
-            object.__setattr__(self, name, float(value))
+            value = getattr(self, name)
+            object.__setattr__(self, name, float(value) if isinstance(value, float) else finite.finite(value, name))
         if not 0.0 <= self.start <= 1.0 or not 0.0 <= self.end <= 1.0 or self.start > self.end:
             raise ValueError(
                 f"start {self.start} and end {self.end} must lie in 0..1 with start not after end. Swap or correct them."

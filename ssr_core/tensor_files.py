@@ -212,7 +212,8 @@ def _read_pickle(path: Path, remedy: str) -> State:
             f"{', '.join(WRAPPERS)}; {remedy}."
         )
     for name, tensor in tensors.items():
-        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        lazy = tensor.is_quantized or tensor.is_nested or tensor.is_neg() or tensor.is_conj()
+        if lazy or tensor.layout is not torch.strided or tensor.device.type != "cpu":
             raise ValueError(f"{shown(path)}: {shown(name)} is no plain tensor ({tensor.layout}, {tensor.device}); {remedy}.")
     return tensors
 
@@ -298,6 +299,8 @@ def _named(path: Path, remedy: str) -> Iterator[None]:
         # torch leaps to before the start of a zip file that is cut off; else the system's errors are not the file's fault: no right
         # to read it, no memory left.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            if error.errno is not None and error.filename is None:
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise
         if isinstance(error, RuntimeError) and re.search(r"can't allocate memory|not enough memory", str(error)):
             raise MemoryError(_too_large(path, error)) from error

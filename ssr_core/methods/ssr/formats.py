@@ -102,7 +102,9 @@ def _described(metadata: Mapping[str, str], named: str) -> EncoderConfig:
     try:
         return config_of(metadata.get("config", ""))
     except ValueError as error:
-        raise ValueError(f"{named}: its configuration cannot be read ({error}). Convert the encoder again.") from error
+        raise ValueError(
+            f"{named}: its configuration cannot be read ({shown(error, 400)}). Convert the encoder again."
+        ) from error
 
 
 def _claimed(metadata: Mapping[str, str], own: str, named: str) -> str:

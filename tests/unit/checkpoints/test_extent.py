@@ -45,6 +45,8 @@ HUGE = 10**9
         {"heads": 0},
         {"vision_layers": list(range(1, 200_000))},
         {"vision_layers": []},
+        {"vision_layers": [0] * 70_000},
+        {"layout": {"depths": [0] * 70_000}},
         {"vision_layers": [0]},
         {"text_width": 6.5},
         {"text_width": "x" * 100_000},
@@ -96,7 +98,14 @@ def test_a_compressed_archive_is_refused_unpacked_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: torch.zeros(3, device="meta"), lambda: torch.eye(3).to_sparse()], ids=["meta", "sparse"]
+    "make",
+    [
+        lambda: torch.zeros(3, device="meta"),
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch._neg_view(torch.ones(3)),
+        lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    ],
+    ids=["meta", "sparse", "negated", "nested"],
 )
 def test_tensors_without_numbers_of_their_own_are_refused(tmp_path, make):
     refused([pickled({"norm.bias": make()}, tmp_path / "odd.bin")], "no plain tensor")
