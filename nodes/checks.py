@@ -1,10 +1,16 @@
-"""Checks of what widgets and links may carry although the schema does not allow it."""
+"""Checks at the door: what widgets and links may bring that the schema does not keep out. A linked input obeys no widget's limits."""
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any
+
+from ..ssr_core import finite
+from ..ssr_core.schedule import MOST_NUMBERS
+from ..ssr_core.shown import shown
+
+number = finite.finite
+whole = finite.whole
+strength = finite.strength
 
 
 def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[float, ...]]:
@@ -12,13 +18,20 @@ def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[
 
     frames: such multipliers, typed beside a single strength. numpy's scalars and tensors without a dimension are numbers too.
     """
-    single = isinstance(value, Real) or getattr(value, "ndim", None) == 0
+    single = finite.is_number(value)
     try:
-        numbers = () if isinstance(value, str) else tuple(float(one) for one in ((value,) if single else value))
-    except (TypeError, ValueError):
-        numbers = ()
-    if not numbers or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"strength got {value!r}; expected a number, or a list of numbers with one for each frame.")
+        count = 1 if single else len(value)
+        if count > MOST_NUMBERS:
+            raise ValueError(f"strength has {count:,} numbers; at most {MOST_NUMBERS:,} are taken, one for each frame.")
+        given = () if isinstance(value, str | bytes) else tuple(value) if not single else (value,)
+        numbers = tuple(float(one) for one in given if finite.is_number(one))
+    except (TypeError, OverflowError, RuntimeError):
+        given, numbers = (), ()
+    if not numbers or len(numbers) != len(given) or not all(abs(one) <= finite.LARGEST_STRENGTH for one in numbers):
+        raise ValueError(
+            f"strength got {shown(repr(value), 60)}; expected a number, or a list of numbers with one for each frame, each finite and at "
+            f"most {finite.LARGEST_STRENGTH:g}."
+        )
     if single:
         return numbers[0], frames
     if frames:
@@ -29,5 +42,11 @@ def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[
 def choice(value: str, choices: tuple[str, ...], what: str) -> str:
     """Refuse a value that is not a choice: older hosts do not check, and shared workflows may hold stale ones."""
     if value not in choices:
-        raise ValueError(f'{what} is "{value}"; expected one of: {", ".join(choices)}.')
+        raise ValueError(f'{what} is "{shown(value, 60)}"; expected one of: {", ".join(choices)}.')
+    return value
+
+
+def text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is a {type(value).__name__}; expected a text.")
     return value

@@ -10,9 +10,9 @@ from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.ssr import HostEncoder, encode_query
 from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.methods.ssr.encode import Selection, encode_subjects
-from ..ssr_core.methods.ssr.subject import SubjectSet
+from ..ssr_core.methods.ssr.subject import SubjectSet, check_count, together
 from ..ssr_core.points import parse_points
-from ..ssr_core.vision import FITS, as_pictures
+from ..ssr_core.vision import FITS, as_pictures, check_images
 from . import checks, inputs, wires
 from .compat import Schema
 
@@ -112,6 +112,9 @@ class EncodeSubject(io.ComfyNode):
         previous: SubjectSet = (),
     ) -> io.NodeOutput:
         checks.choice(fit, FITS, "fit")
+        for what, text in (("query", query), ("null_query", null_query)):
+            checks.text(text, what)
+        strength = checks.strength(strength)
         clicked = parse_points(points)
         if not query.strip() and mask is None and not clicked:
             raise ValueError(
@@ -119,6 +122,8 @@ class EncodeSubject(io.ComfyNode):
                 "click on the picture."
             )
         width = ssr_encoder.config.text_width
+        check_images(image)
+        check_count(len(previous or ()) + len(image), "subjects")
         pictures = as_pictures(image)
         subjects = encode_subjects(
             ssr_encoder.for_encoding(),
@@ -127,7 +132,9 @@ class EncodeSubject(io.ComfyNode):
             Selection(encode_query(clip, query, width), encode_query(clip, null_query, width), mask, mask_weight, clicked, fit),
             strength,
         )
-        return io.NodeOutput((*previous, *subjects), ui=view(subjects, pictures))
+        if len(pictures) < len(subjects):
+            pictures *= len(subjects)  # several masks of one picture
+        return io.NodeOutput(together(previous or (), subjects), ui=view(subjects, pictures))
 
 
 class CombineSubjects(io.ComfyNode):
@@ -141,7 +148,7 @@ class CombineSubjects(io.ComfyNode):
             description="Puts up to four subjects together; chain nodes for more.",
             inputs=[
                 *(
-                    wires.Subject.Input(f"subject_{slot}", optional=slot > 1, tooltip="One subject, or a set of them.")
+                    wires.Subject.Input(f"subject_{slot}", optional=True, tooltip="One subject, or a set of them.")
                     for slot in slots
                 ),
                 *(
@@ -163,7 +170,7 @@ class CombineSubjects(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        subject_1: SubjectSet,
+        subject_1: SubjectSet = (),
         subject_2: SubjectSet = (),
         subject_3: SubjectSet = (),
         subject_4: SubjectSet = (),
@@ -173,4 +180,12 @@ class CombineSubjects(io.ComfyNode):
         strength_4: float = 1.0,
     ) -> io.NodeOutput:
         slots = ((subject_1, strength_1), (subject_2, strength_2), (subject_3, strength_3), (subject_4, strength_4))
-        return io.NodeOutput(tuple(subject.scaled(strength) for subjects, strength in slots for subject in subjects or ()))
+        if not any(subjects for subjects, _ in slots):
+            raise ValueError("Combine Subjects got no subject. Connect one at least.")
+        check_count(sum(len(subjects or ()) for subjects, _ in slots))
+        factors = [checks.strength(strength, f"strength_{slot}") for slot, (_, strength) in enumerate(slots, start=1)]
+        scaled = [
+            tuple(subject.scaled(factor) for subject in subjects or ())
+            for (subjects, _), factor in zip(slots, factors, strict=True)
+        ]
+        return io.NodeOutput(together(*scaled))

@@ -8,7 +8,10 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.recording import Recorder, recording
 from ..ssr_core.maps import footprint_map
-from . import inputs, wires
+from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS
+from ..ssr_core.shown import shown
+from ..ssr_core.vision import check_images
+from . import checks, inputs, wires
 from .compat import Schema
 
 
@@ -59,6 +62,8 @@ class SubjectFootprint(io.ComfyNode):
 
     @classmethod
     def execute(cls, footprint: Recorder, image: Any, index: int = 1, opacity: float = 0.6) -> io.NodeOutput:
+        opacity = checks.number(opacity, "opacity", 0, 1)
+        check_images(image, "image")
         found = footprint.of(image)
         if found is None:
             raise ValueError(
@@ -66,7 +71,7 @@ class SubjectFootprint(io.ComfyNode):
                 "is connected, change the seed so that the sampler runs again."
             )
         maps = found.maps()  # [subjects, pictures, h, w]
-        if index > len(maps):
+        if not 1 <= checks.whole(index, "index", 1, MOST_SUBJECTS) <= len(maps):
             queries = ", ".join(f'{number} "{query}"' for number, query in enumerate(found.queries, start=1))
-            raise ValueError(f"There is no subject {index}; the recorded sampling had: {queries}.")
+            raise ValueError(f"There is no subject {index}; the recorded sampling had: {shown(queries)}.")
         return io.NodeOutput(*footprint_map(maps[index - 1], image, opacity))

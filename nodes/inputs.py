@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS
 from ..ssr_core.vision import FITS
 
 
@@ -13,7 +14,7 @@ def fit(tooltip: str) -> io.Input:
 
 def index(tooltip: str) -> io.Input:
     """Of a subject among several, counted from 1."""
-    return io.Int.Input("index", default=1, min=1, max=64, optional=True, tooltip=tooltip)
+    return io.Int.Input("index", default=1, min=1, max=MOST_SUBJECTS, optional=True, tooltip=tooltip)
 
 
 def opacity() -> io.Input:

@@ -7,8 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.maps import attention_map
-from ..ssr_core.methods.ssr.subject import SubjectSet, pick
-from . import inputs, wires
+from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS, SubjectSet, pick
+from ..ssr_core.vision import check_images
+from . import checks, inputs, wires
 from .compat import Schema
 
 
@@ -44,6 +45,9 @@ class SubjectAttentionMap(io.ComfyNode):
     def execute(
         cls, subject: SubjectSet, image: Any = None, word: str = "", opacity: float = 0.6, index: int = 1
     ) -> io.NodeOutput:
-        number, chosen = pick(subject, index)
+        opacity = checks.number(opacity, "opacity", 0, 1)
+        if image is not None:
+            check_images(image, "image")
+        number, chosen = pick(subject, checks.whole(index, "index", 1, MOST_SUBJECTS))
         picture = None if image is None else image[min(number, len(image) - 1)]
-        return io.NodeOutput(*attention_map(chosen.map(word), picture, opacity))
+        return io.NodeOutput(*attention_map(chosen.map(checks.text(word, "word")), picture, opacity))

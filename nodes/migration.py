@@ -60,8 +60,11 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
     of replaced nodes and on inputs that were left out."""
     # The host's module named nodes, not this package.
     registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
-    for node in json_data.get("prompt", {}).values():
-        fields = _BY_OLD_ID.get(node.get("class_type"))
+    prompt = json_data.get("prompt")
+    for node in prompt.values() if isinstance(prompt, dict) else ():
+        if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
+            continue  # the host says what is wrong with it
+        fields = _BY_OLD_ID.get(str(node.get("class_type")))
         if fields is not None and fields["old_node_id"] not in registered:
             node["class_type"], given = fields["new_node_id"], node["inputs"]
             node["inputs"] = {
@@ -75,8 +78,15 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
 def listen() -> None:
     """On every host: replace nodes in prompts in API format. Without a server, as in tests, there are no prompts."""
     server = getattr(sys.modules.get("server"), "PromptServer", None)
-    if (running := getattr(server, "instance", None)) is not None:
+    if (running := getattr(server, "instance", None)) is not None and not _listens(running):
         running.add_on_prompt_handler(replace_in_prompt)
+
+
+def _listens(server: Any) -> bool:
+    """Whether this handler is there already: hosts may ask a pack for its nodes, or load it, more than once."""
+    ours = (replace_in_prompt.__module__, replace_in_prompt.__qualname__)
+    known = getattr(server, "on_prompt_handlers", ())
+    return any((getattr(one, "__module__", ""), getattr(one, "__qualname__", "")) == ours for one in known)
 
 
 async def register() -> None:

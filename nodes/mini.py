@@ -68,5 +68,7 @@ class MiniScene(io.ComfyNode):
     @classmethod
     def execute(cls, scene: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
         checks.choice(background, (ANY, *BACKGROUNDS), "background")
+        scene = checks.whole(scene, "scene", 0, 1_000_000)
+        objects, marked = checks.whole(objects, "objects", 1, 4), checks.whole(marked, "marked", 1, 4)
         drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked)
         return io.NodeOutput(*drawn)

@@ -11,7 +11,8 @@ from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.methods.ssr.subject import SubjectSet
 from ..ssr_core.methods.ssr.subject_file import load, provenance, save
-from . import wires
+from ..ssr_core.shown import shown
+from . import checks, wires
 from .compat import Schema
 
 
@@ -36,10 +37,18 @@ class SaveSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
-        path, shown = folders.new_subject_file(filename_prefix)
         made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made})
-        return io.NodeOutput(subject, ui={"text": [f"Saved {shown}"]})
+        path, name = folders.new_subject_file(checks.text(filename_prefix, "filename_prefix"))
+        while True:
+            try:
+                save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}, new=True)
+                break
+            except FileExistsError:  # another save was faster: the next free number
+                taken = path
+                path, name = folders.new_subject_file(filename_prefix)
+                if path == taken:
+                    raise
+        return io.NodeOutput(subject, ui={"text": [f"Saved {shown(name)}"]})
 
 
 class LoadSubject(io.ComfyNode):
@@ -67,7 +76,7 @@ class LoadSubject(io.ComfyNode):
         loaded = load(path)
         text = _described(loaded, provenance(path))
         if hidden := folders.hidden_subjects(subject_file):
-            text += f"\nread from {path.parent}; of the same name, not read: {', '.join(hidden)}"
+            text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
         return io.NodeOutput(loaded, ui={**view(loaded), "text": [text]})
 
     @classmethod
@@ -80,7 +89,8 @@ def _described(loaded: SubjectSet, told: dict[str, str]) -> str:
     lines = []
     for number, one in enumerate(loaded, start=1):
         height, width = one.source_size
-        by = " and ".join(["words"] * bool(one.words) + ["mask"] * (one.marked is not None))
+        by = " and ".join(["words"] * bool(one.words) + ["mask"] * (one.marked is not None)) or "its query as a whole"
         reference = f"of a picture of {width} x {height} pixels, {one.fit}"
-        lines.append(f'{number}. "{one.query}", by {by}, {reference}, strength {one.strength:g}, encoder {one.encoder[:12]}')
+        named = f'{number}. "{shown(one.query)}", by {by}, {reference}'
+        lines.append(f"{named}, strength {one.strength:g}, encoder {shown(one.encoder[:12])}")
     return "\n".join(lines + [f"{name.replace('_', ' ')}: {text}" for name, text in sorted(told.items())])

@@ -13,12 +13,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .shown import shown
+
 Point = tuple[float, float]
 """x from the left and y from the top, in pixels of the whole picture."""
+
+MOST_LETTERS = 100_000
+MOST_POINTS = 4096
+"""A stroke leaves one point a patch, of which a picture has a few hundred."""
+FARTHEST = 1 << 16
+"""Pixels: no picture is larger. web/lib/points.js has the same three."""
 
 
 def parse_points(text: str) -> tuple[Point, ...]:
     """Points in pixels: "x, y" pairs separated by semicolons or line breaks, or JSON as point editors write it."""
+    if not isinstance(text, str):
+        raise ValueError(f'points is a {type(text).__name__}; expected a text such as "120, 80; 140, 95".')
+    if len(text) > MOST_LETTERS:
+        raise ValueError(
+            f"points is a text of {len(text):,} characters; at most {MOST_LETTERS:,} are read. Point at fewer places."
+        )
     if not text.strip():
         return ()
     try:
@@ -32,10 +46,13 @@ def parse_points(text: str) -> tuple[Point, ...]:
         points = tuple((float(x), float(y)) for x, y in pairs)
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
         points = ((math.nan, math.nan),)
-    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+    if not all(abs(x) <= FARTHEST and abs(y) <= FARTHEST for x, y in points):
         raise ValueError(
-            f'points is "{text[:60]}"; expected pixels such as "120, 80; 140, 95", or JSON: [{{"x": 120, "y": 80}}].'
+            f'points is "{shown(text, 60)}"; expected pixels such as "120, 80; 140, 95", or JSON: [{{"x": 120, "y": 80}}], each number at '
+            f"most {FARTHEST:,}."
         )
+    if len(points) > MOST_POINTS:
+        raise ValueError(f"points holds {len(points):,} points; at most {MOST_POINTS:,} are read. Point at fewer places.")
     return points
 
 

@@ -5,7 +5,6 @@ Plain numbers and masks; the host says where in the sampling it is and which lay
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import finite
+from .finite import LARGEST_STRENGTH
 from .layout import CrossAttention, UNetLayout
+from .masks import as_masks
+from .shown import shown
+
+MOST_NUMBERS = 10_000
+"""In a list: a strength for each frame of seven minutes of film."""
+MOST_LETTERS = 200_000
+"""Of a text with such a list."""
 
 CURVES: dict[str, tuple[float, ...]] = {
     "constant": (1.0,),
@@ -50,12 +58,16 @@ class StepSchedule:
     curve: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.start <= self.end <= 1.0:
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, float(value) if isinstance(value, float) else finite.finite(value, name))
+        if not 0.0 <= self.start <= 1.0 or not 0.0 <= self.end <= 1.0 or self.start > self.end:
             raise ValueError(
                 f"start {self.start} and end {self.end} must lie in 0..1 with start not after end. Swap or correct them."
             )
-        if not self.curve or not all(math.isfinite(value) for value in self.curve):
-            raise ValueError(f"The strength curve {self.curve} must be one or more finite numbers.")
+        if not self.curve:
+            raise ValueError("The strength curve is empty; it must be one or more finite numbers.")
+        object.__setattr__(self, "curve", _strengths(self.curve, "The strength curve"))
 
     @property
     def always_full(self) -> bool:
@@ -77,10 +89,10 @@ class StepSchedule:
 class Manner:
     """How something acts on a UNet: all that multiplies its branches, in one value.
 
-    strength: a multiplier of everything. pictures: a multiplier for each picture of the batch (frame of an animation), () for 1; the
-    last one serves the rest of a longer batch. layers: a multiplier for each layer in checkpoint order, () for 1. steps: when it acts.
-    region: [frames, H, W] in 0..1 over the output picture ([H, W] is one frame), or None for everywhere. Raises ValueError for a
-    region of another shape, or one that is zero everywhere.
+    strength: of all of it; pictures: a multiplier for each picture of the batch (frame of an animation), () for 1; a longer batch holds
+    the last one. layers: a multiplier per layer in checkpoint order, () for 1. steps: when it acts. region: [frames, H, W] in 0..1 over
+    the output picture (as masks.as_masks takes it), or None for everywhere. Raises ValueError for numbers that are none or together
+    beyond LARGEST_STRENGTH, and for a region that is none or empty.
     """
 
     strength: float = 1.0
@@ -90,6 +102,17 @@ class Manner:
     region: Tensor | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", finite.strength(self.strength))
+        object.__setattr__(self, "pictures", _strengths(self.pictures, "The list of frame strengths"))
+        object.__setattr__(self, "layers", _strengths(self.layers, "The list of layer strengths"))
+        together = abs(self.strength)
+        for factors in (self.pictures, self.layers, self.steps.curve):
+            together *= max(map(abs, factors), default=1.0)
+        if together > LARGEST_STRENGTH:
+            raise ValueError(
+                f"strength, frame strengths, layer strengths and curve come to {together:g} where they are largest; together they may be "
+                f"{LARGEST_STRENGTH:g} at most. Lower one of them."
+            )
         if self.region is not None:
             object.__setattr__(self, "region", _checked_region(self.region))
 
@@ -103,11 +126,14 @@ class Manner:
         return self.layers[index] if self.layers else 1.0
 
 
+def _strengths(numbers: Sequence[float], what: str) -> tuple[float, ...]:
+    if len(numbers) > MOST_NUMBERS:
+        raise ValueError(f"{what} has {len(numbers):,} numbers; at most {MOST_NUMBERS:,} are read.")
+    return tuple(finite.strength(number, f"{what}: number {place}") for place, number in enumerate(numbers, start=1))
+
+
 def _checked_region(region: Tensor) -> Tensor:
-    region = region.float().cpu()
-    region = region[None] if region.ndim == 2 else region
-    if region.ndim != 3 or 0 in region.shape:
-        raise ValueError(f"The region has shape {tuple(region.shape)}; expected a MASK, [frames, height, width].")
+    region = as_masks(region, "The region")
     if not bool((region > 0).any()):
         raise ValueError(
             "The region is empty (all zero), so the subject could act nowhere. Paint where it may act, or disconnect the mask. "
@@ -117,13 +143,21 @@ def _checked_region(region: Tensor) -> Tensor:
 
 
 def parse_numbers(text: str, what: str) -> tuple[float, ...]:
-    """Numbers separated by commas, spaces or line breaks."""
+    """Numbers separated by commas, spaces or line breaks, each a strength."""
+    if not isinstance(text, str):
+        raise ValueError(
+            f'{what} is a {type(text).__name__}; expected a text of numbers separated by commas, such as "1, 0.5, 0".'
+        )
+    if len(text) > MOST_LETTERS:
+        raise ValueError(f"{what} is a text of {len(text):,} characters; at most {MOST_LETTERS:,} are read.")
     try:
         numbers = tuple(float(word) for word in text.replace(",", " ").replace(";", " ").split())
     except ValueError:
-        raise ValueError(f'{what} is "{text}"; expected numbers separated by commas, such as "1, 0.5, 0".') from None
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f'{what} is "{text}"; every number must be finite.')
+        raise ValueError(f'{what} is "{shown(text, 60)}"; expected numbers separated by commas, such as "1, 0.5, 0".') from None
+    if not all(abs(number) <= LARGEST_STRENGTH for number in numbers):
+        raise ValueError(f'{what} is "{shown(text, 60)}"; every number must be finite and at most {LARGEST_STRENGTH:g}.')
+    if len(numbers) > MOST_NUMBERS:
+        raise ValueError(f"{what} holds {len(numbers):,} numbers; at most {MOST_NUMBERS:,} are read.")
     return numbers
 
 

@@ -28,18 +28,42 @@ LONGEST_RATIO = 64
 """A side longer than this many times the other is cut to its middle before resizing: only the middle is seen anyway, and a 1 x 8000
 picture would otherwise be resized to a length of 1.8 million pixels."""
 
+MOST_PIXELS = 100_000_000
+"""Of one picture or mask. The vision model sees 224 x 224 of them."""
+LONGEST_SIDE = 1 << 16
+
 HiddenStates = Callable[[Tensor], Sequence[Tensor]]
 """[B, 3, size, size] normalised pixels -> outputs of every layer, [B, P, C] each, first layer first, before any post-norm."""
 
 
-def as_pictures(images: Tensor) -> list[Image.Image]:
-    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as diffusers' load_image does."""
+def check_images(images: Tensor, what: str = "The reference") -> None:
+    """Refuse what is no IMAGE: [B, H, W, 3 or 4 or 1] of finite numbers."""
+    if not isinstance(images, Tensor):
+        raise ValueError(f"{what} is a {type(images).__name__}; expected an IMAGE. Connect the IMAGE output of a loader.")
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] not in (1, 3, 4):
         raise ValueError(
-            f"The reference has shape {tuple(images.shape)}; expected a batch of at least one picture, "
+            f"{what} has shape {tuple(images.shape)}; expected a batch of at least one picture, "
             "[batch, height, width, channels] with 1, 3 or 4 channels. Connect the IMAGE output of a loader."
         )
-    rgb = images[..., :3].float().nan_to_num(0.0).clamp(0, 1).expand(*images.shape[:3], 3)
+    check_size(images.shape[2], images.shape[1], what)
+    if not bool(images.isfinite().all()):
+        raise ValueError(
+            f"{what} holds numbers that are not finite (NaN or infinity), as pictures have that a VAE or a model broke. Look at it before "
+            "it comes here."
+        )
+
+
+def check_size(width: int, height: int, what: str) -> None:
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+        raise ValueError(
+            f"{what} is {width} x {height} pixels; at most {MOST_PIXELS:,} pixels and {LONGEST_SIDE:,} along a side are taken. Resize it."
+        )
+
+
+def as_pictures(images: Tensor) -> list[Image.Image]:
+    """ComfyUI's IMAGE, [B, H, W, 3 or 4 or 1] in 0..1, as 8-bit RGB pictures. Alpha is dropped, as the official code does."""
+    check_images(images)
+    rgb = images[..., :3].float().clamp(0, 1).expand(*images.shape[:3], 3)
     pixels = rgb.mul(255).round().to(torch.uint8).cpu().numpy()  # [B, H, W, 3]
     return [Image.fromarray(picture) for picture in pixels]
 
@@ -122,7 +146,13 @@ def patch_features(hidden_states: HiddenStates, pixels: Tensor, layers: Sequence
             f"This vision model has {len(states)} layers; the SSR-Encoder reads layers {tuple(layers)}. "
             "Load clip-vit-large-patch14 (24 layers)."
         )
-    return torch.stack([states[layer - 1] for layer in layers], dim=1)
+    features = torch.stack([states[layer - 1] for layer in layers], dim=1)
+    if not bool(features.isfinite().all()):
+        raise ValueError(
+            "The vision model answers with numbers that are not finite (NaN or infinity): its weights are damaged, or too large for the "
+            "type it runs in. Load it again, or another copy of it, or run it in full precision."
+        )
+    return features
 
 
 def check_vision_model(width: int, tokens: int, expected_width: int) -> None:

@@ -2,24 +2,34 @@
 
 Knows what each file is, where it comes from and how to tell that it is the right one; not who asks for it (install.py) nor how
 weights become an encoder (formats.py). The transfers are huggingface_hub's and gdown's, and happen only in fetch().
-A file takes its final name only after its size, hash and structure are right.
+A file takes its final name only after its size, hash and structure are right, and only where nothing of that name is. Until then its
+bytes are in files of names that nobody else uses (staged_path), which a killed download goes on with; no other file is touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from .new_file import take_new_name
+from .shown import shown
 
 MANIFEST = Path(__file__).parent.parent / "weights_manifest.json"
 PAUSES = (2.0, 4.0, 8.0)  # seconds before the second, third and last attempt; each goes on where the one before it stopped
 TIMEOUT = 30  # seconds of silence after which a connection counts as broken
 FINAL = (401, 403, 404, 410)  # answers that another attempt does not change: there is no such file, or not for everyone
+
+PIN_BYTES = 4096  # of a .sha256 file that are looked at
 
 Shapes = dict[str, tuple[int, ...]]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -89,21 +99,59 @@ def fetch(weight: WeightFile, models: Path, endpoint: str | None = None) -> Path
         return found
     final = weight.place(models)
     final.parent.mkdir(parents=True, exist_ok=True)
-    staged = final.with_name(f"{final.name}.part")
+    staged = staged_path(weight, final)
+    _check_staged(staged)
+    if weight.part in ("aligner", "layers") and not weight.name.endswith(".safetensors"):
+        _check_pickles_are_read(weight)
     expected = _expected_hash(weight, final)
-    stated = _transfer(weight, staged, expected, endpoint)
+    stated = _transfer(weight, final, staged, expected, endpoint)
     try:
         digest = _check(weight, staged, expected or stated)
     except ValueError:
         _discard(staged)
         raise
+    try:
+        take_new_name(staged, final)
+    except FileExistsError:
+        raise WeightsError(
+            f"{final} came into being while {weight.name} was downloaded, and is left as it is. The download is kept as {staged.name} "
+            "beside it; remove one of the two and run again."
+        ) from None
     _pin(weight, final, digest)
-    os.replace(staged, final)
     return final
 
 
-def _transfer(weight: WeightFile, staged: Path, expected: str | None, endpoint: str | None) -> str | None:
-    """Download all bytes into the staged file, in a few attempts. Returns the hash that the host states, if it does."""
+def staged_path(weight: WeightFile, final: Path) -> Path:
+    """Where the bytes of a download gather: hidden, beside the file, and named for the pack and for where they come from."""
+    origin = hashlib.sha256(f"{weight.host}:{weight.repository}:{weight.remote_name}".encode()).hexdigest()[:16]
+    return final.with_name(f".{final.name}.ssr-encoder-{origin}.part")
+
+
+def _check_staged(staged: Path) -> None:
+    """Refuse to write into what is no plain file of ours: a link may lead to anybody's."""
+    for path in _staged_files(staged):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise WeightsError(
+                f"{shown(path)} is a link or no plain file, where an unfinished download is expected. Nothing is written to it; remove it "
+                "and run again."
+            )
+
+
+def _check_pickles_are_read(weight: WeightFile) -> None:
+    import torch
+
+    from .tensor_files import reads_pickles
+
+    if not reads_pickles():
+        raise WeightsError(
+            f"{weight.name} is a pickle, which torch {torch.__version__} does not read safely. Take the pair in safetensors instead: "
+            "install.py --download --only aligner layers"
+        )
+
+
+def _transfer(weight: WeightFile, final: Path, staged: Path, expected: str | None, endpoint: str | None) -> str | None:
+    """Bring all bytes to the staged file, in a few attempts. Returns the hash that the host states, if it does."""
     for pause in (0.0, *PAUSES):
         time.sleep(pause)
         try:
@@ -125,7 +173,7 @@ def _transfer(weight: WeightFile, staged: Path, expected: str | None, endpoint: 
     again = f"Its first {kept:,} bytes are kept; run again to go on, or" if kept else "Run again, or"
     raise WeightsError(
         f"{weight.name} could not be downloaded: {_first_line(failure)} {again} download {weight.url} by hand and put it at "
-        f"{staged.with_suffix('')}."
+        f"{final}."
     ) from failure
 
 
@@ -138,8 +186,8 @@ def _from_hub(weight: WeightFile, staged: Path, expected: str | None, endpoint: 
     url = hf_hub_url(weight.repository, weight.remote_name, endpoint=endpoint)
     stated = get_hf_file_metadata(url, token=False)  # the files are public: nobody's token is sent along
     if stated.location.partition("://")[0].lower() not in ("https", url.partition("://")[0]):
-        raise WeightsError(f"{url} leads to {stated.location[:80]}, which is not https. Download {weight.name} by hand.")
-    # The download may be redirected anywhere, so its bytes are checked against the hash from this connection.
+        raise WeightsError(f"{url} leads to {shown(stated.location, 80)}, which is not https. Download {weight.name} by hand.")
+    # The connection that brings the bytes may be redirected anywhere; the hash from this one is what they are held to.
     digest = stated.etag if _SHA256.fullmatch(stated.etag or "") else expected
     if digest is None:
         raise WeightsError(f"{url} states no sha256, as the model hub does for such files. Is it the hub, or a copy of it?")
@@ -152,9 +200,22 @@ def _from_hub(weight: WeightFile, staged: Path, expected: str | None, endpoint: 
     if stated.size is None or present > stated.size:
         _discard(staged)
         present = 0
-    with staged.open("ab") as file:
+    free = shutil.disk_usage(staged.parent).free
+    if stated.size is not None and stated.size - present > free:
+        raise WeightsError(
+            f"{weight.name} needs {stated.size - present:,} bytes more, and {staged.parent} has {free:,} free. Make room."
+        )
+    with _appending(staged) as file:
         http_get(stated.location, file, resume_size=present, expected_size=stated.size, displayed_filename=weight.name)
     return digest
+
+
+def _appending(staged: Path) -> io.BufferedWriter:
+    """The staged file, open at its end: made exclusively, or the plain file that an earlier run left."""
+    mine = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    _check_staged(staged)
+    flags = mine if staged.is_file() else mine | os.O_CREAT | os.O_EXCL
+    return open(os.open(staged, flags, 0o666), "ab")
 
 
 def _from_drive(weight: WeightFile, staged: Path) -> None:
@@ -166,6 +227,7 @@ def _from_drive(weight: WeightFile, staged: Path) -> None:
     if len(numbers) != 1:
         names = ", ".join(file.path for file in listed) or "nothing"
         raise WeightsError(f"{weight.url} holds {names}; expected one {weight.remote_name}. Download it by hand in a browser.")
+    _check_staged(staged)
     present = _staged_files(staged)
     before = [path.stat().st_size for path in present]
     try:
@@ -218,7 +280,12 @@ def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
     with torch.device("meta"):
         whole = SSREncoder(EncoderConfig()).state_dict()
         if weight.name.endswith(".safetensors"):  # asked of the manifest: the file is called .part while it is staged
-            tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
+            try:
+                tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
+            except RuntimeError as error:  # sides whose product overflows
+                raise WeightsError(
+                    f"{path} has impossible shapes ({_first_line(error)}). Remove it and download it again."
+                ) from error
         else:
             tensors = tensor_files.read(path)[0]
     found = {name: tuple(tensor.shape) for name, tensor in formats.rename(tensors, str(path)).items()}
@@ -241,15 +308,19 @@ def _expected_hash(weight: WeightFile, path: Path) -> str | None:
     pinned = _pin_of(path)
     if weight.sha256 is not None or not pinned.is_file():
         return weight.sha256
-    digest = pinned.read_text(encoding="utf-8").split(maxsplit=1)[:1]
+    with pinned.open("rb") as file:
+        digest = file.read(PIN_BYTES).decode("ascii", errors="replace").split(maxsplit=1)[:1]
     if not digest or not _SHA256.fullmatch(digest[0]):
         raise WeightsError(f"{pinned} holds no sha256. Remove it, and the hash of {path.name} is taken anew.")
     return digest[0]
 
 
 def _pin(weight: WeightFile, path: Path, digest: str) -> None:
-    if weight.sha256 is None and not _pin_of(path).is_file():
-        _pin_of(path).write_text(f"{digest}  {path.name}\n", encoding="utf-8")  # as sha256sum writes it, and checks with -c
+    if weight.sha256 is not None:
+        return
+    # Exclusively: whatever is there is kept, and a link is not followed.
+    with contextlib.suppress(FileExistsError), _pin_of(path).open("x", encoding="utf-8", newline="\n") as file:
+        file.write(f"{digest}  {path.name}\n")  # as sha256sum writes it, and checks with -c
 
 
 def _pin_of(path: Path) -> Path:
@@ -258,7 +329,7 @@ def _pin_of(path: Path) -> Path:
 
 def _staged_files(staged: Path) -> list[Path]:
     """The staged file and the unfinished ones that gdown keeps beside it under longer names."""
-    return sorted(staged.parent.glob(f"{staged.name}*"))
+    return sorted(staged.parent.glob(f"{glob.escape(staged.name)}*"))
 
 
 def _discard(staged: Path) -> None:
@@ -267,4 +338,4 @@ def _discard(staged: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -44,7 +44,7 @@ app.registerExtension({
 
   nodeCreated(created) {
     const node = /** @type {FrontendNode} */ (created);
-    if (NODES.includes(node.comfyClass ?? "")) addView(node);
+    if (NODES.includes(node.comfyClass ?? "") && !views.has(node)) addView(node);
   },
 });
 

@@ -8,6 +8,8 @@ import { lastOutput, liveNodes } from "./lib/graph.js";
 const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject"];
 const NAME = "report";
 const HEIGHT = 90;
+/** Of a report: a set of 64 subjects takes as many lines of one entry. */
+const MOST = { lines: 64, letters: 40_000 };
 
 app.registerExtension({
   name: "SSR-Encoder.TextView",
@@ -19,7 +21,7 @@ app.registerExtension({
 
   nodeCreated(created) {
     const node = /** @type {FrontendNode} */ (created);
-    if (!NODES.includes(node.comfyClass ?? "")) return;
+    if (!NODES.includes(node.comfyClass ?? "") || node.widgets?.some(({ name }) => name === NAME)) return;
     const { widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app);
     widget.serialize = false; // neither in the workflow's positional values ...
     widget.options.serialize = false; // ... nor in the prompt
@@ -39,6 +41,6 @@ app.registerExtension({
 /** @param {any} node @param {any} output what a run gave to the browser */
 function show(node, output) {
   const widget = node.widgets?.find((/** @type {any} */ one) => one.name === NAME);
-  const lines = Array.isArray(output?.text) ? output.text : [];
-  if (widget && lines.length) widget.value = lines.join("\n");
+  const lines = Array.isArray(output?.text) ? output.text.slice(0, MOST.lines) : [];
+  if (widget && lines.length) widget.value = lines.map((/** @type {unknown} */ line) => String(line).slice(0, MOST.letters)).join("\n");
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from ssr_core.weights import WeightFile
+from ssr_core.weights import WeightFile, staged_path
 
 CHUNK = 1024
 PATH = "/someone/a-model/resolve/main/model.safetensors"
@@ -54,7 +54,7 @@ def names(models: Path) -> list[str]:
 
 def staged(models: Path, content: bytes, weight: WeightFile = WEIGHT) -> Path:
     """What an earlier run had when it was stopped."""
-    path = weight.place(models).with_name(f"{weight.name}.part")
+    path = staged_path(weight, weight.place(models))
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     return path

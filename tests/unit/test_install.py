@@ -264,7 +264,8 @@ def test_a_killed_download_goes_on_in_the_next_run(host, hub):
     hub.pages[path_on_hub()] = page = Page(body, cuts=[11_000_000], stalls=True)
     command = host.command("--download")
     command["env"]["HF_ENDPOINT"] = hub.url
-    staged = host.models / "clip_vision" / "tiny.safetensors.part"
+    weight = weights.read_manifest(host.pack / "weights_manifest.json")[0]
+    staged = weights.staged_path(weight, weight.place(host.models))
     process = subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         limit = time.monotonic() + 30

@@ -47,3 +47,28 @@ def test_points_are_read_as_people_and_point_editors_write_them(text):
 def test_anything_else_is_no_point(text):
     with pytest.raises(ValueError, match="expected pixels such as"):
         parse_points(text)
+
+
+@pytest.mark.parametrize("text", ["1e300, 2", "65537, 0", "[[1e308, 1]]", "-70000, 1"])
+def test_a_place_beyond_every_picture_is_no_point(text):
+    with pytest.raises(ValueError, match=r"expected pixels such as .* at most 65,536"):
+        parse_points(text)
+
+
+def test_texts_and_lists_beyond_a_limit_are_refused_shortly():
+    for text in ("1 2;" * 1_000_000, " " * 5_000_000, "x" * 90_000, "1 2;" * 5000):
+        with pytest.raises(ValueError, match="points") as caught:
+            parse_points(text)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", [None, 3, b"1, 2", [[1, 2]]], ids=repr)
+def test_what_is_no_text_is_refused_by_its_type(value):
+    with pytest.raises(ValueError, match="expected a text"):
+        parse_points(value)
+
+
+def test_control_characters_do_not_come_back_in_the_message():
+    with pytest.raises(ValueError, match="expected pixels") as caught:
+        parse_points("a\x1b[31m\x07")
+    assert str(caught.value).isprintable()

@@ -147,3 +147,32 @@ def test_subjects_are_picked_by_numbers_from_one():
     for index in (0, 3, -1):
         with pytest.raises(ValueError, match=f"no subject {index}; this set holds 2"):
             subject.pick(pair, index)
+
+
+def test_a_set_has_a_limit_that_chained_nodes_reach_without_work():
+    one = (make(),)
+    whole = subject.together(*[one] * subject.MOST_SUBJECTS)
+    assert len(whole) == subject.MOST_SUBJECTS
+    with pytest.raises(ValueError, match="256 subjects are too many for one set; it holds 64 at most"):
+        subject.together(whole, whole, whole, whole)
+    with pytest.raises(ValueError, match="65 subjects are too many"):
+        branch_inputs((*whole, *one), "joint", "official")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30, 3.4e38, "1", None, torch.tensor([1.0])], ids=repr)
+def test_a_strength_that_is_no_number_makes_no_subject(value):
+    with pytest.raises(ValueError, match='strength of the subject "red dog" is'):
+        make(strength=value)
+
+
+def test_strengths_cannot_be_multiplied_beyond_the_limit():
+    one = make(strength=torch.tensor(50.0))
+    assert one.scaled(2.0).strength == 100.0
+    with pytest.raises(ValueError, match="from -100 to 100"):
+        one.scaled(3.0)
+
+
+def test_a_querys_control_characters_reach_no_message():
+    with pytest.raises(ValueError, match="no word") as caught:
+        make(query="a\x1b[2J\n").heat("c\x07at")
+    assert str(caught.value).isprintable()

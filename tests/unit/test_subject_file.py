@@ -1,7 +1,7 @@
 """Subjects kept on disk: bit for bit, and anything else refused by name."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -214,3 +214,110 @@ def test_words_and_their_embeddings_must_fit(saved):
     tensors, metadata, load = saved
     with pytest.raises(ValueError, match=r"damaged.*word_embeds \(2, 4\)"):
         load({**tensors, "0.word_embeds": torch.zeros(2, 4)}, metadata)
+
+
+NONE = [float("nan"), float("inf"), float("-inf"), -1e30, torch.finfo(torch.float32).max]
+FLOATS = ["tokens", "null_tokens", "attention", "word_embeds", "marked"]
+
+
+@pytest.mark.parametrize("value", NONE)
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_tensor_with_numbers_that_are_none_is_read_or_written(saved, tmp_path, name, value):
+    tensors, metadata, load = saved
+    one = make(marked=torch.ones(16))
+    broken = getattr(one, name).clone()
+    broken.view(-1)[-1] = value
+    with pytest.raises(ValueError, match=rf"dog\.safetensors is damaged.*{name} with numbers"):
+        load(tensors | {"0.marked": one.marked, f"0.{name}": broken}, metadata)
+    with pytest.raises(ValueError, match=rf"cannot be saved.*{name} with numbers"):
+        subject_file.save((replace(one, **{name: broken}),), tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_tensor_of_whole_numbers_is_no_subjects(saved, name):
+    tensors, metadata, load = saved
+    values = tensors | {"0.marked": torch.ones(16)}
+    with pytest.raises(ValueError, match=r"dog\.safetensors"):
+        load(values | {f"0.{name}": values[f"0.{name}"].to(torch.int64)}, metadata)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"words": (Word("a", 2, 3), Word("b", 1, 2))},
+        {"words": (Word("a", 1, 9),)},
+        {"query": "x" * 10_001},
+        {"encoder": "x" * 300},
+        {"source_size": (0, 5)},
+        {"source_size": (5, 1 << 17)},
+        {"fit": "squeeze"},
+        {"null_tokens": torch.zeros(7, 4)},
+        {"picture": torch.zeros(8, 8, 3)},
+        {"attention": torch.zeros(5, 18)},
+        {"word_embeds": torch.zeros(9, 4)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_cannot_be_read_is_not_written(tmp_path, changes):
+    with pytest.raises(ValueError, match="cannot be saved, as it could not be read again") as caught:
+        subject_file.save((make(**changes),), tmp_path / "new.safetensors")
+    assert not any(tmp_path.iterdir())
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("attention", (8000, 17)),
+        ("attention", (5, 65 * 65 + 1)),
+        ("tokens", (77 * 32 + 1, 4)),
+        ("tokens", (6, (1 << 16) + 1)),
+        ("picture", (1025, 1025, 3)),
+    ],
+)
+def test_tensors_beyond_a_subjects_are_refused_before_they_are_read(saved, monkeypatch, name, shape):
+    tensors, metadata, load = saved
+    huge = torch.zeros(shape, dtype=tensors[f"0.{name}"].dtype)
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self: pytest.fail("a tensor was read"))
+    with pytest.raises(ValueError, match=rf"{name} of subject 1 has shape .*at most"):
+        load(tensors | {f"0.{name}": huge}, metadata)
+
+
+def test_thousands_of_words_and_subjects_are_refused_by_their_number(saved):
+    tensors, metadata, load = saved
+    (entry,) = json.loads(metadata["subjects"])
+    words = [["a", number, number + 1] for number in range(8000)]
+    for text in (
+        json.dumps([entry] * 2000),
+        json.dumps([entry | {"words": words}]),
+        json.dumps([entry | {"query": "x" * 99_999}]),
+    ):
+        with pytest.raises(ValueError, match=r"dog\.safetensors is damaged.*at most") as caught:
+            load(tensors, metadata | {"subjects": text})
+        assert len(str(caught.value)) < 1000
+
+
+def test_what_is_missing_is_said_in_words(saved):
+    tensors, metadata, load = saved
+    with pytest.raises(ValueError, match=r"subject 1 has no tensor tokens"):
+        load({key: value for key, value in tensors.items() if key != "0.tokens"}, metadata)
+    with pytest.raises(ValueError, match=r"description of its subjects is no JSON"):
+        load(tensors, {key: value for key, value in metadata.items() if key != "subjects"})
+
+
+def test_provenance_is_shown_without_control_characters_and_has_an_end(tmp_path):
+    many = {f"name {number}": "x" for number in range(100)}
+    subject_file.save((make(),), tmp_path / "dog.safetensors", {"made\x1b": "by\x07\nme" + "x" * 10_000} | many)
+    found = subject_file.provenance(tmp_path / "dog.safetensors")
+    assert len(found) <= 16
+    assert all(name.isprintable() and text.isprintable() and len(text) < 300 for name, text in found.items())
+
+
+def test_of_two_saves_to_a_new_name_one_is_refused(tmp_path):
+    path = tmp_path / "dog.safetensors"
+    subject_file.save((make(query="first"),), path, new=True)
+    with pytest.raises(FileExistsError):
+        subject_file.save((make(query="second"),), path, new=True)
+    assert [one.query for one in subject_file.load(path)] == ["first"]
+    assert [one.name for one in tmp_path.iterdir()] == ["dog.safetensors"]

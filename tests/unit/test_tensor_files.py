@@ -3,6 +3,7 @@
 import os
 import pickle
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -159,3 +160,33 @@ def test_a_link_is_written_through(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write(TENSORS, tmp_path / "nowhere" / "a.safetensors")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+@pytest.mark.parametrize("there", ["file", "dangling link"])
+def test_a_new_file_takes_no_name_that_is_taken(tmp_path, monkeypatch, links, there):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *args: (_ for _ in ()).throw(OSError("not supported")))
+    path = tmp_path / "a.safetensors"
+    write(TENSORS, path, new=True)
+    assert_same(read(path)[0], TENSORS)
+    if there == "dangling link":
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        write({"other": torch.zeros(1)}, path, new=True)
+    assert listing(tmp_path) == ["a.safetensors"]
+
+
+def test_of_many_writers_of_one_new_name_exactly_one_has_it(tmp_path):
+    def attempt(number):
+        try:
+            write({"number": torch.tensor([float(number)])}, tmp_path / "a.safetensors", new=True)
+        except FileExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        (winner,) = [one for one in pool.map(attempt, range(24)) if one is not None]
+    assert read(tmp_path / "a.safetensors")[0]["number"].item() == winner
+    assert listing(tmp_path) == ["a.safetensors"]

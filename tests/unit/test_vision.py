@@ -96,10 +96,26 @@ def test_eight_bit_pictures_keep_every_grey_level():
         assert np.array_equal(np.asarray(vision.as_pictures((levels + offset) / 255)[0]), levels[0].numpy())
 
 
-def test_not_a_number_and_out_of_range_become_black_and_white():
-    values = torch.tensor([float("nan"), -1.0, float("-inf"), 2.0, float("inf")])
-    pictures = vision.as_pictures(values.view(1, 1, 5, 1))
-    assert np.asarray(pictures[0])[0, :, 0].tolist() == [0, 0, 0, 255, 255]
+def test_out_of_range_becomes_black_and_white():
+    pictures = vision.as_pictures(torch.tensor([-1.0, 2.0]).view(1, 1, 2, 1))
+    assert np.asarray(pictures[0])[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_picture_with_numbers_that_are_none_is_refused(value):
+    with pytest.raises(ValueError, match="The reference holds numbers that are not finite"):
+        vision.as_pictures(torch.tensor([0.5, value]).view(1, 1, 2, 1))
+
+
+def test_a_picture_beyond_every_screen_is_refused_before_it_is_copied():
+    for shape in ((1, 40_000, 40_000, 3), (1, 1, 70_000, 3)):
+        with pytest.raises(ValueError, match=r"is \d+ x \d+ pixels; at most 100,000,000"):
+            vision.as_pictures(torch.zeros(1).expand(shape))
+
+
+def test_a_vision_model_that_answers_with_numbers_that_are_none_is_named():
+    with pytest.raises(ValueError, match="vision model answers with numbers that are not finite"):
+        vision.patch_features(lambda pixels: [torch.full((1, 5, 4), float("nan"))], torch.zeros(1, 3, 8, 8), (1,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

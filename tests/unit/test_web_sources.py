@@ -56,6 +56,8 @@ POINTS = [
     "[[1e2, -0.5]]", "[[NaN, 1]]", "[[Infinity, 1]]", "[[1e999, 1]]", "[[1, 2],]", "[[1, 2]", "[[01, 2]]",
     '{"x": 5, "y": 6}', '{"12": 0}', '{"": 1}',
     '[{"x": [5], "y": 6}]', "[[[1], [2]]]", '[{"x": null, "y": null}]', '["x"]', "[[1, 2]] x", "\u00a0[[1, 2]]", "\n[[1, 2]]\r\n",
+    "65536, 5", "65537, 5", "1e300, 2", "[[1e300, 1]]", "1" * 70 + ", 2", "1" * 70 + "x, 2", "5, 6" + " " * 99_996, "5, 6" + " " * 99_997,
+    "1 2;" * 4096, "1 2;" * 4097, "\U0001d7d3 2" + " " * 99_997, ";" * 100_000, "\u3000" * 100_000,
     '[{"x": 1, "x": 2, "y": 3}]', '[{"__proto__": {"x": 1, "y": 2}}]', "[[5, {}]]", '[""]', '[{"0": 1, "1": 2}]',
 ]  # fmt: skip
 
@@ -79,3 +81,31 @@ def read(text):
         return [list(point) for point in parse_points(text)]
     except ValueError:
         return None
+
+
+HOSTILE = [
+    "5, 6" + " " * 70_000 + "x", " " * 99_000 + "x", "5" + "\t" * 99_000 + "6", "1" * 99_000 + "x", "1_" * 49_000 + "x",
+    "1e" + "1" * 99_000 + "x",
+    "\uff11" * 99_000 + "x", "\u3000;" * 49_000 + "x", " ;" * 49_000 + "x", "[" * 99_000, "." * 99_000, " " * 10_000_000,
+    "5, 6;" * 2_000_000,
+]  # fmt: skip
+
+
+def test_no_text_keeps_the_tab_busy():
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node found: install Node.js to time the browser's reader of points")
+    script = f"""
+        const source = {json.dumps((WEB / "lib" / "points.js").read_text(encoding="utf-8"))};
+        const {{ parsePoints }} = await import("data:text/javascript;charset=utf-8," + encodeURIComponent(source));
+        const times = {json.dumps(HOSTILE)}.map((text) => {{
+            const start = performance.now();
+            parsePoints(text);
+            return performance.now() - start;
+        }});
+        console.log(JSON.stringify(times));
+    """
+    ran = subprocess.run([node, "--input-type=module"], input=script, capture_output=True, text=True, timeout=120, check=True)
+    slow = [
+        (text[:20], took) for text, took in zip(HOSTILE, json.loads(ran.stdout), strict=True) if took > 1000
+    ]  # in ms; quadratic: 18 000
+    assert slow == []

@@ -4,21 +4,24 @@
 
 /** @typedef {{ x: number, y: number }} Point */
 
+/** As in ssr_core/points.py. Every pattern here is linear in the text's length: it is read at every keystroke and mouse move. */
+const MOST = { letters: 100_000, points: 4096, pixels: 1 << 16 };
+
 /** What Python's str.strip and str.split take for white space; JavaScript's own differ in five characters. */
-const SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
-const SPACES = new RegExp(`${SPACE}+`);
-const ENDS = new RegExp(`^${SPACE}+|${SPACE}+$`, "g");
+const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
+const SPACES = new RegExp(`${SPACE.source}+`);
 const DIGITS = "\\d(?:_?\\d)*";
 /** A finite number as Python's float reads it; Number alone would also take "0x10" and "". */
-const NUMBER = new RegExp(`^[+-]?(?:${DIGITS}\\.?(?:${DIGITS})?|\\.${DIGITS})(?:[eE][+-]?${DIGITS})?$`);
+const NUMBER = new RegExp(`^[+-]?(?:${DIGITS}(?:\\.(?:${DIGITS})?)?|\\.${DIGITS})(?:[eE][+-]?${DIGITS})?$`);
 
 /** @param {string} text @returns {Point[] | null} null where the node would refuse the text */
 export function parsePoints(text) {
+  if (text.length > MOST.letters && [...text].length > MOST.letters) return null;
   const trimmed = strip(text);
   if (!trimmed) return [];
   const pairs = /^[[{]/.test(trimmed) ? pairsOfJson(text) : pairsOfText(trimmed);
-  const valid = pairs?.every((pair) => pair.length === 2 && pair.every(Number.isFinite));
-  return pairs && valid ? pairs.map(([x, y]) => ({ x, y })) : null;
+  const valid = pairs?.every((pair) => pair.length === 2 && pair.every((value) => Math.abs(value) <= MOST.pixels));
+  return pairs && valid && pairs.length <= MOST.points ? pairs.map(([x, y]) => ({ x, y })) : null;
 }
 
 /** @param {Point[]} points */
@@ -61,7 +64,11 @@ function western(digit) {
   return String((code - first) % 10);
 }
 
-/** @param {string} text */
+/** A loop, as a pattern for the end would try every run of white space in the middle again and again. @param {string} text */
 function strip(text) {
-  return text.replace(ENDS, "");
+  let first = 0;
+  let last = text.length;
+  while (first < last && SPACE.test(text[first])) first++;
+  while (last > first && SPACE.test(text[last - 1])) last--;
+  return text.slice(first, last);
 }

@@ -13,7 +13,7 @@ OLDER_PORT_FOLDER = "ssr"
 SUBJECTS = "ssr_subjects"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
-PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1"}
+PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1", "model": "model_1"}
 PAIRS |= {second: first for first, second in PAIRS.items()}
 """File names, without their suffix, of the two halves of a published encoder."""
 

@@ -15,17 +15,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ... import vision
+from ... import finite, vision
+from ...masks import as_masks
 from ...points import Point
 from ...select import around, layer_of
+from ...shown import shown
 from ...vision import Fit
 from ...vision_model import VisionModel, bytes_of, remember
 from ...words import Query
 from .aligner import Aligned
 from .encoder import EncoderConfig
-from .subject import Subject, SubjectSet
+from .subject import MOST_QUERY_LETTERS, Subject, SubjectSet, check_count
 
 NULL_TOKENS_KEPT = 16
+LARGEST_MASK_WEIGHT = 100.0
+"""Its square is added to the attention's logits: at 5 nothing outside the mask is seen any more."""
 
 Align = Callable[[Tensor, Tensor, Tensor | None, float], Aligned]
 """SSREncoder.forward: (query [B, T, D], features [B, S, P, V], mask [B, P-1] or None, mask weight) -> tokens and map."""
@@ -44,8 +48,9 @@ class Encoder:
 class Selection:
     """What is selected in a reference. query, null_query: the words of the conditional and of the unconditional side.
 
-    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; points: pixels that were pointed at, and what belongs to
-    them joins the mask (select.select_patches). fit: how a picture that is not square is seen.
+    masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; several masks of one picture are a subject each. points:
+    places in pixels that were pointed at, whose surroundings join every mask (select.select_patches). fit: how a picture that is not
+    square is seen. Raises ValueError for masks and weights that are none (masks.as_masks).
     """
 
     query: Query
@@ -55,6 +60,17 @@ class Selection:
     points: Sequence[Point] = ()
     fit: Fit = "center crop"
 
+    def __post_init__(self) -> None:
+        for what, query in (("query", self.query), ("null_query", self.null_query)):
+            if len(query.text) > MOST_QUERY_LETTERS:
+                raise ValueError(
+                    f"The {what} has {len(query.text):,} characters; at most {MOST_QUERY_LETTERS:,} are taken. Shorten it."
+                )
+        weight = finite.finite(self.mask_weight, "mask_weight", -LARGEST_MASK_WEIGHT, LARGEST_MASK_WEIGHT)
+        object.__setattr__(self, "mask_weight", weight)
+        if self.masks is not None:
+            object.__setattr__(self, "masks", as_masks(self.masks, "The mask"))
+
 
 def encode_subjects(
     encoder: Encoder,
@@ -63,13 +79,18 @@ def encode_subjects(
     selection: Selection,
     strength: float = 1.0,
 ) -> SubjectSet:
-    """One subject per picture.
+    """One subject per picture, or per mask of a single picture.
 
     The unconditional tokens come from a picture that is zero after normalisation and from the null query, with the same mask and
     weight (get_image_embeds and get_image_embeds_mask in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py).
     """
     query, fit = selection.query, selection.fit
     layers = encoder.config.vision_layers
+    for picture in pictures:
+        vision.check_size(*picture.size, "The reference")
+    if len(pictures) == 1 and selection.masks is not None:
+        pictures = [*pictures] * len(selection.masks)  # a subject for each mask; the vision model sees equal pictures once
+    check_count(len(pictures), "pictures or masks")
     vision.check_vision_model(vision_model.width, vision_model.tokens, encoder.config.vision_width)
     framed = [vision.frame(picture, vision_model.size, fit) for picture in pictures]
     patches = _patch_masks(selection.masks, pictures, vision_model, fit)
@@ -90,6 +111,7 @@ def encode_subjects(
     for index, picture in enumerate(pictures):
         mask = None if patches is None else patches[index : index + 1]  # [1, P-1]
         aligned = encoder.align(query.embeds, seen[index : index + 1], mask, selection.mask_weight)
+        _check_numbers(query.text, aligned)
         subjects.append(
             Subject(
                 tokens=_keep(aligned.tokens[0]),
@@ -107,6 +129,15 @@ def encode_subjects(
             )
         )
     return tuple(subjects)
+
+
+def _check_numbers(query: str, aligned: Aligned) -> None:
+    for what, found in (("tokens", finite.fault(aligned.tokens)), ("map", finite.fault(aligned.attention))):
+        if found is not None:
+            raise ValueError(
+                f'Encoding "{shown(query, 60)}" gives {what} with {found}. The CLIP or the encoder is damaged, or overflows in half '
+                "precision; load them again, or in full precision."
+            )
 
 
 def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit) -> Tensor | None:

@@ -13,8 +13,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from ... import finite
 from ...maps import Box, ReferenceMap
 from ...merge import Combine
+from ...shown import shown
 from ...vision import Fit, seen_box
 from ...words import Word
 
@@ -25,6 +27,11 @@ SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 official: its tokens on the conditional side, so keys and values (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py)
 value only: its values on both sides, so the strength is linear and leaves the softmax alone
 """
+
+MOST_SUBJECTS = 64
+"""In one set. Each adds 462 tokens to every layer; what is drawn of more than a handful nobody recognises."""
+MOST_QUERY_LETTERS = 10_000
+"""Of a query; its first 75 tokens count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +62,11 @@ class Subject:
     word_embeds: Tensor | None = None
     marked: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "strength", finite.strength(self.strength, f'The strength of the subject "{shown(self.query, 40)}"')
+        )
+
     @property
     def box(self) -> Box:
         """(left, top, right, bottom) of what the encoder saw of the reference, in its pixels (vision.seen_box)."""
@@ -80,11 +92,27 @@ class Subject:
         chosen = tuple(entry for entry in self.words if not word or entry.text.lower() == word)
         if word and not chosen:
             words = ", ".join(entry.text for entry in self.words) or "none"
-            raise ValueError(f'The query "{self.query}" has no word "{word}"; its words are: {words}.')
+            raise ValueError(
+                f'The query "{shown(self.query, 60)}" has no word "{shown(word, 60)}"; its words are: {shown(words)}.'
+            )
         return chosen
 
 
 SubjectSet = tuple[Subject, ...]
+
+
+def together(*sets: SubjectSet) -> SubjectSet:
+    """Sets one after the other. Raises ValueError beyond MOST_SUBJECTS, before they are laid out."""
+    check_count(sum(map(len, sets)))
+    return tuple(subject for subjects in sets for subject in subjects)
+
+
+def check_count(count: int, what: str = "subjects") -> None:
+    if count > MOST_SUBJECTS:
+        raise ValueError(
+            f"{count:,} {what} are too many for one set; it holds {MOST_SUBJECTS} at most. Combine fewer. (A set that goes into several "
+            "slots counts as often.)"
+        )
 
 
 class BranchInput(NamedTuple):
@@ -116,6 +144,7 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     Each strength acts on its own subject's tokens. (generate_multi in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py, takes one
     for each subject and applies the first to all of them.)
     """
+    check_count(len(subjects))
     rows = [torch.stack([subject.null_tokens, subject.tokens]) for subject in active(subjects)]  # [2, N, D] each
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
     if not rows:
@@ -143,8 +172,8 @@ def _word_embeds(subject: Subject) -> Tensor:
         return subject.tokens.new_zeros(0, subject.tokens.shape[1])
     if subject.word_embeds is None:
         raise ValueError(
-            f'The subject "{subject.query}" comes from a file of an earlier version, which did not keep what combining by word needs. '
-            "Encode it again, or combine joint or separate."
+            f'The subject "{shown(subject.query, 60)}" comes from a file of an earlier version, which did not keep what combining '
+            "by word needs. Encode it again, or combine joint or separate."
         )
     return subject.word_embeds
 
@@ -171,6 +200,6 @@ def check_encoder(subjects: SubjectSet, encoder: str) -> None:
     for subject in subjects:
         if subject.encoder != encoder:
             raise ValueError(
-                f'The subject "{subject.query}" was made by another encoder ({subject.encoder[:12] or "unknown"}) than the one '
-                f"connected here ({encoder[:12]}). Encode it again with this encoder, or connect the encoder that made it."
+                f'The subject "{shown(subject.query, 60)}" was made by another encoder ({shown(subject.encoder[:12]) or "unknown"}) than '
+                f"the one connected here ({encoder[:12]}). Encode it again with this encoder, or connect the encoder that made it."
             )

@@ -12,11 +12,14 @@ import torch
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor
 
-from ... import tensor_files
+from ... import finite, tensor_files
 from ...faults import told
-from ...vision import Fit
+from ...finite import LARGEST_STRENGTH
+from ...shown import shown
+from ...tensor_files import Shapes
+from ...vision import LONGEST_SIDE, Fit
 from ...words import Word
-from .subject import Subject, SubjectSet
+from .subject import MOST_QUERY_LETTERS, MOST_SUBJECTS, Subject, SubjectSet
 
 FORMAT = "ssr_subject"
 FORMAT_VERSION = "1"
@@ -25,11 +28,23 @@ REMEDY = "copy it again or encode the subject again"
 _TENSORS = ("tokens", "null_tokens", "attention", "picture")
 _OPTIONAL_TENSORS = ("word_embeds", "marked")
 
+MOST_TOKENS = 77
+"""Of a query: CLIP's context."""
+MOST_SCALES = 32
+"""Tokens of a subject for each of its query's: the released encoder has 6."""
+MOST_PATCHES = 64 * 64
+"""Of a vision model's grid: ViT-L/14 has 16 x 16."""
+LARGEST_PICTURE = 1024
+"""Side of what a vision model sees, in pixels: 224 for ViT-L/14."""
+WIDEST = 1 << 16
+"""Width of a token."""
 
-def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None) -> None:
+
+def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
     """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
 
-    provenance: what else a reader of the file may want to know, such as who made it and when. A subject's own picture is its thumbnail.
+    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
+    new: raise FileExistsError where there is a file of that name. What load would refuse is not written: ValueError.
     """
     if not subjects:
         raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
@@ -51,39 +66,86 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
         }
         for subject in subjects
     ]
+    try:
+        for index, fields in enumerate(_DESCRIBED.validate_python(described)):
+            _read(tensors, index, fields)
+    except ValueError as error:
+        fault = told(error) if isinstance(error, ValidationError) else error
+        raise ValueError(f"The subject cannot be saved, as it could not be read again: {fault}. Encode it again.") from error
     metadata = {
         **(provenance or {}),
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "subjects": json.dumps(described),
     }
-    tensor_files.write(tensors, path, metadata)
+    tensor_files.write(tensors, path, metadata, new)
 
 
 def load(path: Path) -> SubjectSet:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    metadata = tensor_files.read_metadata(path, REMEDY)
+    tensors, metadata = tensor_files.read(path, REMEDY, _look)
+    try:
+        return tuple(_read(tensors, index, fields) for index, fields in enumerate(_described(metadata)))
+    except ValueError as error:
+        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+
+
+def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
+    """Refuse what a file says about itself, before its tensors are read."""
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "none")
-        raise ValueError(f"{path} is not a subject file (format {found!r}). Choose a file written by Save Subject.")
+        found = shown(repr(metadata.get("format", "none")), 40)
+        raise ValueError(f"{named} is not a subject file (format {found}). Choose a file written by Save Subject.")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
-            f"{path} is a subject file of format version {metadata.get('format_version')}; this version of the pack reads version "
+            f"{named} is a subject file of format version {shown(metadata.get('format_version'))}; this version of the pack reads version "
             f"{FORMAT_VERSION}. Update the pack or encode the subject again."
         )
-    tensors, _ = tensor_files.read(path, REMEDY)
     try:
-        described = _DESCRIBED.validate_python(json.loads(metadata["subjects"]))
-        return tuple(_read(tensors, index, fields) for index, fields in enumerate(described))
-    except (LookupError, RecursionError, ValueError) as error:
-        fault = told(error) if isinstance(error, ValidationError) else error
-        raise ValueError(f"{path} is damaged or incomplete ({fault}). {REMEDY.capitalize()}.") from error
+        for index, _ in enumerate(_described(metadata)):
+            _check_extent(shapes, index)
+    except ValueError as error:
+        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+
+
+def _described(metadata: Mapping[str, str]) -> list[_Described]:
+    """Raises ValueError that says what is wrong, without the file's name."""
+    try:
+        return _DESCRIBED.validate_python(json.loads(metadata.get("subjects", "")))
+    except ValidationError as error:
+        raise ValueError(told(error)) from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"the description of its subjects is no JSON: {shown(error)}") from error
+
+
+def _check_extent(shapes: Shapes, index: int) -> None:
+    """Whether the tensors of a subject are there and of a size that a subject has."""
+    for name in _TENSORS:
+        if f"{index}.{name}" not in shapes:
+            raise ValueError(f"subject {index + 1} has no tensor {name}")
+    most = {
+        "tokens": (MOST_TOKENS * MOST_SCALES, WIDEST),
+        "null_tokens": (MOST_TOKENS * MOST_SCALES, WIDEST),
+        "attention": (MOST_TOKENS, MOST_PATCHES + 1),
+        "picture": (LARGEST_PICTURE, LARGEST_PICTURE, 3),
+        "word_embeds": (MOST_TOKENS, WIDEST),
+        "marked": (MOST_PATCHES,),
+    }
+    for name, limits in most.items():
+        shape = shapes.get(f"{index}.{name}", ())
+        if any(side > limit for side, limit in zip(shape, limits, strict=False)):
+            raise ValueError(f"{name} of subject {index + 1} has shape {shown(shape)}, at most {limits}")
+
+
+MOST_PROVENANCE = 16
+ROUNDING = 1e-2
+"""By how much a share may exceed 1, averaged in half precision."""
 
 
 def provenance(path: Path) -> dict[str, str]:
-    """The provenance that save was given, from a file that load can read."""
+    """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
     own = ("format", "format_version", "subjects")
-    return {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
+    found = {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
+    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
 
 
 def _in_order(words: tuple[Word, ...]) -> tuple[Word, ...]:
@@ -93,32 +155,39 @@ def _in_order(words: tuple[Word, ...]) -> tuple[Word, ...]:
     return words
 
 
+_Side = Annotated[PositiveInt, Field(le=LONGEST_SIDE)]
+
+
 class _Described(BaseModel):
     """What a file says about one subject besides its tensors."""
 
-    query: str
-    words: Annotated[tuple[Word, ...], AfterValidator(_in_order)]
-    encoder: str
-    source_size: tuple[PositiveInt, PositiveInt]
+    query: Annotated[str, Field(max_length=MOST_QUERY_LETTERS)]
+    words: Annotated[tuple[Word, ...], Field(max_length=MOST_TOKENS), AfterValidator(_in_order)]
+    encoder: Annotated[str, Field(max_length=200)]
+    source_size: tuple[_Side, _Side]
     fit: Fit
-    strength: FiniteFloat
+    strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
 
 
-_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(Annotated[list[_Described], Field(min_length=1)])
+_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(
+    Annotated[list[_Described], Field(min_length=1, max_length=MOST_SUBJECTS)]
+)
 
 
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> Subject:
+    _check_extent({name: tuple(tensor.shape) for name, tensor in tensors.items()}, index)
     own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
     _check_shapes(own)
     words, attention = described.words, own["attention"]
     if words and words[-1].stop > len(attention):
-        raise ValueError(f"words up to token {words[-1].stop} for a map of {len(attention)} tokens")
+        raise ValueError(f"words up to token {shown(words[-1].stop)} for a map of {len(attention)} tokens")
     word_embeds, marked = (tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS)
     positions = sum(word.stop - word.first for word in words)
     if word_embeds is not None and tuple(word_embeds.shape) != (positions, own["tokens"].shape[1]):
-        raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {words}")
+        raise ValueError(f"word_embeds {tuple(word_embeds.shape)} for the words {shown(words)}")
     if marked is not None and tuple(marked.shape) != (attention.shape[1] - 1,):
         raise ValueError(f"marked {tuple(marked.shape)} for {attention.shape[1] - 1} patches")
+    _check_numbers({**own, "word_embeds": word_embeds, "marked": marked})
     return Subject(
         **own,
         query=described.query,
@@ -150,5 +219,14 @@ def _check_shapes(own: dict[str, Tensor]) -> None:
     )
     if not fits:
         raise ValueError("tensors " + ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in own.items()))
-    if not all(bool(tensor.isfinite().all()) for tensor in numbers):
-        raise ValueError("numbers that are not finite")
+
+
+def _check_numbers(own: Mapping[str, Tensor | None]) -> None:
+    for name, tensor in own.items():
+        if tensor is None or name == "picture":
+            continue
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} of type {tensor.dtype}")
+        shares = name in ("attention", "marked")
+        if (found := finite.fault(tensor, 0, 1 + ROUNDING) if shares else finite.fault(tensor)) is not None:
+            raise ValueError(f"{name} with {found}")

@@ -49,9 +49,10 @@ def test_a_drive_that_keeps_breaking_is_given_up_and_the_next_run_goes_on(drive,
 
 
 def test_too_many_downloads_are_said_and_the_bytes_kept(drive, tmp_path):
-    half = staged(tmp_path, b"", DRIVEN).with_name("tiny.safetensors.partabcdefgh.part")
+    whole = staged(tmp_path, b"", DRIVEN)
+    half = whole.with_name(f"{whole.name}abcdefgh.part")
     half.write_bytes(BODY[:30_000])
-    (half.parent / "tiny.safetensors.part").unlink()
+    whole.unlink()
     drive.pages[DRIVE_PATH] = Page(b'<p class="uc-error-subcaption">Too many users have viewed it</p>', kind="text/html")
     with pytest.raises(WeightsError, match=r"could not be downloaded.*first 30,000 bytes are kept"):
         fetch(DRIVEN, tmp_path)

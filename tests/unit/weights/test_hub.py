@@ -8,7 +8,7 @@ from support import http_server
 from support.downloads import BODY, CHUNK, PATH, WEIGHT, model, names, sha256, staged
 
 from ssr_core import weights
-from ssr_core.weights import WeightsError, fetch, find, verify
+from ssr_core.weights import WeightsError, fetch, find, staged_path, verify
 
 PAUSES = weights.PAUSES
 
@@ -115,8 +115,9 @@ def test_a_line_that_keeps_breaking_is_given_up_and_the_next_run_goes_on(server,
     with pytest.raises(WeightsError, match=f"first {20 * CHUNK:,} bytes are kept; run again to go on"):
         fetch(WEIGHT, tmp_path, server.url)
     assert len(server.ranges(PATH)) == 4
-    assert names(tmp_path) == ["clip_vision/tiny.safetensors.part"]
-    assert (tmp_path / "clip_vision/tiny.safetensors.part").read_bytes() == BODY[: 20 * CHUNK]
+    kept = staged_path(WEIGHT, WEIGHT.place(tmp_path))
+    assert names(tmp_path) == [kept.relative_to(tmp_path).as_posix()]
+    assert kept.read_bytes() == BODY[: 20 * CHUNK]
     page.cuts = []
     assert fetch(WEIGHT, tmp_path, server.url).read_bytes() == BODY
     assert server.ranges(PATH)[4:] == [f"bytes={20 * CHUNK}-"]
