@@ -55,6 +55,10 @@ class Drawer(Protocol[Selected]):
     def fingerprint(self) -> str:
         """Of the trained weights: measurements are kept under it."""
 
+    @property
+    def base_fingerprint(self) -> str:
+        """Of the models around them, likewise."""
+
     def select(self, reference: Reference) -> Selected: ...
 
     def draw(

@@ -37,10 +37,15 @@ PLACEHOLDERS = ("s", "y", "z")
 
 def check_words(text: str) -> None:
     """Refuse a text with words that Mini never learned; raises ValueError."""
-    unknown = sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS))
-    if unknown:
+    if unknown := unknown_words(text):
         known = ", ".join(word for word in WORDS if word.isalpha())
-        raise ValueError(f"SSR Mini does not know {', '.join(map(repr, unknown))}. Its world's words are: {known}.")
+        raise ValueError(f"SSR Mini does not know {', '.join(unknown)}. Its world's words are: {known}.")
+
+
+def unknown_words(text: str, most: int = 12) -> list[str]:
+    """Words that Mini never learned, in quotes; of many the first."""
+    unknown = sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS))
+    return [repr(word[:40]) for word in unknown[:most]] + ([f"{len(unknown) - most} more"] if len(unknown) > most else [])
 
 
 @cache
