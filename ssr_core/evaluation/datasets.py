@@ -62,7 +62,7 @@ def customconcept101(folder: Path, several: bool = False) -> list[Entry]:
     """101 concepts x 20 prompts, or (several) 101 pairs x 12 prompts."""
     name = "dataset_multiconcept.json" if several else "dataset.json"
     listed = parse_json(_read(folder, Path(name)), str(folder / name))
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not listed:
         raise ValueError(f"{folder / name} holds no list of concepts. Download the benchmark as its authors publish it.")
     entries: list[Entry] = []
     for number, item in enumerate(listed, 1):
