@@ -93,9 +93,9 @@ def parse_yaml(text: str, named: str) -> Any:
             node = loader.get_single_node()
             if node is None:
                 return None
-            if _size(node, {}, set()) > MOST_YAML_VALUES:
-                raise ValueError(f"{named} stands for more than {MOST_YAML_VALUES:,} values, the most that are read.")
-            return loader.construct_document(node)
+            count = _size(node, {}, set())
+            if count <= MOST_YAML_VALUES:
+                return loader.construct_document(node)
         finally:
             loader.dispose()
     except RecursionError as error:
@@ -109,6 +109,9 @@ def parse_yaml(text: str, named: str) -> Any:
         raise ValueError(f"{named}, line {line} is no YAML: it holds a control character.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{named} is no YAML: {error}") from error
+    except (ValueError, OverflowError) as error:  # the 99th of a month, a number of thousands of digits
+        raise ValueError(f"{named} holds a date or a number that is none ({error}).") from error
+    raise ValueError(f"{named} stands for {count:,} values; at most {MOST_YAML_VALUES:,} are read.")
 
 
 def _size(node: Any, known: dict[int, int], inside: set[int]) -> int:

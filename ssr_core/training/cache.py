@@ -117,8 +117,8 @@ def _index(folder: Path) -> _Index:
         written = parse_json((folder / INDEX).read_text(encoding="utf-8"), str(folder / INDEX))
         rows = {part: {str(name): row for row, name in enumerate(written[part])} for part in ("targets", "references", "texts")}
         return _Index(str(written["identity"]), unreadable=dict(written.get("unreadable", {})), **rows)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(_damaged(folder, error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise CacheDamaged(_damaged(folder, error)) from error
 
 
 def _damaged(folder: Path, error: Exception) -> str:

@@ -44,6 +44,9 @@ def _no_half(value: Any) -> Any:
 
 
 LARGEST_COUNT = 10**9
+LARGEST_NUMBER = 1e30
+"""Single precision ends at 3e38, and an optimizer multiplies."""
+LARGEST_DECAY = 1000
 LARGEST_SIDE = 4096
 """Of a target picture in pixels."""
 LARGEST_BATCH = 65536
@@ -58,12 +61,13 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_GUIDANCE = 100
 
 # YAML reads 5e-5 as text and 1 as a whole number; both are welcome as float. nan and infinity are no numbers.
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_switch)]
+Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False), BeforeValidator(_no_switch)]
 Chance = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_no_switch)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_switch)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False), BeforeValidator(_no_switch)]
 Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_no_switch)]
 Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT), BeforeValidator(_no_switch)]
 CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_COUNT), BeforeValidator(_no_switch)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), BeforeValidator(_no_switch)]
 Switch = Annotated[bool, Strict()]
 Text = Annotated[str, BeforeValidator(_as_text), Field(max_length=4096)]
 
@@ -109,7 +113,7 @@ class TrainingConfig:
     lr: Amount = 5e-5
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: CountOrNone = 0
-    weight_decay: Amount = 0.01
+    weight_decay: Annotated[Amount, Field(le=LARGEST_DECAY)] = 0.01
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     clip_norm: Amount = 0.0
     """Largest norm of the gradients; 0 does not clip, as the official code."""
@@ -125,7 +129,7 @@ class TrainingConfig:
     drop_prompt: Chance = 0.8
     """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
 
-    seed: Annotated[CountOrNone, Field(le=LARGEST_SEED)] = 0
+    seed: Seed = 0
     workers: Annotated[CountOrNone, Field(le=MOST_WORKERS)] = 4
     precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no_half)] = "no"
     gradient_checkpointing: Switch = False

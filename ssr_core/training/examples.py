@@ -160,7 +160,13 @@ class Examples(Dataset[Example]):
                 reasons.append(_reason(record.name, error))
             except OSError as error:
                 return _failed(error)
-        return _failed(ValueError(f"{len(reasons)} samples in a row cannot be read, the last: {reasons[-1]} Mend the data."))
+        limit = self.inputs.config.most_unreadable
+        return _failed(
+            ValueError(
+                f"{len(reasons)} samples in a row cannot be read, the last: {reasons[-1]} Mend the data, or raise "
+                f"`most_unreadable` ({limit})."
+            )
+        )
 
 
 class StreamedExamples(IterableDataset[Example]):

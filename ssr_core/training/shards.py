@@ -104,7 +104,18 @@ def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header, whose long name or extra fields are read whole: not without a limit."""
+    """A member's header. tarfile takes a damaged one, or the end of a file that was cut off, for the end of the archive, and reads a
+    long name or extra fields whole, whatever their size.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end, as it is written
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"after it no header follows: {error}") from error
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if not self.isreg() and self.size > LARGEST_HEADER:

@@ -185,6 +185,7 @@ def declared_png(width, height):
 def test_a_picture_that_would_fill_the_memory_is_refused_before_it_is_decoded(
     tmp_path, monkeypatch, width, height, message, opened
 ):
+    Image.init()  # it makes pictures of its own
     (tmp_path / "a.png").write_bytes(declared_png(width, height))
     monkeypatch.setattr(Image.Image, "load", lambda picture: pytest.fail("decoded"))
     with pytest.raises(ValueError, match=f"a.png is {message}|a.png is too .*{message}"):

@@ -196,7 +196,7 @@ def test_only_what_training_wrote_is_deleted(tmp_path):
 
 def test_what_is_not_finite_is_never_saved(world, tmp_path):
     with pytest.raises(FloatingPointError, match=r"at step \d\. Lower lr"):
-        loop.train(settings(world, tmp_path / "run", lr=1e38, steps=9, save_every=1), cpu=True)
+        loop.train(settings(world, tmp_path / "run", lr=1e30, steps=9, save_every=1), cpu=True)
     for made in (tmp_path / "run").glob("checkpoint-*"):
         assert all(bool(value.isfinite().all()) for value in load_file(made / "encoder.safetensors").values())
 
@@ -230,8 +230,10 @@ def test_too_many_unreadable_pictures_end_a_run_by_name(world, tmp_path, caplog)
     import shutil
 
     shutil.copytree(world, tmp_path / "world")
-    for path in sorted((tmp_path / "world" / "targets").iterdir())[:2]:
-        path.write_bytes(b"")
+    lines = (world / "metadata.jsonl").read_text().split("\n")[:4]
+    (tmp_path / "world" / "metadata.jsonl").write_text("\n".join(lines))
+    for line in lines[:2]:
+        (tmp_path / "world" / json.loads(line)["file_name"]).write_bytes(b"")
     for kept in (None, str(tmp_path / "cache")):
         changes = {"steps": 9, "save_every": 9, "cache": kept}
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -339,7 +341,7 @@ def png(value=0):
 def test_a_damaged_shard_is_named_with_its_member(tmp_path):
     tar_of(tmp_path / "x.tar", [("one.png", png()), ("one.txt", b"a"), ("two.png", png() * 9), ("two.txt", b"b")])
     whole = (tmp_path / "x.tar").read_bytes()
-    for end, member in ((1800, "one.txt|two.png"), (700, "one.png"), (100, "its beginning")):
+    for end, member in ((2700, "two.png"), (520, "one.png"), (100, "its beginning")):
         (tmp_path / "x.tar").write_bytes(whole[:end])
         with pytest.raises(ValueError, match=rf"x\.tar is damaged or no tar file, at ({member})"):
             list(shards.stream(str(tmp_path / "x.tar"), 0, 0, 0, 1))
@@ -430,7 +432,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (BOMB, "stands for more than 20,000 values"),
+        (BOMB, r"stands for [\d,]+ values; at most 20,000"),
         ("base: &a [*a]\n", "repeats itself inside itself"),
         ("base: " + "[" * 100_000, "too deeply"),
         ("base: " + "x" * 2_000_000, "longer than"),
@@ -438,7 +440,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("base: mini\nout: a\tb: c", r"run\.yaml, line 2 is no YAML"),
         ("base: mini\nout: !!python/object/apply:os.system [id]", r"line 2 is no YAML: could not determine a constructor"),
         ("base: mini\nout: \x07", "line 2 is no YAML: it holds a control character"),
-        ("base: mini\nout: 2024-99-99", "run.yaml"),
+        ("base: mini\nout: 2024-99-99", "run.yaml holds a date or a number that is none"),
         ("base: mini\nlr: .nan\ndata: d\nout: o", "lr must be a finite number, got nan"),
         ("base: mini\nguidance: .inf\ndata: d\nout: o", "guidance must be a finite number"),
         ("base: mini\nmask_weight: nan\ndata: d\nout: o", "mask_weight must be a finite number"),
@@ -510,7 +512,7 @@ def test_a_damaged_cache_is_refused_by_name(world, tmp_path, file, content):
         (kept / file).unlink()
     else:
         (kept / file).write_bytes(content)
-    with pytest.raises((ValueError, OSError), match=r"cache.*(damaged|No such file)"):
+    with pytest.raises(cache.CacheDamaged, match=r"The cache in .* is damaged"):
         cache.CachedReader(kept, None, None)._files()
 
 
