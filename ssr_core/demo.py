@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .hosts.diffusers import generate, ssr
-from .hosts.diffusers.load import MINI, load_base
+from .hosts.diffusers.load import load_base
 from .methods.ssr import formats
 from .mini import files
 from .mini.backgrounds import BACKGROUNDS
@@ -38,7 +38,7 @@ def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Im
     """One row for each query: the picture, the query's heat map, and the subject under two prompts."""
     for query in queries:
         check_words(query)
-    base = load_base(MINI)
+    base = load_base(files.MINI)
     encoder = formats.load([files.find(files.FOLDER, files.ENCODER)], dtype=next(base.unet.parameters()).dtype)
     pipe = generate.pipeline(base)
     rng = random.Random(seed)

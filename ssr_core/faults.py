@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a user's file, in one line of plain words."""
+"""Faults told to people: what pydantic found wrong with somebody's file, in one line, and any text made fit for a terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+MOST_FAULTS = 8
+"""Told at once; more than these are counted only."""
+LONGEST_MESSAGE = 1600
+"""Characters of a message that still fit on a screen."""
+
 
 def told(error: ValidationError) -> str:
-    """Every fault with its field and the value given: "heads must be at least 1, got 0". Unknown and missing fields are listed."""
-    return "; ".join(_faults(error))
+    """Every fault with its field and what was given: "heads must be at least 1, got 0"; fields that are unknown or missing by name."""
+    found = list(_faults(error))
+    more = f"; and {len(found) - MOST_FAULTS} more" if len(found) > MOST_FAULTS else ""
+    return "; ".join(found[:MOST_FAULTS]) + more
+
+
+def plain(text: object) -> str:
+    """A message for a terminal or a log: names that others chose cannot move the cursor, and it stays shorter than a screen."""
+    shown = "".join(mark if mark == "\n" or mark.isprintable() else repr(mark)[1:-1] for mark in str(text))
+    return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]} ..."
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
     found = error.errors(include_url=False)
     for kind, says in (("unexpected_keyword_argument", "unknown"), ("missing", "missing")):
         if names := [_field(fault) for fault in found if fault["type"] == kind]:
-            yield f"{says} {', '.join(names)}"
+            yield f"{says} {_listed(names)}"
     for fault in found:
         if fault["type"] not in ("unexpected_keyword_argument", "missing"):
             yield f"{_field(fault)} {_must(fault['msg'])}, got {_short(fault['input'])}".lstrip()
@@ -26,6 +39,11 @@ def _faults(error: ValidationError) -> Iterator[str]:
 def _field(fault: ErrorDetails) -> str:
     """Path of a field: "validation.0.mask" for the mask of the first entry."""
     return ".".join(str(part) for part in fault["loc"])
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:60]}..." for name in names[:MOST_FAULTS])
+    return shown + (f" and {len(names) - MOST_FAULTS} more" if len(names) > MOST_FAULTS else "")
 
 
 def _must(message: str) -> str:

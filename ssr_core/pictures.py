@@ -6,6 +6,7 @@ Knows files and colour modes. Which part of a picture a vision model sees, and h
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,31 @@ from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """How names of pictures end, where a folder is searched for them."""
+
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "BMP",
+    "DIB",
+    "GIF",
+    "TIFF",
+    "PPM",
+    "TGA",
+    "JPEG2000",
+    "AVIF",
+    "HEIF",
+    "ICO",
+    "PCX",
+    "PSD",
+)
+"""Formats that are opened. Pillow knows more, among them EPS and WMF, for which it starts a program."""
+
+MOST_PIXELS = 178_000_000
+"""Of a picture, told before it is decoded; the largest cameras make 151 million."""
+MOST_OBLONG = 200
+"""Times that one side may be as long as the other: models scale the shorter side up, and the longer with it."""
 
 SIXTEEN_BITS = 65535
 SIXTEEN_BITS_AS_I = ("PNG", "PPM")
@@ -54,6 +80,10 @@ def open_mask(source: Path | IO[bytes], name: str = "") -> Tensor:
         return _shares((picture if picture.mode in ("1", "L", "LA", "RGB", "RGBA") else picture.convert("RGB")).convert("L"))
 
 
+class PictureTooLarge(ValueError):
+    """More pixels than are decoded here."""
+
+
 def _shares(grey: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)
 
@@ -62,18 +92,19 @@ def _shares(grey: Image.Image) -> Tensor:
 def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
     """The whole picture, upright. Errors name it."""
     shown = name or str(source)
-    if isinstance(source, str | os.PathLike) and not Path(source).is_file():
-        raise FileNotFoundError(f"There is no picture {shown}.")
+    if isinstance(source, str | os.PathLike):
+        _check_file(Path(source), shown)
     try:
-        with Image.open(source) as picture:
+        with _header(source) as picture:
+            _check_size(picture, shown)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             upright.format = picture.format
             yield upright
-    except MemoryError:
+    except (MemoryError, PictureTooLarge):
         raise
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{shown} is too large ({error}). Give a smaller copy of it.") from error
+        raise PictureTooLarge(f"{shown} is too large ({error}). Give a smaller copy of it.") from error
     except Exception as error:
         # Pillow raises OSErrors without a number. One with a number is the system's, such as no permission to read the file.
         if isinstance(error, OSError) and error.errno is not None:
@@ -82,6 +113,33 @@ def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
         raise ValueError(
             f"{shown} cannot be read as a picture ({reason}). It is truncated, damaged or something else; give another file."
         ) from error
+
+
+def _check_file(path: Path, shown: str) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{shown} is a pipe or a device; give a picture file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no picture {shown}.")
+
+
+def _header(source: Path | IO[bytes]) -> Image.Image:
+    """A picture whose pixels are not read yet."""
+    Image.init()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size refuses in words
+        return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _check_size(picture: Image.Image, shown: str) -> None:
+    width, height = picture.size
+    if width * height > MOST_PIXELS:
+        raise PictureTooLarge(
+            f"{shown} is too large ({width} x {height}; at most {MOST_PIXELS:,} pixels are read). Give a smaller copy of it."
+        )
+    if max(width, height) > MOST_OBLONG * min(width, height):
+        raise PictureTooLarge(
+            f"{shown} is too narrow ({width} x {height}; one side may be {MOST_OBLONG} times as long as the other). Cut a part out."
+        )
 
 
 def _levels(picture: Image.Image) -> NDArray[np.float64] | None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..methods.ssr import formats
+from ..new_files import check_writable
 from .commands import Commands
 
 
@@ -25,6 +26,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.out} must end in .safetensors.")
     if options.out.exists() and not options.force:
         raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
+    check_writable(options.out.parent)
     weights = formats.read(options.files)
     formats.write(weights, options.out, formats.DTYPES[options.dtype] if options.dtype else None)
     numbers = sum(tensor.numel() for tensor in weights.state.values())

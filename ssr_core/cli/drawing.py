@@ -17,27 +17,34 @@ from tqdm import tqdm
 from .. import pictures, samplers
 from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import check_unet
-from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.controlnet import shown_to_controlnet
-from ..hosts.diffusers.load import MINI, load_base, load_controlnet, load_motion_adapter
+from ..hosts.diffusers.load import load_base, load_controlnet, load_motion_adapter
 from ..methods.ssr import formats
-from ..methods.ssr.subject import Subject
 from ..mini import files
-from ..mini.scene import SIDE
+from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import check_words
+from ..new_files import check_writable, write_new
 from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
+from . import devices
 
 FRAME_MILLISECONDS = 125
 
 
 def run(options: argparse.Namespace) -> list[Path]:
     """Write the pictures (and maps); returns their paths. options: generate.py."""
-    mini = options.model == MINI
+    mini = options.model == files.MINI
     if mini:
-        for text in (options.prompt, options.negative, *options.query):
+        for text in (options.prompt, options.negative, options.null_query, *options.query):
             check_words(text)
-    device = _device(options.device)
+    width, height = options.size or ((SIDE, SIDE) if mini else (512, 512))
+    if mini:
+        check_size(width, height)
+    references = [pictures.open_picture(path) for path in options.reference]
+    masks = [None if path is None else pictures.open_mask(path) for path in options.mask]
+    control = None if options.control_image is None else pictures.open_picture(options.control_image)
+    check_writable(options.out)
+    device = torch.device(devices.find(options.device))
     dtype = formats.DTYPES[options.dtype]
     base = load_base(options.model, options.vision_encoder, dtype)
     encoder_files = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if mini else [])
@@ -45,15 +52,19 @@ def run(options: argparse.Namespace) -> list[Path]:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     encoder = formats.load(encoder_files, dtype=torch.float32).to(device)
     check_unet(base.unet, encoder.config.layout)
-    controlnet, adapter, more = _companions(options, dtype)
+    controlnet, adapter, more = _companions(options, dtype, control)
     sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else samplers.DEFAULT)
     pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
     base.vision_encoder.to(device)
 
-    subjects = [subject for index in range(len(options.reference)) for subject in _subject(options, base, encoder, index)]
-    width, height = options.size or ((SIDE, SIDE) if mini else (512, 512))
+    subjects = [
+        subject
+        for picture, mask, query, scale in zip(references, masks, options.query, options.scale, strict=True)
+        for subject in ssr.encode(
+            base, encoder, picture, query, mask, options.mask_weight, options.fit, scale, options.null_query
+        )
+    ]
     strength = options.strength if options.strength is not None else (1.0 if mini else 0.65)
-    options.out.mkdir(parents=True, exist_ok=True)
     written = []
     shown: AbstractContextManager[None] = nullcontext()
     if options.controlnet_sees_subject:
@@ -82,21 +93,13 @@ def run(options: argparse.Namespace) -> list[Path]:
             written.append(_write(generate.decode(base, latents), options.out / f"picture_{seed:05}"))
     if options.maps:
         for number, subject in enumerate(subjects, 1):
-            path = options.out / f"map_{number}.png"
-            heat_picture(subject.map()).save(path)
-            written.append(path)
+            written.append(_write([heat_picture(subject.map())], options.out / f"map_{number}"))
     return written
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
+def _companions(
+    options: argparse.Namespace, dtype: torch.dtype, control: Image.Image | None
+) -> tuple[Any, Any, dict[str, Any]]:
     """ControlNet, motion adapter, and what the pipeline's call needs for them."""
     if (options.controlnet is None) != (options.control_image is None):
         raise ValueError("--controlnet and --control-image go together.")
@@ -104,33 +107,25 @@ def _companions(options: argparse.Namespace, dtype: torch.dtype) -> tuple[Any, A
         raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
         controlnet = load_controlnet(options.controlnet, dtype)
-        return controlnet, None, {"image": pictures.open_picture(options.control_image)}
+        return controlnet, None, {"image": control}
     if options.motion_adapter is not None:
         adapter = load_motion_adapter(options.motion_adapter, dtype)
+        if options.frames > (most := adapter.config.motion_max_seq_length):
+            raise ValueError(f"{options.motion_adapter} moves at most {most} frames at once, got --frames {options.frames}.")
         return None, adapter, {"num_frames": options.frames}
     return None, None, {}
 
 
-def _subject(options: argparse.Namespace, base: Base, encoder: Any, index: int) -> tuple[Subject, ...]:
-    mask = None if options.mask[index] is None else pictures.open_mask(options.mask[index])
-    return ssr.encode(
-        base,
-        encoder,
-        pictures.open_picture(options.reference[index]),
-        options.query[index],
-        mask,
-        options.mask_weight,
-        options.fit,
-        options.scale[index],
-        options.null_query,
-    )
-
-
 def _write(pictures: list[Image.Image], path: Path) -> Path:
-    """One picture as PNG, several as an animation."""
-    if len(pictures) == 1:
-        pictures[0].save(path.with_suffix(".png"))
-        return path.with_suffix(".png")
+    """One picture as PNG, several as an animation; never over a file that is there. Returns the name that it got."""
     first, *rest = pictures
-    first.save(path.with_suffix(".webp"), save_all=True, append_images=rest, duration=FRAME_MILLISECONDS, loop=0, lossless=True)
-    return path.with_suffix(".webp")
+    if not rest:
+        return write_new(path.with_suffix(".png"), lambda part: first.save(part, "PNG"))
+    moving: dict[str, Any] = {
+        "save_all": True,
+        "append_images": rest,
+        "duration": FRAME_MILLISECONDS,
+        "loop": 0,
+        "lossless": True,
+    }
+    return write_new(path.with_suffix(".webp"), lambda part: first.save(part, "WEBP", **moving))

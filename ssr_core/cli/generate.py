@@ -10,14 +10,16 @@ from ..methods.ssr.subject import SCALINGS
 from ..samplers import SAMPLERS
 from ..schedule import LAYER_PRESETS
 from ..vision import FITS
+from . import devices, numbers
 from .commands import Commands
+from .parsing import Help
 
 
 def add(commands: Commands) -> None:
     generate = commands.add_parser(
         "generate",
         help="draw what a query selects in your own picture, with real models or the built-in ones",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
     )
     models = generate.add_argument_group("models")
     models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x, or "mini"')
@@ -29,7 +31,7 @@ def add(commands: Commands) -> None:
         "--controlnet-sees-subject", action="store_true", help="show it the subject's tokens too, as the official code does"
     )
     models.add_argument("--motion-adapter", help="diffusers folder of an AnimateDiff motion adapter; writes an animation")
-    models.add_argument("--device", default="auto", help="cuda, mps, cpu")
+    models.add_argument("--device", type=devices.name, default="auto", help="cuda, mps, cpu")
     models.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32", help="precision of the models")
 
     subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
@@ -39,16 +41,18 @@ def add(commands: Commands) -> None:
         "--mask", nargs="+", type=Path, default=[], help="white where the subject is; of a cut-out, what is opaque"
     )
     subject.add_argument(
-        "--scale", nargs="+", type=float, default=[], help="strength of each subject among several (default 1)"
+        "--scale", nargs="+", type=numbers.strength, default=[], help="strength of each subject among several (default 1)"
     )
-    subject.add_argument("--mask-weight", type=float, default=1.0, help="how strictly a mask selects; 5 is near exclusive")
+    subject.add_argument(
+        "--mask-weight", type=numbers.strength, default=1.0, help="how strictly a mask selects; 5 is near exclusive"
+    )
     subject.add_argument("--fit", choices=FITS, default=FITS[0], help="how pictures that are not square meet the encoder")
     subject.add_argument("--null-query", default="", help="query of the unconditional side")
 
     picture = generate.add_argument_group("pictures")
     picture.add_argument("--prompt", required=True)
     picture.add_argument("--negative", default="")
-    picture.add_argument("--strength", type=float, help="of all subjects together (default: 0.65, Mini 1)")
+    picture.add_argument("--strength", type=numbers.strength, help="of all subjects together (default: 0.65, Mini 1)")
     picture.add_argument(
         "--combine",
         choices=COMBINES,
@@ -57,23 +61,16 @@ def add(commands: Commands) -> None:
     )
     picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="what --scale multiplies")
     picture.add_argument("--layers", choices=LAYER_PRESETS, default="all", help="which part of the UNet sees the subjects")
-    picture.add_argument("--seed", type=int, default=0, help="of the first picture; the others follow")
-    picture.add_argument("--count", type=int, default=1, help="how many pictures")
-    picture.add_argument("--steps", type=int, default=30)
-    picture.add_argument("--guidance", type=float, default=5.0)
+    picture.add_argument("--seed", type=numbers.seed, default=0, help="of the first picture; the others follow")
+    picture.add_argument("--count", type=numbers.pictures, default=1, help="how many pictures")
+    picture.add_argument("--steps", type=numbers.steps, default=30, help="of the sampler")
+    picture.add_argument("--guidance", type=numbers.guidance, default=5.0, help="of the prompt; 1 switches it off")
     picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion")
-    picture.add_argument("--size", type=_size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
-    picture.add_argument("--frames", type=int, default=16, help="of an animation")
+    picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
+    picture.add_argument("--frames", type=numbers.frames, default=16, help="of an animation")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")
     picture.add_argument("--maps", action="store_true", help="also write what each query selects, as a heat map")
     generate.set_defaults(run=_run)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not cross or not width.isdigit() or not height.isdigit() or int(width) % 8 or int(height) % 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; expected WIDTHxHEIGHT in multiples of 8, e.g. 512x768")
-    return int(width), int(height)
 
 
 def _run(options: argparse.Namespace) -> int:

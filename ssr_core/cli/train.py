@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..text_files import parse_yaml
+from . import numbers
 from .commands import Commands
 
 
@@ -19,13 +21,13 @@ def add(commands: Commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in `out`")
     train.add_argument("--cpu", action="store_true", help="do not use a GPU")
-    train.add_argument("--stop-after", type=int, metavar="STEP", help="save and end at this step, to go on later")
-    train.set_defaults(run=_run)
+    train.add_argument(
+        "--stop-after", type=numbers.training_step, metavar="STEP", help="save and end at this step, to go on later"
+    )
+    train.set_defaults(run=run)
 
 
-def _run(options: argparse.Namespace) -> int:
-    import yaml
-
+def run(options: argparse.Namespace) -> int:
     from ..training import loop, methods
 
     changes = {}
@@ -33,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
         name, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, got {change!r}.")
-        changes[name] = yaml.safe_load(value)
+        changes[name] = parse_yaml(value, f"--set {name}")
     described = methods.read_config(options.config, changes)
     last = loop.train(described, options.resume, options.cpu, options.stop_after)
     method = methods.METHODS[described.method]

@@ -55,6 +55,10 @@ class Drawer(Protocol[Selected]):
     def fingerprint(self) -> str:
         """Identity of the trained weights, under which measurements are kept."""
 
+    @property
+    def base_fingerprint(self) -> str:
+        """Of the models around them, likewise."""
+
     def select(self, reference: Reference) -> Selected: ...
 
     def draw(

@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..tensor_files import written_whole
+from ..text_files import read_json
 from .drawer import Drawer
 from .report import figure, page, plot, table
 from .selectivity import Case, Outcome, Setting, run, scores
@@ -52,18 +54,25 @@ def report(tables: Tables, out: Path) -> dict[str, Any]:
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "selectivity.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = read_json(file) if file.exists() else {}
+    if not isinstance(known, dict) or not all(isinstance(rows, dict) for rows in known.values()):
+        raise ValueError(f"{file} holds no table of this command. Give another --out, or move the file away.")
     found: dict[str, dict[str, Any]] = {"rows": {}, "strength": {}}
     for kind, rows in (("rows", tables.rows), ("strength", tables.strength)):
         for name, row in tqdm(rows.items(), desc=kind):
-            about = {"encoder": row.drawer.fingerprint, "setting": asdict(row.setting), "cases": len(row.cases)}
+            about = {
+                "encoder": row.drawer.fingerprint,
+                "base": row.drawer.base_fingerprint,
+                "setting": asdict(row.setting),
+                "cases": len(row.cases),
+            }
             measured = known.get(kind, {}).get(name, {})
             if not about.items() <= measured.items():
                 measured = asdict(scores(run(row.drawer, row.cases, row.setting))) | about
             found[kind][name] = measured
             # Rows not reached yet stay, so that another interruption loses none.
-            file.write_text(json.dumps({each: known.get(each, {}) | found[each] for each in found}, indent=2), encoding="utf-8")
-    file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+            _write(file, {each: known.get(each, {}) | found[each] for each in found})
+    _write(file, found)
     shown = [outcome for row in tables.shown for outcome in run(row.drawer, row.cases, row.setting)]
     lines = {
         label: [(float(strength), row[column]) for strength, row in found["strength"].items()]
@@ -73,6 +82,11 @@ def report(tables: Tables, out: Path) -> dict[str, Any]:
     (out / "strength.svg").write_text(curve, encoding="utf-8")
     (out / "selectivity.html").write_text(_html(found["rows"], curve, shown), encoding="utf-8")
     return found
+
+
+def _write(file: Path, found: Any) -> None:
+    with written_whole(file) as part:
+        part.write_text(json.dumps(found, indent=2), encoding="utf-8")
 
 
 def _html(rows: Mapping[str, Any], curve: str, shown: Sequence[Outcome]) -> str:

@@ -6,7 +6,10 @@ processes nor an interruption changes a pixel.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +20,11 @@ import torch
 from tqdm import tqdm
 
 from .. import samplers
+from ..faults import plain
+from ..new_files import named_new
 from ..pictures import open_picture
+from ..tensor_files import written_whole
+from ..text_files import check_regular, read_json
 from .datasets import Concept, Entry
 from .drawer import Drawer, Reference, Sampling, Selected
 from .report import write_benchmark
@@ -73,15 +80,15 @@ def draw(
     shards: int = 1,
 ) -> int:
     """Draw this shard's missing pictures; returns how many were drawn. Raises ValueError if `out` holds another run's."""
-    _same_run(out, protocol, drawer.fingerprint)
+    _same_run(out, protocol, entries, drawer)
     mine = [task for task in tasks(entries, protocol) if task.number % shards == shard]
     missing = [task for task in mine if not task.path(out).is_file()]
-    selected: dict[str, Selected] = {}
+    selected: dict[Concept, Selected] = {}
 
     def selection(concept: Concept) -> Selected:
-        if concept.name not in selected:
-            selected[concept.name] = drawer.select(Reference(open_picture(concept.pictures[0]), concept.word))
-        return selected[concept.name]
+        if concept not in selected:
+            selected[concept] = drawer.select(Reference(open_picture(concept.pictures[0]), concept.word))
+        return selected[concept]
 
     for task in tqdm(
         missing, desc=f"drawing, shard {shard + 1} of {shards}", initial=len(mine) - len(missing), total=len(mine)
@@ -94,9 +101,8 @@ def draw(
         )
         path = task.path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        picture.save(part, format="PNG")
-        part.replace(path)  # an interruption leaves no half picture that would count as drawn
+        with written_whole(path) as part:  # an interruption leaves no half picture that would count as drawn
+            picture.save(part, format="PNG")
     return len(missing)
 
 
@@ -107,7 +113,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
         raise FileNotFoundError(
             f"{len(absent)} pictures are not drawn yet, the first is {absent[0].path(out)}. Finish all shards first."
         )
-    real: dict[tuple[str, Callable[..., Any]], torch.Tensor] = {}
+    real: dict[tuple[Concept, Callable[..., Any]], torch.Tensor] = {}
     rows = []
     for entry in tqdm(entries, desc="scoring"):
         drawn = [(task, open_picture(task.path(out))) for task in tasks([entry], protocol)]
@@ -118,7 +124,7 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
         alike: dict[str, list[float]] = {"clip_i": [], "dino": []}
         for concept in entry.concepts:
             for name, describe, own in (("clip_i", clip.pictures, by_clip), ("dino", dino.pictures, by_dino)):
-                key = (concept.name, describe)
+                key = (concept, describe)
                 if key not in real:
                     real[key] = describe([open_picture(path) for path in concept.pictures])
                 alike[name].append(float((own @ real[key].T).mean()))
@@ -132,21 +138,50 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
         )
     means = {name: float(np.mean([row[name] for row in rows])) for name in ("clip_t", "clip_i", "dino")}
     report = {"protocol": asdict(protocol), "means": means, "entries": rows}
-    (out / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    with written_whole(out / "report.json") as part:
+        part.write_text(json.dumps(report, indent=2), encoding="utf-8")
     shown = [(entry, [task.path(out) for task in tasks([entry], protocol)]) for entry in entries]
     write_benchmark(out / "report.html", report, shown)
     return report
 
 
-def _same_run(out: Path, protocol: Protocol, fingerprint: str) -> None:
-    """Refuse a folder that holds another run's pictures."""
-    described = {"protocol": asdict(protocol), "encoder": fingerprint}
+def _same_run(out: Path, protocol: Protocol, entries: Sequence[Entry], drawer: Drawer[Any]) -> None:
+    """Pictures of one folder are all of one run: weights, base, data set and settings. The first shard writes down which."""
+    described = {
+        "protocol": asdict(protocol),
+        "encoder": drawer.fingerprint,
+        "base": drawer.base_fingerprint,
+        "data": _data_fingerprint(entries),
+    }
     file = out / "run.json"
-    if file.is_file():
-        if json.loads(file.read_text(encoding="utf-8")) != described:
-            raise ValueError(
-                f"{out} holds pictures of another run (other weights or settings). Give another --out, or delete it."
-            )
-        return
     out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(described, indent=2), encoding="utf-8")
+    if not file.is_file():
+        part = out / f".{uuid.uuid4().hex}.part"
+        try:
+            part.write_text(json.dumps(described, indent=2), encoding="utf-8")
+            named_new(part, file)  # shards that start together never see half of it, and go by the one that was first
+        finally:
+            part.unlink(missing_ok=True)
+    found = read_json(file)
+    if not isinstance(found, dict) or not {"protocol", "encoder"} <= found.keys():
+        raise ValueError(f"{file} does not say which run the pictures in {out} are of. Give another --out.")
+    if absent := sorted(described.keys() - found.keys()):
+        logging.getLogger(__name__).warning(
+            plain(f"{file} is an earlier version's and does not tell {' and '.join(absent)}: see to it that they are the same.")
+        )
+    if any(described.get(name) != value for name, value in found.items()):
+        raise ValueError(
+            f"{out} holds pictures of another run (other weights, base, data or settings). Give another --out, or delete it."
+        )
+
+
+def _data_fingerprint(entries: Sequence[Entry]) -> str:
+    """Of prompts, words and the bytes of the pictures, wherever they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    for entry in entries:
+        digest.update(repr((entry.name, entry.prompts, [(concept.name, concept.word) for concept in entry.concepts])).encode())
+        for concept in entry.concepts:
+            for path in concept.pictures:
+                check_regular(path, "picture")
+                digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+    return digest.hexdigest()

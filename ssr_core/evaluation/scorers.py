@@ -16,6 +16,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTModel
 
+from ..hosts.diffusers.load import loading
+
 DINO_RESIZE, DINO_CROP = 256, 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 32
@@ -68,13 +70,16 @@ class DinoScorer:
 
 
 def load_clip(folder: str, device: str = "cpu") -> ClipScorer:
-    model: Any = CLIPModel.from_pretrained(folder)
+    with loading(folder, "openai/clip-vit-base-patch32"):
+        model: Any = CLIPModel.from_pretrained(folder)
+        processor, tokenizer = CLIPImageProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder)
     model.to(device).train(False)
-    return ClipScorer(model, CLIPImageProcessor.from_pretrained(folder), CLIPTokenizer.from_pretrained(folder))
+    return ClipScorer(model, processor, tokenizer)
 
 
 def load_dino(folder: str, device: str = "cpu") -> DinoScorer:
-    model: Any = ViTModel.from_pretrained(folder, add_pooling_layer=False)
+    with loading(folder, "facebook/dino-vits16"):
+        model: Any = ViTModel.from_pretrained(folder, add_pooling_layer=False)
     return DinoScorer(model.to(device).train(False))
 
 

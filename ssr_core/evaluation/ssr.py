@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..hosts.diffusers import generate, ssr
-from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.base import Base, fingerprint
 from ..merge import COMBINES, Combine
 from ..methods.ssr.encoder import SSREncoder
 from ..methods.ssr.subject import Scaling, Subject
@@ -55,6 +55,11 @@ class SSRDrawer:
     @property
     def fingerprint(self) -> str:
         return self.encoder.fingerprint
+
+    @property
+    def base_fingerprint(self) -> str:
+        base = self.base
+        return fingerprint(base.unet, base.vae, base.text_encoder, base.vision_encoder)
 
     def select(self, reference: Reference) -> SelectedSubject:
         (subject,) = ssr.encode(

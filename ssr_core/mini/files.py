@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+MINI = "mini"
+"""What a command or a configuration calls the built-in models, where others have a folder."""
 FOLDER = Path(__file__).with_name("weights")
 AUTOENCODER = "autoencoder.safetensors"
 TEXT_ENCODER = "text_encoder.safetensors"

@@ -24,6 +24,8 @@ from .shapes import CLASSES, INK, SHAPES
 
 SIDE = 128
 """Side of a picture in pixels."""
+SMALLEST, LARGEST, STEP = 64, 256, 32
+"""Sides of the pictures that Mini can draw: the UNet halves latents of an eighth twice; far from SIDE it draws patterns only."""
 SUPERSAMPLING = 3
 OUTLINE = 5
 """Size of the filter that widens a silhouette by its outline, in supersampled pixels; odd."""
@@ -31,6 +33,15 @@ HELD_OUT_SHARE = 8
 """One in this many (class, look) pairs is held out."""
 RADII: dict[int, tuple[float, float]] = {1: (30, 42), 2: (25, 30), 3: (22, 26), 4: (21, 25)}
 """Smallest and largest radius of an object in pixels, by how many objects share the picture."""
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse sizes that Mini does not know; raises ValueError."""
+    if any(not SMALLEST <= side <= LARGEST or side % STEP for side in (width, height)):
+        raise ValueError(
+            f"SSR Mini does not know pictures of {width}x{height}. Its sides are multiples of {STEP} from {SMALLEST} to {LARGEST}; "
+            f"it was trained at {SIDE}."
+        )
 
 
 @dataclass(frozen=True)

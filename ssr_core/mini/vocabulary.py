@@ -38,15 +38,21 @@ PLACEHOLDERS = ("s", "y", "z")
 
 def check_words(text: str) -> None:
     """Refuse a text with words that Mini never learned; raises ValueError."""
-    refuse(sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS)))
+    refuse(unknown_words(text))
 
 
-def refuse(unknown: Sequence[str]) -> None:
-    """Raises ValueError that names the words, if there are any."""
+def refuse(unknown: Sequence[str], most: int = 12) -> None:
+    """Raises ValueError that names the words, of many the first, if there are any."""
     if unknown:
         known = ", ".join(word for word in WORDS if word.isalpha())
-        named = ", ".join(map(repr, unknown[:8])) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
-        raise ValueError(f"SSR Mini does not know {named}. Its world's words are: {known}.")
+        named = ", ".join(repr(word[:40]) for word in unknown[:most])
+        more = f" and {len(unknown) - most} more" if len(unknown) > most else ""
+        raise ValueError(f"SSR Mini does not know {named}{more}. Its world's words are: {known}.")
+
+
+def unknown_words(text: str) -> list[str]:
+    """Words that Mini never learned."""
+    return sorted(set(re.findall(r"\w+|[^\w\s]", text.lower())) - set(WORDS) - set(PLACEHOLDERS))
 
 
 @cache

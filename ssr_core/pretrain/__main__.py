@@ -6,11 +6,14 @@ A stage that was interrupted goes on from its checkpoint. Afterwards `ssr-encode
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from pathlib import Path
 
+from ..cli import numbers
 from ..mini import files
+from ..text_files import read_lines
 from . import autoencoder, dataset, scenes, text, unet, vision
 from .steps import TimeUp
 
@@ -28,12 +31,19 @@ def main() -> None:
     parser.add_argument(
         "--start", type=Path, help="folder of weights to begin with (autoencoder, text, unet); default: fresh ones"
     )
-    parser.add_argument("--families", type=int, default=FAMILIES, help="how much of the world to draw for the encoders")
-    parser.add_argument("--scenes", type=int, default=SCENES, help="how many scenes to draw for the base")
-    parser.add_argument("--steps", type=int, help="of every stage, instead of the model card's")
-    parser.add_argument("--processes", type=int, default=2, help="that draw the world")
+    parser.add_argument(
+        "--families", type=numbers.training_step, default=FAMILIES, help="how much of the world to draw for the encoders"
+    )
+    parser.add_argument("--scenes", type=numbers.training_step, default=SCENES, help="how many scenes to draw for the base")
+    parser.add_argument("--steps", type=numbers.training_step, help="of every stage, instead of the model card's")
+    parser.add_argument("--processes", type=numbers.whole(1, 256), default=2, help="that draw the world")
     parser.add_argument("--device", default="cpu", help="to train on (cpu, cuda)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="save and stop after so long; the same command goes on")
+    parser.add_argument(
+        "--minutes",
+        type=numbers.real(0, math.inf),
+        default=math.inf,
+        help="save and stop after so long; the same command goes on",
+    )
     options = parser.parse_args()
     if unknown := set(options.stages) - set(every):
         parser.error(f"unknown stage {', '.join(sorted(unknown))}; the stages are {', '.join(every)}")
@@ -55,8 +65,8 @@ def run(stages: list[str], options: argparse.Namespace, deadline: float) -> None
 
     if "world" in stages:
         dataset.write(world, options.families, SEED, options.processes)
-        lines = (world / "metadata.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (world / "train.jsonl").write_text("".join(lines[:TRAINED_ON]), encoding="utf-8")
+        lines = itertools.islice(read_lines(world / "metadata.jsonl"), TRAINED_ON)
+        (world / "train.jsonl").write_text("".join(line for _, line in lines), encoding="utf-8")
     if "scenes" in stages:
         scenes.write(drawn, options.scenes, SEED, options.processes)
     if "autoencoder" in stages:

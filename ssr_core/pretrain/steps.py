@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from .. import text_files
+from ..text_files import parse_json
+from ..training import state_file
 from ..training.average import Average
 from ..training.config import cosine
 
@@ -43,7 +45,7 @@ def train(
     average = Average(list(model.parameters()), decay)
     first, seconds = 0, 0.0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        saved = state_file.read_any(checkpoint)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
@@ -70,8 +72,7 @@ def train(
                 "step": step + 1,
                 "seconds": seconds + time.monotonic() - started,
             }
-            torch.save(state, checkpoint.with_suffix(".part"))
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            state_file.write(state, checkpoint)
         if late and step + 1 < steps:
             raise TimeUp(f"{checkpoint.name} stopped at step {step + 1} of {steps}; the same command goes on from there.")
     with average.in_place():
@@ -80,7 +81,7 @@ def train(
 
 def read_lines(path: Path) -> list[Any]:
     """The records of a jsonl file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line, f"{path}, line {number}") for number, line in text_files.read_lines(path)]
 
 
 def batches(count: int, size: int, seed: int, first: int) -> Iterator[Tensor]:

@@ -21,6 +21,7 @@ from ..mini import files
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.shapes import CLASSES
 from ..mini.vocabulary import tokenizer
+from ..pictures import open_picture
 from .steps import batches, read_lines, train
 from .text import LENGTH
 
@@ -59,7 +60,7 @@ class Regions:
 
     def __init__(self, world: Path, tokens: int, limit: int | None = None) -> None:
         self.records = read_lines(world / "references.jsonl")[:limit]
-        pictures = [np.array(Image.open(world / record["file_name"])) for record in tqdm(self.records, desc="pictures")]
+        pictures = [np.array(open_picture(world / record["file_name"])) for record in tqdm(self.records, desc="pictures")]
         self.pictures = torch.from_numpy(np.stack(pictures))  # [N, 128, 128, 3]
         self.owners = torch.stack([_owners(world, record) for record in tqdm(self.records, desc="masks")])  # [N, 256]
         self.names = [f"a {kind}" for kind in CLASSES] + [background.phrase for background in BACKGROUNDS.values()]

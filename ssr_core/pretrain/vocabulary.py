@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..mini.vocabulary import FILE, PLACEHOLDERS, WORDS
+from ..text_files import read_json, read_text
 
 
 def main(vocab: str, merges: str) -> None:
-    lines = Path(merges).read_text(encoding="utf-8").splitlines()
+    lines = read_text(Path(merges)).split("\n")
     pairs = [(left, right) for left, _, right in (line.partition(" ") for line in lines[1:]) if right]
-    kept = extract(json.loads(Path(vocab).read_text(encoding="utf-8")), pairs)
+    kept = extract(read_json(Path(vocab)), pairs)
     FILE.write_text(json.dumps(kept, separators=(",", ":")), encoding="utf-8")
 
 

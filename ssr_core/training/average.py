@@ -51,5 +51,9 @@ class Average:
         return {"values": self.values, "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.values = [value.to(own.device) for value, own in zip(state["values"], self.values, strict=True)]
-        self.updates = state["updates"]
+        """Raises ValueError where it is not the state of these parameters."""
+        values, updates = state["values"], state["updates"]
+        if [value.shape for value in values] != [own.shape for own in self.values] or type(updates) is not int or updates < 0:
+            raise ValueError("The average in the checkpoint does not fit the configuration. Go on from another checkpoint.")
+        self.values = [value.to(own.device) for value, own in zip(values, self.values, strict=True)]
+        self.updates = updates

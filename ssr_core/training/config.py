@@ -9,23 +9,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from ..faults import told
+from ..mini.files import MINI
+from ..mini.scene import SIDE
+from ..text_files import parse_yaml, read_text
 
 
 def _no_switch(value: Any) -> Any:
@@ -45,15 +39,38 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else () if value is None else value
 
 
-# YAML reads 5e-5 as text and 1 as a whole number; both are welcome as float.
-Number = Annotated[float, BeforeValidator(_no_switch)]
-Chance = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_switch)]
-Amount = Annotated[NonNegativeFloat, BeforeValidator(_no_switch)]
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Count = Annotated[PositiveInt, BeforeValidator(_no_switch)]
-CountOrNone = Annotated[NonNegativeInt, BeforeValidator(_no_switch)]
+def _no_half(value: Any) -> Any:
+    """YAML reads `no` as false."""
+    return "no" if value is False else value
+
+
+LARGEST_COUNT = 10**9
+LARGEST_NUMBER = 1e30
+"""Single precision ends at 3e38, and an optimizer multiplies."""
+LARGEST_DECAY = 1000
+LARGEST_SIDE = 4096
+"""Of a target picture in pixels."""
+LARGEST_BATCH = 65536
+MOST_WORKERS = 256
+MOST_SUBJECTS = 64
+MOST_SAMPLER_STEPS = 1000
+"""Timesteps that the models were trained with."""
+WIDEST = 65536
+"""Of an encoder's inside."""
+LARGEST_SEED = 2**32 - 1
+"""numpy takes no larger one."""
+LARGEST_GUIDANCE = 100
+
+# YAML reads 5e-5 as text and 1 as a whole number; both are welcome as float. nan and infinity are no numbers.
+Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False), BeforeValidator(_no_switch)]
+Chance = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_no_switch)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False), BeforeValidator(_no_switch)]
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_no_switch)]
+Count = Annotated[int, Field(gt=0, le=LARGEST_COUNT), BeforeValidator(_no_switch)]
+CountOrNone = Annotated[int, Field(ge=0, le=LARGEST_COUNT), BeforeValidator(_no_switch)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED), BeforeValidator(_no_switch)]
 Switch = Annotated[bool, Strict()]
-Text = Annotated[str, BeforeValidator(_as_text)]
+Text = Annotated[str, BeforeValidator(_as_text), Field(max_length=4096)]
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -78,7 +95,8 @@ class ValidationPicture:
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """base: folder of a diffusers Stable Diffusion 1.x, or "mini"; vision_encoder: folder of its CLIP vision model.
-    data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"). Relative paths start where the command runs.
+    data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"), all on this disk. What a jsonl file or a
+    folder names lies inside that folder. Relative paths of this file start where the command runs.
     start_from: files of trained weights to fine-tune; none: fresh weights. method: what is trained, one of methods.METHODS.
     """
 
@@ -90,42 +108,57 @@ class TrainingConfig:
     method: Text = "ssr"
 
     steps: Count = 100_000
-    batch_size: Count = 24
+    batch_size: Annotated[Count, Field(le=LARGEST_BATCH)] = 24
     """Per process and accumulated step."""
-    accumulate: Count = 1
-    lr: Number = 5e-5
+    accumulate: Annotated[Count, Field(le=LARGEST_BATCH)] = 1
+    lr: Amount = 5e-5
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: CountOrNone = 0
-    weight_decay: Amount = 0.01
-    betas: tuple[Number, Number] = (0.9, 0.999)
+    weight_decay: Annotated[Amount, Field(le=LARGEST_DECAY)] = 0.01
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     clip_norm: Amount = 0.0
     """Largest norm of the gradients; 0 does not clip, as Xiaojiu-z/SSR_Encoder's train.py does not."""
     timestep_weights: Literal["official", "balanced"] = "official"
     """official (Xiaojiu-z/SSR_Encoder, train.py): every timestep's noise loss counts 1. balanced: noisy timesteps count more
     (losses.balanced_weights)."""
-    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    ema: Decay = 0.0
     """Decay of the averaged weights; 0 keeps none."""
 
-    size: Count = 512
-    """Side of a target picture in pixels."""
+    size: Annotated[Count, Field(le=LARGEST_SIDE)] = 512
+    """Side of a target picture in pixels; of Mini 128, where it is not given."""
     flip: Chance = 0.5
     """Chance that a target is mirrored; its reference never is, as in Xiaojiu-z/SSR_Encoder's train.py."""
     drop_prompt: Chance = 0.8
     """Chance that a sample's prompt is empty: the subject alone must explain the picture."""
 
-    seed: Whole = 0
-    workers: CountOrNone = 4
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: Seed = 0
+    workers: Annotated[CountOrNone, Field(le=MOST_WORKERS)] = 4
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no_half)] = "no"
     gradient_checkpointing: Switch = False
     cache: Text | None = None
-    """Folder for the frozen encoders' outputs, computed once; needs a target and a reference at a fixed size, so no shards."""
+    """Folder for the frozen encoders' outputs, computed once; needs a target and a reference at a fixed size, so no shards. It must
+    not be there yet, be empty, or hold the cache of the same data and models.
+    """
     save_every: Count = 1000
     keep: CountOrNone = 2
     """Checkpoints to keep besides the last."""
     validate_every: Count = 1000
     validation: Annotated[tuple[ValidationPicture, ...], BeforeValidator(as_list)] = ()
-    validation_steps: Count = 30
-    guidance: Number = 7.5
+    validation_steps: Annotated[Count, Field(le=MOST_SAMPLER_STEPS)] = 30
+    guidance: Annotated[Amount, Field(le=LARGEST_GUIDANCE)] = 7.5
+    most_unreadable: CountOrNone = 10
+    """Samples whose pictures or texts cannot be read that are named, counted and replaced by the next; one more ends the run."""
+
+    of_mini: ClassVar[Mapping[str, Any]] = {"size": SIDE}
+    """Defaults with `base: mini`, where they are not those of Stable Diffusion."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_base(cls, given: ArgsKwargs) -> ArgsKwargs:
+        named = given.kwargs or {}
+        if named.get("base") != MINI:
+            return given
+        return ArgsKwargs(given.args, {**cls.of_mini, **named})
 
     def learning_rate(self, step: int) -> float:
         """Of an optimizer step, counted from 0."""
@@ -142,10 +175,7 @@ def read(path: Path, changes: Mapping[str, Any], kinds: Mapping[str, type[Traini
 
     Raises ValueError that names the wrong field.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+    content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds no configuration; expected lines such as `base: mini`.")
     content = {**content, **changes}

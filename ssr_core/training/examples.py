@@ -18,10 +18,10 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torchvision.transforms import functional as transforms
 
 from .. import vision
-from . import records
+from . import shards
 from .config import TrainingConfig
 from .method import Example, Inputs, Opener
-from .records import Record, Records
+from .records import OutsideFolder, Record, Records
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,21 @@ def read_example(opener: Opener, record: Record, choice: Choice, inputs: Inputs)
     }
 
 
+UNREADABLE = "unreadable"
+"""Under this name a sample, and a batch, carries what was wrong with those that it stands in for."""
+FAILED = "failed"
+"""Under this name alone a batch carries why there are no more: an error that crosses processes loses its words in a traceback."""
+
+
 def collate(examples: Sequence[Example]) -> Example:
-    """Tensors stacked, words and seeds listed."""
-    first = examples[0]
+    """Tensors stacked, words and seeds listed, what was unreadable together."""
+    first = next((example for example in examples if FAILED in example), examples[0])
+    if FAILED in first:
+        return first
     return {
-        name: torch.stack([example[name] for example in examples])
+        name: [reason for example in examples for reason in example[name]]
+        if name == UNREADABLE
+        else torch.stack([example[name] for example in examples])
         if isinstance(value, Tensor)
         else [example[name] for example in examples]
         for name, value in first.items()
@@ -109,6 +119,22 @@ class PictureReader:
         return read_example(self.source, record, choice, self.inputs)
 
 
+UNREADABLE_BY = (ValueError, FileNotFoundError, PermissionError)
+"""Errors that are a sample's own fault; no memory or no file handles left are not."""
+
+
+def _failed(error: Exception) -> Example:
+    """An error as a batch brings it out of a worker process; raised where there is none."""
+    if get_worker_info() is None:
+        raise error
+    return {FAILED: str(error)}
+
+
+def _reason(name: str, error: Exception) -> str:
+    words = str(error)
+    return words if name in words else f"{name}: {words}"
+
+
 class Examples(Dataset[Example]):
     """Samples by position in the run: every epoch is another shuffle of all records."""
 
@@ -123,8 +149,27 @@ class Examples(Dataset[Example]):
             order = list(range(count))
             random.Random(f"{self.inputs.config.seed}/epoch {epoch}").shuffle(order)
             self._order = (epoch, order)
-        record = self.source.records[self._order[1][index]]
-        return self.reader(record, choose(record, self.inputs, str(position)))
+        order = self._order[1]
+        reasons: list[str] = []
+        # What cannot be read is replaced by what comes after it in the epoch: the same samples, however often a run is resumed.
+        for further in range(min(count, self.inputs.config.most_unreadable + 1)):
+            record = self.source.records[order[(index + further) % count]]
+            try:
+                example = self.reader(record, choose(record, self.inputs, str(position)))
+                return {**example, UNREADABLE: reasons}
+            except OutsideFolder as error:
+                return _failed(error)
+            except UNREADABLE_BY as error:
+                reasons.append(_reason(record.name, error))
+            except OSError as error:
+                return _failed(error)
+        limit = self.inputs.config.most_unreadable
+        return _failed(
+            ValueError(
+                f"{len(reasons)} samples in a row cannot be read, the last: {reasons[-1]} Mend the data, or raise "
+                f"`most_unreadable` ({limit})."
+            )
+        )
 
 
 class StreamedExamples(IterableDataset[Example]):
@@ -141,17 +186,48 @@ class StreamedExamples(IterableDataset[Example]):
         # Loaders take batches from their workers in turn.
         consumed = len(range(number, self.start, workers)) * config.batch_size
         part, parts = self.process * workers + number, self.processes * workers
+        try:
+            yield from self._samples(config.data, part, parts, consumed)
+        except (ValueError, OSError) as error:
+            failed = _failed(error)
+            while True:  # a batch is made of as many
+                yield failed
+
+    def _samples(self, data: str, part: int, parts: int, consumed: int) -> Iterator[Example]:
+        """A sample that cannot be read is replaced by the next one, which takes its position besides its own."""
+        config = self.inputs.config
         count = epoch = 0
+        waiting: list[tuple[int, str]] = []
         while True:
-            before = count
-            for streamed in records.stream(config.data, config.seed, epoch, part, parts):
+            before, readable = count, 0
+            for sample in shards.stream(data, config.seed, epoch, part, parts):
                 count += 1
-                if count > consumed:
-                    choice = choose(streamed.record, self.inputs, f"{part} of {parts}/{count}")
-                    yield read_example(streamed, streamed.record, choice, self.inputs)
+                if count <= consumed:
+                    readable += 1
+                    continue
+                try:
+                    streamed = shards.Streamed(sample)
+                    examples = [self._example(streamed, f"{part} of {parts}/{place}") for place, _ in [*waiting, (count, "")]]
+                except UNREADABLE_BY as error:
+                    waiting.append((count, _reason(sample["__key__"], error)))
+                    if len(waiting) > config.most_unreadable:
+                        raise ValueError(
+                            f"{len(waiting)} samples in a row cannot be read, the last: {waiting[-1][1]}"
+                        ) from error
+                    continue
+                readable += 1
+                examples[0][UNREADABLE] = [reason for _, reason in waiting]
+                waiting = []
+                yield from examples
             if count == before:
-                raise ValueError(f"The shards of {config.data} hold no samples for reader {part + 1} of {parts}.")
+                raise ValueError(f"The shards of {data} hold no samples for reader {part + 1} of {parts}.")
+            if not readable:
+                raise ValueError(f"No sample in the shards of {data} can be read, the last: {waiting[-1][1]}")
             epoch += 1
+
+    def _example(self, streamed: shards.Streamed, position: str) -> Example:
+        choice = choose(streamed.record, self.inputs, position)
+        return {**read_example(streamed, streamed.record, choice, self.inputs), UNREADABLE: []}
 
 
 def batches(config: TrainingConfig, start: int, process: int, processes: int) -> Iterator[list[int]]:

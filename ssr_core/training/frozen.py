@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,26 +13,20 @@ from torch import Tensor
 from ..hosts.diffusers.base import Base
 from ..losses import balanced_weights
 
-
-def fingerprint(base: Base) -> str:
-    """Identity of the encoders' weights, from a few numbers of each tensor: it tells models apart but detects no tampering."""
-    digest = hashlib.blake2b(digest_size=16)
-    for model in (base.vae, base.text_encoder, base.vision_encoder):
-        for name, value in sorted(model.state_dict().items()):
-            digest.update(name.encode() + value.flatten()[:8].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+TEXTS_KEPT = 1024
+"""Embeddings of texts that are kept; 236 kB each at CLIP ViT-L/14's width."""
 
 
 @dataclass
 class Frozen:
-    """A base on its device, in its precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
-    kept.
+    """A base in its place and precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
+    kept, on the CPU.
     """
 
     base: Base
     device: torch.device
     fingerprint: str
-    _texts: dict[str, Tensor] = field(default_factory=dict)
+    _texts: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
 
     @cached_property
     def balanced(self) -> Tensor:
@@ -43,14 +37,17 @@ class Frozen:
         return self.base.latents(pixels.to(self.device))
 
     def embed(self, texts: list[str]) -> Tensor:
-        """[texts, T, D] float32."""
+        """[texts, T, D] float32 on the CPU."""
         unseen = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if unseen:
-            if len(self._texts) > 4096:
-                self._texts.clear()
-                unseen = list(dict.fromkeys(texts))
-            self._texts.update(zip(unseen, self.base.embed(unseen).float(), strict=True))
-        return torch.stack([self._texts[text] for text in texts])
+            # Copies: a row alone would keep the memory of its whole batch.
+            self._texts.update(zip(unseen, map(torch.clone, self.base.embed(unseen).float().cpu()), strict=True))
+        found = torch.stack([self._texts[text] for text in texts])
+        for text in texts:
+            self._texts.move_to_end(text)
+        while len(self._texts) > TEXTS_KEPT:
+            self._texts.popitem(last=False)
+        return found
 
     def encode(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch with target and prompt encoded, unless the cache has done that, and with all its tensors on the device."""

@@ -6,10 +6,8 @@ So weights, optimizer and step are all that a checkpoint needs to go on exactly 
 
 from __future__ import annotations
 
-import json
+import logging
 import math
-import re
-import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,18 +20,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..faults import plain
+from ..hosts.diffusers.base import fingerprint
 from ..hosts.diffusers.load import load_base
-from . import records
+from ..mini.files import MINI
+from ..mini.scene import check_size
+from ..new_files import check_writable
+from ..pictures import open_mask, open_picture
+from . import checkpoints, records, run_state, shards
 from .average import Average
 from .cache import cached_reader
 from .config import TrainingConfig
-from .examples import Examples, PictureReader, StreamedExamples, batches, collate
-from .frozen import Frozen, fingerprint
+from .examples import FAILED, UNREADABLE, Examples, PictureReader, StreamedExamples, batches, collate
+from .frozen import Frozen
 from .method import Example, Losses, Method
 from .methods import METHODS
 from .validation import draw_validation
-
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_after: int | None = None) -> Path:
@@ -43,9 +45,11 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
     Raises ValueError for a configuration, data or models that do not fit, FloatingPointError when the loss is not finite.
     """
     out = Path(config.out)
-    newest = checkpoint_in(out)
+    newest = checkpoints.newest(out)
     if newest is not None and not resume:
         raise ValueError(f"{out} already holds {newest.name}. Pass --resume to go on from it, or give another `out`.")
+    check_writable(out)
+    _check_validation(config)
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=config.precision,
@@ -54,6 +58,7 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "logs")),
         dataloader_config=DataLoaderConfiguration(),
     )
+    run_state.check_engine(accelerator)
     set_seed(config.seed)  # only fresh weights depend on it
     method = METHODS[config.method](config, _frozen(config, accelerator))
     trained = [parameter for parameter in method.module.parameters() if parameter.requires_grad]
@@ -61,15 +66,13 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         method.module, torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     )
     average = Average([p for group in optimizer.param_groups for p in group["params"]], config.ema) if config.ema else None
-    if average is not None:
-        accelerator.register_for_checkpointing(average)
     step = 0
     if newest is not None:
-        accelerator.load_state(str(newest))
-        step = int(json.loads((newest / "progress.json").read_text())["step"])
+        run_state.load(accelerator, model, optimizer, average, newest)
+        step = checkpoints.step_of(newest)
     accelerator.init_trackers("", {})
 
-    source = _examples(method, accelerator, step * config.accumulate)
+    source = _readable(config, _examples(method, accelerator, step * config.accumulate))
     last = min(config.steps, stop_after or config.steps)
     bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=1, desc="training")
     while step < last:
@@ -80,17 +83,17 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         if average is not None:
             average.update()
         bar.update()
-        if step % 10 == 0 or step == last:
+        saves = step % config.save_every == 0 or step == last
+        if step % 10 == 0 or saves:
             numbers = {name: accelerator.reduce(value, "mean").item() for name, value in shown.items()}
             if not math.isfinite(numbers["total"]):
-                raise FloatingPointError(
-                    f"The loss is {numbers['total']} at step {step}. Lower lr, set clip_norm (1.0), or use bf16 instead of fp16; "
-                    f"then go on from the last checkpoint in {out}."
-                )
+                raise FloatingPointError(_diverged(f"The loss is {numbers['total']}", step, out))
             bar.set_postfix({name: f"{value:.4f}" for name, value in numbers.items()})
             accelerator.log({**numbers, "lr": config.learning_rate(step - 1)}, step=step)
-        if step % config.save_every == 0 or step == last:
-            newest = _save(method, accelerator, model, average, step)
+        if saves:
+            if not run_state.finite(accelerator, optimizer, average):
+                raise FloatingPointError(_diverged("A weight is no longer a finite number", step, out))
+            newest = _save(method, accelerator, model, optimizer, average, step)
         if config.validation and (step % config.validate_every == 0 or step == config.steps):
             with average.in_place() if average is not None else nullcontext():
                 if accelerator.is_main_process:
@@ -103,23 +106,26 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
     return newest
 
 
-def checkpoint_in(out: Path) -> Path | None:
-    """The newest complete checkpoint of a run."""
-    found = [
-        path for path in out.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name) and (path / "progress.json").is_file()
-    ]
-    return max(found, key=_number, default=None)
+def _diverged(what: str, step: int, out: Path) -> str:
+    return (
+        f"{what} at step {step}. Lower lr, set clip_norm (1.0), or use bf16 instead of fp16; "
+        f"then go on from the last checkpoint in {out}."
+    )
 
 
-def _number(path: Path) -> int:
-    found = _CHECKPOINT.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
+def _check_validation(config: TrainingConfig) -> None:
+    """What would otherwise be met after hours: sizes that the base does not draw, pictures that cannot be opened."""
+    if config.base == MINI:
+        check_size(config.size, config.size)
+    for wanted in config.validation:
+        open_picture(Path(wanted.reference))
+        if wanted.mask is not None:
+            open_mask(Path(wanted.mask))
 
 
 def _frozen(config: TrainingConfig, accelerator: Accelerator) -> Frozen:
     base = load_base(config.base, config.vision_encoder)
-    loaded = fingerprint(base)
+    loaded = fingerprint(base.vae, base.text_encoder, base.vision_encoder)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     for part in (base.unet, base.text_encoder, base.vision_encoder):
         part.to(accelerator.device, half)
@@ -139,7 +145,7 @@ def _examples(method: Method, accelerator: Accelerator, start: int) -> Iterator[
         "persistent_workers": config.workers > 0,
         "pin_memory": accelerator.device.type == "cuda",
     }
-    if records.is_shards(config.data):
+    if shards.is_shards(config.data):
         if config.cache:
             raise ValueError("`cache` needs a fixed set of pictures on this disk; leave it out for webdataset shards.")
         streamed = StreamedExamples(inputs, process, processes, start)
@@ -152,6 +158,26 @@ def _examples(method: Method, accelerator: Accelerator, start: int) -> Iterator[
         reader = PictureReader(source, inputs)
     positions = batches(config, start, process, processes)
     return iter(DataLoader(Examples(source, inputs, reader), batch_sampler=positions, **options))
+
+
+def _readable(config: TrainingConfig, source: Iterator[Example]) -> Iterator[Example]:
+    """The batches without what the readers say about samples that they could not read: told once each, up to a limit."""
+    met: set[str] = set()
+    for batch in source:
+        if FAILED in batch:
+            raise ValueError(batch[FAILED])
+        for reason in batch.pop(UNREADABLE):
+            if reason not in met:
+                met.add(reason)
+                logging.getLogger(__name__).warning(
+                    plain(f"{reason} Skipped ({len(met)} of at most {config.most_unreadable}).")
+                )
+            if len(met) > config.most_unreadable:
+                raise ValueError(
+                    f"{len(met)} samples cannot be read, the last: {reason} Mend the data, or raise `most_unreadable` "
+                    f"({config.most_unreadable})."
+                )
+        yield batch
 
 
 def _step(method: Method, accelerator: Accelerator, model: Any, optimizer: Any, source: Iterator[Example]) -> Losses:
@@ -178,27 +204,20 @@ def trained_file(method: type[Method] | Method, averaged: bool = False) -> str:
     return f"{method.file}{'_ema' if averaged else ''}.safetensors"
 
 
-def _save(method: Method, accelerator: Accelerator, model: Any, average: Average | None, step: int) -> Path:
-    """A checkpoint folder: the engine's state, the trained weights in the method's format, the configuration, and last the step."""
+def _save(method: Method, accelerator: Accelerator, model: Any, optimizer: Any, average: Average | None, step: int) -> Path:
+    """A checkpoint folder: the run's state, the trained weights in the method's format, and the configuration."""
     config, out = method.config, Path(method.config.out)
+    weights, kept = run_state.gather(accelerator, model, optimizer, average)
     folder = out / f"checkpoint-{step}"
-    accelerator.save_state(str(folder))
-    _export(method, accelerator, model, folder / trained_file(method))
-    if average is not None:
-        with average.in_place():
-            _export(method, accelerator, model, folder / trained_file(method, averaged=True))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+
+    def write(folder: Path) -> None:
+        run_state.write(folder, weights, kept)
+        method.save(weights, folder / trained_file(method))
+        if average is not None:
+            method.save(kept["average"]["values"], folder / trained_file(method, averaged=True))
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        (folder / "progress.json").write_text(json.dumps({"step": step}))
-        older = sorted((path for path in out.glob("checkpoint-*") if _CHECKPOINT.fullmatch(path.name)), key=_number)
-        for path in older[: -config.keep - 1]:
-            shutil.rmtree(path)
+
+    if accelerator.is_main_process:
+        folder = checkpoints.save(out, step, config.keep, write)
     accelerator.wait_for_everyone()
     return folder
-
-
-def _export(method: Method, accelerator: Accelerator, model: Any, path: Path) -> None:
-    state = accelerator.get_state_dict(model)
-    if accelerator.is_main_process:
-        method.save(state, path)

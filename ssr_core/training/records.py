@@ -1,24 +1,31 @@
-"""Training data: what a record is, and where records come from (jsonl, a folder of pictures, webdataset shards).
+"""Training data: what a record is, and where records on this disk come from (jsonl, a folder of pictures). Shards: shards.py.
 
 A line of jsonl has `file_name` and `text` (a string or a list to draw from) as in Xiaojiu-z/SSR_Encoder's example_data.jsonl: the
 target is its own reference, and its text is prompt and query. A record may also name its subjects, pictures of the same subject
-elsewhere: {"reference": ..., "query": ..., "mask": ...}. reference defaults to the target, query to the text, mask to none.
+elsewhere: {"reference": ..., "query": ..., "mask": ...}. reference defaults to the target, query to the text, mask to none. All
+of them are files in the folder of the jsonl file or below it: what leads out of it, also by a link, is refused.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import random
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
 from .. import pictures
+from ..text_files import parse_json, read_lines, read_text
+
+OUTSIDE = (
+    "leads out of the folder of the data, where nothing is read: a data set may come from anybody. Move or copy the file into that "
+    "folder, or put the jsonl file into a folder above both."
+)
+
+
+class OutsideFolder(ValueError):
+    """A name or a link that leads out of the folder of the data."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,11 @@ class Records:
     records: tuple[Record, ...]
 
     def open(self, name: str) -> Image.Image:
-        return pictures.open_picture(self.folder / name)
+        return pictures.open_picture(_inside(self.folder, name))
 
     def open_mask(self, name: str) -> Tensor:
         """[H, W] in 0..1."""
-        return pictures.open_mask(self.folder / name)
+        return pictures.open_mask(_inside(self.folder, name))
 
 
 def read(data: str) -> Records:
@@ -59,56 +66,74 @@ def read(data: str) -> Records:
     path = Path(data)
     if path.is_dir() and (path / "metadata.jsonl").is_file():
         path = path / "metadata.jsonl"
-    if path.is_file():
-        records = [parse(line, f"{path}, line {number}") for number, line in enumerate(_lines(path), 1)]
-        return _some(Records(path.parent, tuple(records)), data)
-    if not path.is_dir():
+    if not path.exists():
         raise ValueError(f"There is no {data}. Give a jsonl file, a folder of pictures, or webdataset shards (.tar).")
+    if not path.is_dir():
+        records = [parse(line, f"{path}, line {number}") for number, line in read_lines(path)]
+        return _some(Records(path.parent, tuple(records)), data)
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in pictures.SUFFIXES)
     records = []
     for file in found:
         text = file.with_suffix(".txt")
         if not text.is_file():
             raise ValueError(f"{file} has no text beside it; expected {text.name}, one alternative a line.")
-        lines = tuple(line.strip() for line in _lines(text) if line.strip())
-        records.append(_record(file.relative_to(path).as_posix(), lines, (), str(text)))
+        _inside(path, text.relative_to(path).as_posix())
+        records.append(described(file.relative_to(path).as_posix(), read_text(text), str(text)))
     return _some(Records(path, tuple(records)), data)
 
 
 def parse(line: str, where: str) -> Record:
-    """One line of a jsonl file. where: named in errors."""
+    """One line of a jsonl file. where: named in errors. Names that lead out of the file's folder are refused."""
+    record = parse_fields(parse_json(line, where), where)
+    for name in (record.name, *(name for subject in record.subjects for name in (subject.reference, subject.mask))):
+        if name is not None and (PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or _leads_out(name)):
+            raise ValueError(f"{where}: {name} {OUTSIDE}")
+    return record
+
+
+def parse_fields(fields: Any, where: str) -> Record:
+    """A record as JSON has it."""
     try:
-        fields = json.loads(line)
-        name, text = fields["file_name"], fields["text"]
-        subjects = fields.get("subjects", [])
-        return _record(name, _alternatives(text), subjects, where)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        name, texts = _word(fields["file_name"], "file_name"), _alternatives(fields["text"], "text")
+        subjects = fields.get("subjects") or []
+        if not isinstance(subjects, list):
+            raise TypeError("subjects is no list")
+        sources = tuple(
+            SubjectSource(
+                queries=_alternatives(subject["query"], "query") if "query" in subject else texts,
+                reference=None if subject.get("reference") is None else _word(subject["reference"], "reference"),
+                mask=None if subject.get("mask") is None else _word(subject["mask"], "mask"),
+            )
+            for subject in subjects
+        )
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{where}: not a record ({type(error).__name__}: {error}). Expected {{"file_name": "...", "text": "..."}} '
             'with optional "subjects": [{"reference": "...", "query": "...", "mask": "..."}].'
         ) from error
-
-
-def _record(name: str, texts: tuple[str, ...], subjects: list[Mapping[str, Any]] | tuple[()], where: str) -> Record:
-    if not texts:
-        raise ValueError(f"{where}: no text.")
-    sources = tuple(
-        SubjectSource(
-            queries=_alternatives(subject["query"]) if "query" in subject else texts,
-            reference=subject.get("reference"),
-            mask=subject.get("mask"),
-        )
-        for subject in subjects
-    )
     return Record(name, texts, sources or (SubjectSource(queries=texts),))
 
 
-def _alternatives(text: str | list[str]) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else tuple(str(one) for one in text)
+def described(name: str, text: str, where: str) -> Record:
+    """A picture with the text beside it, one alternative a line."""
+    lines = tuple(line.strip() for line in text.split("\n") if line.strip())
+    if not lines:
+        raise ValueError(f"{where}: no text.")
+    return Record(name, lines, (SubjectSource(queries=lines),))
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _word(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise TypeError(f"{field} is no text")
+    return value
+
+
+def _alternatives(text: Any, field: str) -> tuple[str, ...]:
+    if isinstance(text, str):
+        return (text,)
+    if not isinstance(text, list) or not text or not all(isinstance(one, str | int | float) for one in text):
+        raise TypeError(f"{field} is neither a text nor a list of texts")
+    return tuple(str(one) for one in text)
 
 
 def _some(records: Records, data: str) -> Records:
@@ -117,59 +142,18 @@ def _some(records: Records, data: str) -> Records:
     return records
 
 
-def is_shards(data: str) -> bool:
-    return data.removesuffix(".gz").endswith(".tar")
+def _leads_out(name: str) -> bool:
+    depth = 0
+    for part in PurePosixPath(name).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return False
 
 
-@dataclass(frozen=True)
-class Streamed:
-    """A record of a shard with its pictures in memory."""
-
-    key: str
-    record: Record
-    pictures: Mapping[str, bytes]
-
-    def open(self, name: str) -> Image.Image:
-        return pictures.open_picture(*self._bytes(name))
-
-    def open_mask(self, name: str) -> Tensor:
-        """[H, W] in 0..1."""
-        return pictures.open_mask(*self._bytes(name))
-
-    def _bytes(self, name: str) -> tuple[io.BytesIO, str]:
-        return io.BytesIO(self.pictures[name]), f"{name} of sample {self.key}"
-
-
-def stream(data: str, seed: int, epoch: int, part: int, parts: int) -> Iterator[Streamed]:
-    """Records of webdataset shards: this part's shards in the epoch's order, each from its beginning to its end.
-
-    A sample is <key>.jpg (or another picture) with <key>.txt, or with <key>.json holding a record whose names are the sample's
-    own extensions ("reference.png", "mask.png"). part: number of this reader among `parts`, one for each process and worker.
-    """
-    import webdataset
-
-    urls = webdataset.shardlists.expand_urls(data)
-    random.Random(f"{seed}/{epoch}").shuffle(urls)
-    mine = urls[part::parts]
-    if not mine:
-        raise ValueError(
-            f"{data} has {len(urls)} shards for {parts} readers (processes x workers); every reader needs at least one. "
-            "Use fewer workers or more shards."
-        )
-    for sample in webdataset.WebDataset(mine, shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False):
-        yield _streamed(sample)
-
-
-def _streamed(sample: Mapping[str, Any]) -> Streamed:
-    key = sample["__key__"]
-    parts = {name: content for name, content in sample.items() if isinstance(content, bytes)}
-    target = next((name for name in parts if f".{name}".lower() in pictures.SUFFIXES), None)
-    if target is None:
-        raise ValueError(f"Sample {key} has no picture; found {', '.join(parts)}.")
-    if "json" in sample:
-        fields = json.loads(sample["json"])
-        return Streamed(key, parse(json.dumps({**fields, "file_name": target}), f"sample {key}"), parts)
-    if "txt" not in sample:
-        raise ValueError(f"Sample {key} has neither a .txt nor a .json.")
-    lines = tuple(line.strip() for line in sample["txt"].decode("utf-8").splitlines() if line.strip())
-    return Streamed(key, _record(target, lines, (), f"sample {key}"), parts)
+def _inside(folder: Path, name: str) -> Path:
+    """A file of the folder, links followed. Raises OutsideFolder."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise OutsideFolder(f"{path} {OUTSIDE}")
+    return path

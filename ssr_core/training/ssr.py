@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Tensor, nn
 
@@ -28,7 +28,19 @@ from ..methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
 from ..methods.ssr.losses import objective
 from ..pictures import open_mask, open_picture
 from ..sheet import Labelled, heat_picture
-from .config import STRICT, Amount, Chance, Count, Number, Switch, TrainingConfig, ValidationPicture, Whole, as_list
+from .config import (
+    MOST_SUBJECTS,
+    STRICT,
+    WIDEST,
+    Amount,
+    Chance,
+    Count,
+    Number,
+    Switch,
+    TrainingConfig,
+    ValidationPicture,
+    as_list,
+)
 from .examples import VisionShape, mask_patches, reference_pixels
 from .frozen import Frozen
 from .method import Autocast, Example, Losses, Opener
@@ -43,9 +55,12 @@ class SSRConfig(TrainingConfig):
     """start_from: our single file, or the pair that Xiaojiu-z/SSR_Encoder releases (pytorch_model.bin, pytorch_model_1.bin)."""
 
     # Shapes of a fresh encoder; the rest follows from the base.
-    inner_width: Whole = 512
-    heads: Whole = 8
-    vision_layers: Annotated[tuple[Whole, ...], BeforeValidator(as_list)] = (4, 8, 12, 16, 20, 24)
+    inner_width: Annotated[Count, Field(le=WIDEST)] = 512
+    heads: Annotated[Count, Field(le=WIDEST)] = 8
+    vision_layers: Annotated[tuple[Count, ...], BeforeValidator(as_list), Field(min_length=1, max_length=WIDEST)] = (
+        4, 8, 12, 16, 20, 24,
+    )  # fmt: skip
+    """Of CLIP ViT-L/14's 24; of Mini's six all, where they are not given."""
 
     regulariser: Amount = 0.1
     """Weight of the embedding consistency; 0 leaves it out. 0.1 is the default of Xiaojiu-z/SSR_Encoder's train.py; its train.sh
@@ -60,8 +75,10 @@ class SSRConfig(TrainingConfig):
     mask_weight: Number = 1.0
     whole_picture: Switch = False
     """Query every reference with the empty text: conditioning on all of it, for comparison."""
-    subjects: Count = 1
-    """How many of its record's subjects a target is trained with at once; they share one softmax, as when combined jointly."""
+    subjects: Annotated[Count, Field(le=MOST_SUBJECTS)] = 1
+    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+
+    of_mini: ClassVar[Mapping[str, Any]] = {**TrainingConfig.of_mini, "vision_layers": (1, 2, 3, 4, 5, 6)}
 
 
 @dataclass(frozen=True)
@@ -180,6 +197,11 @@ class SSR:
     def __init__(self, config: SSRConfig, frozen: Frozen) -> None:
         self.config, self.frozen = config, frozen
         self.encoder = _encoder(config, frozen.base)
+        layers, asked = frozen.base.vision_encoder.config.num_hidden_layers, max(self.encoder.config.vision_layers)
+        if asked > layers:
+            raise ValueError(
+                f"vision_layers asks for layer {asked} of an image encoder that has {layers}. Give layers that it has, the last among them."
+            )
         check_unet(frozen.base.unet, self.encoder.config.layout)
         self.module: nn.Module = SubjectKeysValues(self.encoder)
         vision_config = frozen.base.vision_encoder.config
@@ -254,6 +276,8 @@ class SSR:
 def _encoder(config: SSRConfig, base: Base) -> SSREncoder:
     if config.start_from:
         return formats.load([Path(path) for path in config.start_from], dtype=torch.float32).requires_grad_(True).train()
+    if config.inner_width % config.heads:
+        raise ValueError(f"inner_width must be a multiple of heads, got {config.inner_width} and {config.heads}.")
     return SSREncoder(
         EncoderConfig(
             layout=base.layout,

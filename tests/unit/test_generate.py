@@ -84,6 +84,16 @@ def test_pictures_follow_from_their_seeds(scene, tmp_path):
     assert pixels(tmp_path / "one" / "picture_00006.png").shape == (SIDE, SIDE, 3)
 
 
+def test_a_second_run_keeps_the_first_ones_pictures_and_says_how_its_own_are_called(scene, tmp_path, capsys):
+    assert run(scene, tmp_path, "--maps") == 0
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert run(scene, tmp_path, "--maps", "--strength", "0.2") == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("picture_00000-2.png", "map_1-2.png")]
+    assert all((tmp_path / name).read_bytes() == content for name, content in first.items())
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_query_mask_strength_and_size_matter(scene, tmp_path):
     def picture(name, *more):
         assert run(scene, tmp_path / name, *more) == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssr_core.training import config, records
+from ssr_core.training import config, records, shards
 from ssr_core.training.examples import (
     Examples,
     PictureReader,
@@ -238,7 +238,7 @@ def test_shards_are_streamed_shared_out_and_resumed_where_they_stood(tmp_path):
     for shard in range(4):
         write_shard(tmp_path / f"shard-{shard}.tar", 10 * shard, 3)
     own = inputs(data=str(tmp_path / "shard-{0..3}.tar"), drop_prompt=0.0)
-    assert records.is_shards(own.config.data)
+    assert shards.is_shards(own.config.data)
 
     def prompts(process, processes, start, count):
         stream = iter(StreamedExamples(own, process, processes, start))

@@ -1,0 +1,26 @@
+"""How the commands read their arguments: errors fit for a terminal, and help that tells defaults where there are some."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from ..faults import plain
+
+
+class Parser(argparse.ArgumentParser):
+    """Names what is wrong in a line, not below a screen of options, and without control characters that an argument may hold."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {plain(message)}; see {self.prog} --help\n")
+
+
+class Help(argparse.HelpFormatter):
+    """Adds (default: ...) where there is a default that people would type, and the help does not tell it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told, default = action.help, action.default
+        silent = default is None or default is argparse.SUPPRESS or isinstance(default, bool) or default in ("", [], ())
+        if silent or (told and "default" in told):
+            return told
+        return f"{told or ''} (default: %(default)s)".lstrip()

@@ -1,0 +1,55 @@
+"""Files and folders that a command makes: whole or not at all, never over what is there, and checked before the work starts.
+
+A name that is taken gets a number: picture.png, picture-2.png, ... Whoever asks for a file is told which name it got.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if it is not there, and see that a file can be written in it. Raises ValueError that names it."""
+    trial = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"Nothing can be written to {folder} ({error.strerror}). Give another folder, or the right to."
+        ) from error
+
+
+def write_new(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file under this name or, where it is taken, under the next free one; returns the name.
+
+    write: gets a path beside it. Two commands that write at once get two names.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        write(part)
+        for number in itertools.count(1):
+            final = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+            if named_new(part, final):
+                return final
+    finally:
+        part.unlink(missing_ok=True)
+    raise AssertionError
+
+
+def named_new(part: Path, final: Path) -> bool:
+    """Give a finished file its name, unless something has it; returns whether it got it."""
+    try:
+        os.link(part, final)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        if os.path.lexists(final):
+            return False
+        part.rename(final)
+    return True
