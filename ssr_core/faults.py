@@ -1,4 +1,4 @@
-"""Faults told to people: what pydantic found wrong with somebody's file, in one line, and any text made fit for a terminal."""
+"""What pydantic found wrong with a user's file, in one line of plain words."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pydantic_core import ErrorDetails
 
 MOST_FAULTS = 8
 """Told at once; more than these are counted only."""
-LONGEST_MESSAGE = 1600
-"""Characters of a message that still fit on a screen."""
 
 
 def told(error: ValidationError) -> str:
@@ -18,12 +16,6 @@ def told(error: ValidationError) -> str:
     found = list(_faults(error))
     more = f"; and {len(found) - MOST_FAULTS} more" if len(found) > MOST_FAULTS else ""
     return "; ".join(found[:MOST_FAULTS]) + more
-
-
-def plain(text: object) -> str:
-    """A message for a terminal or a log: names that others chose cannot move the cursor, and it stays shorter than a screen."""
-    shown = "".join(mark if mark == "\n" or mark.isprintable() else repr(mark)[1:-1] for mark in str(text))
-    return shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]} ..."
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

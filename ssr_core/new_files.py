@@ -45,11 +45,21 @@ def write_new(path: Path, write: Callable[[Path], object]) -> Path:
 def named_new(part: Path, final: Path) -> bool:
     """Give a finished file its name, unless something has it; returns whether it got it."""
     try:
-        os.link(part, final)
+        take_new_name(part, final)
     except FileExistsError:
         return False
-    except OSError:  # a file system without links
-        if os.path.lexists(final):
-            return False
-        part.rename(final)
     return True
+
+
+def take_new_name(part: Path, final: Path) -> None:
+    """Give a finished file its name. Raises FileExistsError where anything of that name is there, a link that leads nowhere included."""
+    try:
+        os.link(part, final)  # whole at once, and only where nothing is
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links, such as exFAT
+        with final.open("xb"):
+            pass
+        os.replace(part, final)
+    else:
+        part.unlink()

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 SHOWN = 200
 """Characters of a name or text from a file that a message shows."""
+LONGEST_MESSAGE = 1600
+"""Characters of a message that still fit on a screen."""
 
 
 def shown(text: object, limit: int = SHOWN) -> str:
     """Text with everything escaped that is not printable (control characters, line ends, bidirectional marks), cut at the limit."""
     raw = str(text)
-    cut = raw[:limit]
-    plain = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in cut)
+    plain = _escaped(raw[:limit])
     return plain if len(raw) <= limit else f"{plain}... ({len(raw):,} characters)"
+
+
+def plain(text: object) -> str:
+    """A whole message for a terminal or a log: it may have lines, stays shorter than a screen, and cannot move the cursor."""
+    lines = str(text)[:LONGEST_MESSAGE].split("\n")
+    return "\n".join(map(_escaped, lines)) + (" ..." if len(str(text)) > LONGEST_MESSAGE else "")
+
+
+def _escaped(text: str) -> str:
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)

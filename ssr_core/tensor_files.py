@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .new_file import take_new_name
+from .new_files import take_new_name
 from .shown import shown
 
 State = dict[str, Tensor]
@@ -83,7 +83,7 @@ def read(path: Path, remedy: str = REMEDY, look: Look | None = None) -> tuple[St
     return tensors, metadata
 
 
-def read_together(paths: Sequence[Path], remedy: str, look: Look | None = None) -> tuple[State, dict[str, str], str]:
+def read_together(paths: Sequence[Path], look: Look | None = None) -> tuple[State, dict[str, str], str]:
     """Tensors and metadata of the files that something was published as, and how to name them together in a message.
 
     remedy: what to give instead where two of them hold the same tensor. Raises ValueError for that, and as read does.
@@ -94,7 +94,10 @@ def read_together(paths: Sequence[Path], remedy: str, look: Look | None = None) 
         found, described = read(Path(path), look=look)
         # A single number is a counter that training left in both.
         if twice := sorted(name for name in tensors.keys() & found.keys() if found[name].ndim):
-            raise ValueError(f"{shown(path)} repeats {listed(twice)} of the other file. {remedy}")
+            raise ValueError(
+                f"{shown(path)} repeats {listed(twice)} of the other file. Give each part of one encoder, such as aligner and layers, "
+                "once."
+            )
         tensors.update(found)
         metadata.update(described)
     return tensors, metadata, " and ".join(shown(path) for path in paths)

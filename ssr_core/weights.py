@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .new_file import take_new_name
+from .new_files import take_new_name
 from .shown import shown
 
 MANIFEST = Path(__file__).parent.parent / "weights_manifest.json"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ..faults import plain
+from ..shown import plain
 from . import convert, demo, evaluate, generate, train
 from .parsing import Parser
 

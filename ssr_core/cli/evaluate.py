@@ -11,12 +11,12 @@ import torch
 
 from .. import tensor_files
 from ..evaluation import datasets
-from ..faults import plain
 from ..methods.ssr import formats
 from ..mini import files
 from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import unknown_words
 from ..new_files import check_writable
+from ..shown import plain
 from ..text_files import parse_yaml
 from . import devices, numbers
 from .commands import Commands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from ..faults import plain
+from ..shown import plain
 
 
 class Parser(argparse.ArgumentParser):

@@ -20,9 +20,9 @@ import torch
 from tqdm import tqdm
 
 from .. import samplers
-from ..faults import plain
 from ..new_files import named_new
 from ..pictures import open_picture
+from ..shown import plain
 from ..tensor_files import written_whole
 from ..text_files import check_regular, read_json
 from .datasets import Concept, Entry

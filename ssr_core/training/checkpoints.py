@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from ..faults import plain
+from ..shown import plain
 from ..text_files import read_json
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")

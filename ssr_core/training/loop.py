@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..faults import plain
 from ..hosts.diffusers.base import fingerprint
 from ..hosts.diffusers.load import load_base
 from ..mini.files import MINI
 from ..mini.scene import check_size
 from ..new_files import check_writable
 from ..pictures import open_mask, open_picture
+from ..shown import plain
 from . import checkpoints, records, run_state, shards
 from .average import Average
 from .cache import cached_reader

@@ -2,7 +2,7 @@
 
 What is nested (dictionaries and lists of tensors, numbers and words) is one safetensors file: the tensors under numbers, and around
 them, in the metadata, the nesting as JSON. Files of earlier versions are pickles: torch reads those with weights_only, in which there
-were holes before TRUSTED_TORCH, so that older versions refuse them.
+were holes before tensor_files.SAFE_PICKLES, so that older versions refuse them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from torch import Tensor
 from .. import tensor_files
 from ..text_files import check_regular
 
-TRUSTED_TORCH = (2, 10)
-"""From this version on no known file runs code through weights_only."""
 NESTING = "nesting"
 
 
@@ -56,9 +54,9 @@ def read_any(path: Path) -> Any:
 def read_pickle(path: Path) -> Any:
     """A state file of an earlier version. Raises as read does."""
     check_regular(path)
-    if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < TRUSTED_TORCH:
+    if not tensor_files.reads_pickles():
         raise ValueError(
-            f"{path} is a pickle, which is read with torch {'.'.join(map(str, TRUSTED_TORCH))} or newer only; this is "
+            f"{path} is a pickle, which is read with torch {'.'.join(map(str, tensor_files.SAFE_PICKLES))} or newer only; this is "
             f"{torch.__version__}. Update torch, or start anew with start_from."
         )
     try:

@@ -13,8 +13,8 @@ from PIL import Image
 from ssr_core import cli, pictures
 from ssr_core.cli import evaluate
 from ssr_core.evaluation import datasets, harness
-from ssr_core.faults import LONGEST_MESSAGE, plain
 from ssr_core.new_files import check_writable, write_new
+from ssr_core.shown import LONGEST_MESSAGE, plain
 
 
 def refusal(capsys, *arguments):

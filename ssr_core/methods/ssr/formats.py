@@ -62,7 +62,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     Raises FileNotFoundError, or ValueError that says what was found and what was expected.
     """
     try:
-        raw, metadata, named = tensor_files.read_together(paths, "Give the aligner file and the layers file.", _look)
+        raw, metadata, named = tensor_files.read_together(paths, _look)
     except ObjectsError as error:
         kind = kind_of_objects(error.names)
         raise ValueError(f"{error} By their names this is {kind}, not an SSR-Encoder." if kind else str(error)) from error
