@@ -19,6 +19,7 @@ def test_what_is_multiplied_by_zero_everywhere_does_not_act(manner):
 
 def test_what_is_left_at_one_picture_and_one_layer_acts():
     assert Manner().acts
+    assert Manner().strength == 1.0
     assert Manner(-0.5, (0.0, 1.0), (0.0,) * 15 + (0.1,)).acts
 
 

@@ -113,6 +113,12 @@ def test_no_opacity_shows_the_reference_itself():
     assert torch.equal(overlay[0], picture)
 
 
+def test_a_map_covers_its_picture_as_the_nodes_offer_it_unless_told_otherwise():
+    looks, picture, heat = make((40, 60)).map(), torch.rand(40, 60, 3), torch.rand(1, 4, 4)
+    assert torch.equal(maps.attention_map(looks, picture)[0], maps.attention_map(looks, picture, opacity=0.6)[0])
+    assert torch.equal(maps.footprint_map(heat, picture[None])[0], maps.footprint_map(heat, picture[None], opacity=0.6)[0])
+
+
 def test_outside_the_seen_part_the_overlay_is_the_reference():
     picture = torch.rand(20, 60, 3)
     overlay, mask = maps.attention_map(make((20, 60)).map(), picture, opacity=1.0)

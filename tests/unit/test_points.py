@@ -8,8 +8,14 @@ from ssr_core.points import parse_points, points_to_patches
 
 
 def test_points_lie_in_the_patches_under_them():
-    marked = points_to_patches([(150, 50), (249.9, 99.9)], (50, 0, 250, 100), 4).view(4, 4)
+    marked = points_to_patches([(150, 70), (249.9, 119.9)], (50, 20, 250, 120), 4).view(4, 4)
     assert marked.nonzero().tolist() == [[2, 2], [3, 3]]
+
+
+def test_the_right_and_lower_edges_of_what_the_encoder_sees_are_outside_the_left_and_upper_inside():
+    box, inside = (50, 20, 250, 120), (50, 20)
+    marked = points_to_patches([inside, (250, 70), (150, 120), (150, 19)], box, 4).view(4, 4)
+    assert marked.nonzero().tolist() == [[0, 0]]
 
 
 def test_points_beside_what_the_encoder_sees_are_refused():
@@ -42,6 +48,8 @@ def test_points_are_read_as_people_and_point_editors_write_them(text):
         "[[1" + "0" * 400 + ", 2]]",
         "[" * 100_000,
         '[["12", "34"]]',
+        '[["12", 34]]',
+        "1, 2; nan, 4",
     ],
 )
 def test_anything_else_is_no_point(text):

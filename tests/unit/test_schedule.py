@@ -169,6 +169,7 @@ def test_every_preset_is_known_by_what_it_does():
 
 def test_one_number_is_for_all_layers_and_three_for_the_stages():
     assert layer_strengths(SD15, numbers=[0.4]) == (0.4,) * 16
+    assert layer_strengths(SD15) == (1.0,) * 16
     assert blocks(layer_strengths(SD15, numbers=[1, 2, 3])) == {"input": 1, "middle": 2, "output": 3}
 
 
