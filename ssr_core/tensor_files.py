@@ -86,7 +86,7 @@ def read(path: Path, remedy: str = REMEDY, look: Look | None = None) -> tuple[St
 def read_together(paths: Sequence[Path], look: Look | None = None) -> tuple[State, dict[str, str], str]:
     """Tensors and metadata of the files that something was published as, and how to name them together in a message.
 
-    remedy: what to give instead where two of them hold the same tensor. Raises ValueError for that, and as read does.
+    Raises as read does, and ValueError where two of them hold the same tensor.
     """
     tensors: State = {}
     metadata: dict[str, str] = {}

@@ -92,7 +92,7 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
             accelerator.log({**numbers, "lr": config.learning_rate(step - 1)}, step=step)
         if saves:
             if not run_state.finite(accelerator, optimizer, average):
-                raise FloatingPointError(_diverged("A weight is no longer a finite number", step, out))
+                raise FloatingPointError(_diverged("A weight is no longer finite, or beyond all measure", step, out))
             newest = _save(method, accelerator, model, optimizer, average, step)
         if config.validation and (step % config.validate_every == 0 or step == config.steps):
             with average.in_place() if average is not None else nullcontext():

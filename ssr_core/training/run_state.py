@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from .. import tensor_files
+from ..finite import fault
 from . import state_file
 from .average import Average
 
@@ -80,11 +81,13 @@ def load(accelerator: Accelerator, model: nn.Module, optimizer: Any, average: Av
 
 
 def finite(accelerator: Accelerator, optimizer: Any, average: Average | None) -> bool:
-    """Whether all weights and all that is kept about them are numbers, on every process."""
-    own = [parameter.detach() for group in optimizer.param_groups for parameter in group["params"]]
-    own += [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    own += [] if average is None else average.values
-    wrong = sum(not bool(_local(value).isfinite().all()) for value in own)
+    """Whether all weights are such as a file may hold (finite.fault), and all that is kept about them are numbers, on every process."""
+    weights = [parameter.detach() for group in optimizer.param_groups for parameter in group["params"]]
+    weights += [] if average is None else average.values
+    kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    wrong = sum(fault(_local(value)) is not None for value in weights) + sum(
+        not bool(_local(value).isfinite().all()) for value in kept
+    )
     return accelerator.reduce(torch.tensor(float(wrong), device=accelerator.device), "sum").item() == 0
 
 

@@ -207,7 +207,7 @@ def test_a_file_of_an_earlier_version_opens_but_cannot_be_combined_by_word(saved
     assert old.word_embeds is None
     assert len(branch_inputs((old,), "joint", "official")) == 1
     with pytest.raises(ValueError, match=r'"red dog" comes from a file of an earlier version.*Encode it again'):
-        branch_inputs((old,), "by word", "official")
+        branch_inputs((old, old), "by word", "official")
 
 
 def test_words_and_their_embeddings_must_fit(saved):
