@@ -1,5 +1,7 @@
 """Sizes, types and wrong pairings: what users connect to Apply."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support import comfy_host, tiny
@@ -114,6 +116,12 @@ def test_a_unet_of_other_widths_is_refused(encoder, subject):
     wide = tiny.model({**tiny.UNET_CONFIG, "model_channels": 64})
     with pytest.raises(ValueError, match=r"does not fit the encoder: layer .* has width 64, expected 32"):
         tiny.apply(wide, encoder, subject, 0.65)
+
+
+def test_a_subject_that_half_precision_cannot_hold_is_refused_and_not_drawn_black(encoder, subject):
+    loud = (replace(subject[0], tokens=torch.full_like(subject[0].tokens, 1e5)),)
+    with pytest.raises(ValueError, match=r"keys or values are beyond float16, in which this model computes"):
+        tiny.apply(tiny.model(dtype=torch.float16), encoder, loud, 1.0)
 
 
 def test_a_subject_from_another_encoder_is_refused(model, encoder):

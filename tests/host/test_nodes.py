@@ -96,6 +96,23 @@ def test_a_long_query_is_cut_with_a_warning(encoders, clip, caplog):
     assert any("longer than 75 tokens" in record.getMessage() for record in caplog.records)
 
 
+def test_encoding_a_batch_can_be_interrupted(nodes, encoder, clip, clip_vision, monkeypatch):
+    import comfy.model_management
+
+    asked = []
+
+    def interrupted():
+        asked.append(1)
+        if len(asked) == 4:
+            raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
+    batch = torch.rand(8, 64, 64, 3, generator=torch.Generator().manual_seed(5))
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        tiny.encode(nodes, encoder, clip, clip_vision, batch)
+    assert len(asked) == 4
+
+
 @pytest.mark.parametrize(("width", "words"), [(768, ["a", "embedding", "dog"]), (1024, None)])
 def test_an_embedding_of_another_width_is_refused_and_not_dropped(encoders, clip, width, words, monkeypatch):
     """The host leaves it out with a line in its log, and the words behind it move up by one."""

@@ -1,6 +1,7 @@
 """Subjects on a UNet of diffusers: which half of a batch they see, where and when they act, and beside what."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -214,6 +215,17 @@ def test_processors_exchanged_inside_the_block_are_refused_and_left_where_they_a
     with ssr.subjects_attached(base.unet, encoder, subject):
         pass
     assert base.unet.attn_processors == before
+
+
+def test_keys_and_values_beyond_half_precision_are_refused_and_not_drawn_black(base, encoder, subject):
+    (loud,) = subject
+    half = mini.unet(1).half()
+    tokens = torch.full_like(loud.tokens, 1e5)
+    with (
+        pytest.raises(ValueError, match=r"keys or values are beyond float16.*bfloat16 or float32"),
+        ssr.subjects_attached(half, encoder, (replace(loud, tokens=tokens),)),
+    ):
+        pass
 
 
 def test_keys_and_values_follow_the_queries_type(base, encoder, subject):

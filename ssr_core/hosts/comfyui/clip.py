@@ -21,6 +21,7 @@ def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
         )
 
     def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
+        comfy.model_management.throw_exception_if_processing_interrupted()
         host = held()
         comfy.model_management.load_models_gpu([host.patcher])
         states = host.model(pixel_values=pixels.to(host.load_device).float(), intermediate_output="all")[1]

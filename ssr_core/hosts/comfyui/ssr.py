@@ -18,7 +18,7 @@ from ...methods.ssr import formats
 from ...methods.ssr.aligner import Aligned
 from ...methods.ssr.encode import Encoder
 from ...methods.ssr.encoder import EncoderConfig, SSREncoder
-from ...methods.ssr.subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder
+from ...methods.ssr.subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder, check_representable
 from ...schedule import Manner
 from ...words import Query, words_of
 from .applied import Applied, Part
@@ -48,6 +48,7 @@ class HostEncoder:
         return Encoder(self.config, self.fingerprint, self.align)
 
     def align(self, query: Tensor, features: Tensor, mask: Tensor | None, mask_weight: float) -> Aligned:
+        comfy.model_management.throw_exception_if_processing_interrupted()  # asked for each picture of a batch
         comfy.model_management.load_models_gpu([self.patcher])
         device = self.patcher.load_device
         mask = None if mask is None else mask.to(device)
@@ -55,10 +56,13 @@ class HostEncoder:
 
     def keys_values(self, branch: BranchInput, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
         """K and V of every layer, each [2, N, C] of dtype on the host's intermediate device. Computed in float32."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
         comfy.model_management.load_models_gpu([self.patcher])
         device, keep = self.patcher.load_device, comfy.model_management.intermediate_device()
         rows = (tensor.float().to(device) for tensor in branch.rows)
-        return tuple((key.to(keep, dtype), value.to(keep, dtype)) for key, value in self.module.project(*rows))
+        made = tuple((key.to(keep, dtype), value.to(keep, dtype)) for key, value in self.module.project(*rows))
+        check_representable(made, dtype)
+        return made
 
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:

@@ -14,7 +14,7 @@ from ...attention import NULL, SUBJECT
 from ...merge import Combine
 from ...methods.ssr.encode import Encoder, Selection, encode_subjects
 from ...methods.ssr.encoder import SSREncoder
-from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
+from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder, check_representable
 from ...points import Point
 from ...schedule import Manner
 from ...vision import Fit
@@ -88,7 +88,10 @@ def subjects_attached(
             torch.stack(part, dim=1).flatten(0, 1).to(home.device, home.dtype)
             for part in zip(*(one.rows for one in parts), strict=True)
         )
-        attached.append(list(encoder.project(*rows)))
+        made = list(encoder.project(*rows))
+        own = next(unet.parameters()).dtype
+        check_representable(((key.to(own), value.to(own)) for key, value in made), own)
+        attached.append(made)
     words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
     words = words if any(words) else []
     known: dict[int, tuple[int, ...]] = {}

@@ -7,6 +7,7 @@ the tokens that a branch's rows NULL and SUBJECT are projected from.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -155,6 +156,15 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
         return tuple(BranchInput(row, *scale, word) for row, scale, word in zip(rows, scales, words, strict=True))
     keys, values = zip(*scales, strict=True)
     return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
+
+
+def check_representable(keys_values: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+    """Refuse keys and values that are not finite in the type that the UNet computes in: the picture would come out black."""
+    if not all(bool(side.isfinite().all()) for pair in keys_values for side in pair):
+        raise ValueError(
+            f"The subject's keys or values are beyond {str(dtype).removeprefix('torch.')}, in which this model computes. Lower the "
+            "subjects' own strengths, or let the model compute in bfloat16 or float32."
+        )
 
 
 def joint_tokens(subjects: SubjectSet) -> Tensor:
