@@ -284,7 +284,7 @@ def _named(path: Path, remedy: str) -> Iterator[None]:
     name = shown(path)
     if not path.is_file():
         if path.exists() and not path.is_dir():
-            kind = "a pipe" if stat.S_ISFIFO(path.stat().st_mode) else "a device or a socket"
+            kind = "a pipe" if stat.S_ISFIFO(path.stat().st_mode) else "a device or the like"
             raise ValueError(f"{name} is {kind}, not a file. Check the name, or {remedy}.")
         raise FileNotFoundError(f"There is no file {name}. Check the name, or {remedy}.")
     try:

@@ -36,13 +36,12 @@ def test_a_region_of_one_frame_or_several_is_kept_in_float():
     assert Manner().region is None
 
 
-@pytest.mark.parametrize("shape", [(4,), (1, 1, 4, 4), (0, 4, 4), (1, 4, 0)], ids=str)
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 4, 4), (0, 4, 4), (1, 4, 0)], ids=str)
 def test_a_region_that_is_no_mask_is_refused_with_its_shape(shape):
     with pytest.raises(ValueError, match=re.escape(f"region has shape {shape}; expected a MASK")):
         Manner(region=torch.ones(shape))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_an_empty_region_is_refused(value):
+def test_an_empty_region_is_refused():
     with pytest.raises(ValueError, match="region is empty"):
-        Manner(region=torch.full((1, 4, 4), value))
+        Manner(region=torch.zeros(1, 4, 4))

@@ -82,7 +82,7 @@ def test_a_pipe_and_a_device_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.safetensors")
     (tmp_path / "link.bin").symlink_to("/dev/zero")
     refused([tmp_path / "pipe.safetensors"], "is a pipe, not a file")
-    refused([tmp_path / "link.bin"], "is a device or a socket, not a file")
+    refused([tmp_path / "link.bin"], "is a device or the like, not a file")
 
 
 def test_a_compressed_archive_is_refused_unpacked_nowhere(tmp_path):
