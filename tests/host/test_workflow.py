@@ -107,7 +107,9 @@ def diffusers_latent(base) -> torch.Tensor:
 
     reference = vision.as_pictures(torch.from_numpy(golden.golden_inputs.image(640, 480, 0)).float()[None] / 255)
     queries = [host.encode_query(tokenizer, text_encoder, text) for text in (QUERY, "")]
-    subjects = encode.encode_subjects(host.for_encoding(encoder), host.vision_model(tower), reference, *queries)
+    subjects = encode.encode_subjects(
+        host.for_encoding(encoder), host.vision_model(tower), reference, encode.Selection(*queries)
+    )
 
     text = torch.cat([host.encode_query(tokenizer, text_encoder, words).embeds for words in (NEGATIVE, POSITIVE)])
     scheduler = diffusers.EulerDiscreteScheduler(
