@@ -35,6 +35,9 @@ LIKE_THE_FIRST = """([original, copy]) => {
     });
 }"""
 
+COLOURS = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
+"""Words that Mini knows."""
+
 
 def test_the_view_survives_undo_and_a_change_of_renderer(page, request):
     look(page)
@@ -133,7 +136,9 @@ def test_after_a_change_of_tabs_the_last_result_is_seen_again(browser, page, ser
     to_subgraph(page)
     enter(page, 0, request)
     for _ in range(5):
-        set_widget(page, "query", f"a cat {time.time()}")  # one that the server does not know yet
+        set_widget(
+            page, "query", f"a cat {' '.join(COLOURS[int(digit) % len(COLOURS)] for digit in str(time.time_ns()))}"
+        )  # a new one
         look(page)
         # Frontends forget results that are faster than the answer to their prompt.
         if page.evaluate(f"Object.keys({TRACKER}.nodeOutputs ?? {{}}).length"):
