@@ -89,6 +89,16 @@ def test_every_picture_of_a_batch_sees_the_subject_whatever_the_guidance(base, e
         assert torch.equal(draw(pipe, base, guidance=scale), together)
 
 
+def test_samplings_with_and_without_guidance_may_follow_each_other_in_one_block(base, encoder, subject):
+    """One guided picture and two unguided ones are batches of the same size."""
+    pipe = generate.pipeline(base)
+    with ssr.subjects_attached(base.unet, encoder, subject):
+        expected = draw(pipe, base, guidance=1.0)
+    with ssr.subjects_attached(base.unet, encoder, subject):
+        draw(pipe, base, 1, guidance=5.0)
+        assert torch.equal(draw(pipe, base, guidance=1.0), expected)
+
+
 def test_guidance_that_the_pipeline_does_not_do_is_refused(base, encoder, subject):
     pipe = generate.pipeline(base)
     with (

@@ -94,18 +94,19 @@ def subjects_attached(
         attached.append(made)
     words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
     words = words if any(words) else []
-    known: dict[int, tuple[int, ...]] = {}
+    last: tuple[Any, int, tuple[int, ...]] | None = None
 
     def rows_of(latents: Tensor, text: Tensor) -> list[int]:
-        """The batch's sides are looked at once, since that waits for the device."""
+        """The batch is looked at once a sampling, since that waits for the device: pipelines hand over the same text at every step."""
+        nonlocal last
         count = latents.shape[0]
-        if count not in known:
-            known[count] = sides_of(latents, text, guidance)
-            if count % (len(known[count]) * len(sets)):
+        if last is None or last[0] is not text or last[1] != count:
+            last = text, count, sides_of(latents, text, guidance)
+            if count % (len(last[2]) * len(sets)):
                 raise ValueError(
                     f"The UNet got {count} latents for the subjects of {len(sets)} pictures; expected as many on each side."
                 )
-        return [side * len(sets) + number for side in known[count] for number in range(len(sets))]
+        return [side * len(sets) + number for side in last[2] for number in range(len(sets))]
 
     how = manner if isinstance(manner, Manner) else Manner(manner)
     with branches_attached(unet, encoder.config.layout, attached, rows_of, how, words * 2, pictures=len(sets)):
