@@ -28,16 +28,24 @@ class Part(NamedTuple):
 class Applied:
     """One Apply node's part in a MODEL.
 
-    branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT; manner: how they act
-    word_embeds: [W, D] for each branch if positions are divided by word, else ()
+    branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT
+    manner: how they act; places: where each branch may act, as its manner's region and pictures, () if all act where `manner` says
+    word_embeds: [1 or 2, W, D] for each branch, for both sides or for each, if positions are divided by word, else ()
+    gates: [C] for every layer, the direction of its text_gate, or () for none
     parts: which tokens of which branch are which subject's
     """
 
     layout: UNetLayout
     branches: tuple[KeysValues, ...]
     manner: Manner = field(default_factory=Manner)
+    places: tuple[Manner, ...] = ()
     word_embeds: tuple[Tensor, ...] = ()
+    gates: tuple[Tensor, ...] = ()
     parts: tuple[Part, ...] = ()
+
+    def place_of(self, branch: int) -> Manner:
+        """Whose region and pictures say where a branch acts."""
+        return self.places[branch] if self.places else self.manner
 
 
 class Attended(NamedTuple):

@@ -5,26 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import comfy.model_management
-import comfy.ops
 import torch
 from torch import Tensor
 
+from ...branches import BranchInput
 from ...merge import Combine
 from ...methods.ssr import formats
 from ...methods.ssr.aligner import Aligned
 from ...methods.ssr.encode import Encoder
 from ...methods.ssr.encoder import EncoderConfig, SSREncoder
-from ...methods.ssr.subject import BranchInput, Scaling, SubjectSet, active, branch_inputs, check_encoder, check_representable
+from ...methods.ssr.subject import Scaling, SubjectSet, active, branch_inputs, check_encoder
 from ...schedule import Manner
 from ...words import Query, words_of
 from .applied import Applied, Part
 from .apply import compute_dtype, hang
 from .layout import check_model
-from .managed import patcher_class
+from .managed import KeysValues, keys_values, loaded, managed
 
 log = logging.getLogger("ssr_encoder")
 
@@ -48,33 +48,18 @@ class HostEncoder:
         return Encoder(self.config, self.fingerprint, self.align)
 
     def align(self, query: Tensor, features: Tensor, mask: Tensor | None, mask_weight: float) -> Aligned:
-        comfy.model_management.throw_exception_if_processing_interrupted()  # asked for each picture of a batch
-        comfy.model_management.load_models_gpu([self.patcher])
-        device = self.patcher.load_device
+        device = loaded(self.patcher)  # asked for each picture of a batch
         mask = None if mask is None else mask.to(device)
         return self.module(query.float().to(device), features.float().to(device), mask, mask_weight)
 
-    def keys_values(self, branch: BranchInput, dtype: torch.dtype) -> tuple[tuple[Tensor, Tensor], ...]:
-        """K and V of every layer, each [2, N, C] of dtype on the host's intermediate device. Computed in float32."""
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        comfy.model_management.load_models_gpu([self.patcher])
-        device, keep = self.patcher.load_device, comfy.model_management.intermediate_device()
-        rows = (tensor.float().to(device) for tensor in branch.rows)
-        made = tuple((key.to(keep, dtype), value.to(keep, dtype)) for key, value in self.module.project(*rows))
-        check_representable(made, dtype)
-        return made
+    def keys_values(self, branch: BranchInput, dtype: torch.dtype) -> KeysValues:
+        return keys_values(self.patcher, self.module.project, branch, dtype)
 
 
 def load_encoder(paths: Sequence[str]) -> HostEncoder:
     """Read checkpoint files into a module that the host manages."""
     weights = formats.read([Path(path) for path in paths])
-    offload = comfy.model_management.text_encoder_offload_device()
-    dtype = next(iter(weights.state.values())).dtype
-    module = SSREncoder(weights.config, operations=comfy.ops.manual_cast, device=offload, dtype=dtype)
-    module.requires_grad_(False).train(False)
-    patcher = patcher_class()(module, load_device=comfy.model_management.get_torch_device(), offload_device=offload)
-    dynamic = getattr(patcher, "is_dynamic", lambda: False)()
-    module.load_state_dict(weights.state, assign=dynamic)
+    module, patcher = managed(partial(SSREncoder, weights.config), weights.state)
     module.fingerprint = weights.fingerprint
     return HostEncoder(module, patcher)
 
@@ -129,7 +114,7 @@ def apply_subjects(
 
     K and V of all layers are projected here, once, in the type the MODEL computes in.
     """
-    check_model(model, encoder.config)
+    check_model(model, encoder.config.layout, encoder.config.text_width, "the SSR-Encoder")
     check_encoder(subjects, encoder.fingerprint)
     if not manner.acts or not active(subjects):
         return model
