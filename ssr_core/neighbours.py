@@ -6,12 +6,14 @@ import re
 from collections.abc import Collection, Sequence
 
 SSR = "an SSR-Encoder"
+MIP = "an MIP-Adapter"
+IP_ADAPTER = "an IP-Adapter"
 ELITE = "a mapper of ELITE"
 
 _WRAPPED = r"((state_dict|model|module)\.)*"
 _KINDS = (
-    ("an MIP-Adapter", r"(ip_adapter\.)?\d+\.text_to_weight\.weight"),
-    ("an IP-Adapter", r"(image_proj|ip_adapter)\..*|\d+\.to_[kv]_ip\.weight"),
+    (MIP, r"(ip_adapter\.)?\d+\.text_to_weight\.weight"),
+    (IP_ADAPTER, r"(image_proj|ip_adapter)\..*|\d+\.to_[kv]_ip\.weight"),
     (ELITE, r"((global|local)_mapper\.)?(mapping(_patch)?_\d+\.\d+\..*|\w+_attn2_to_[kv]\.weight)"),
     ("a subject of LASR", r"(static|lasr)\..*"),
     ("a ControlNet", r"(control_model|controlnet_\w+|zero_convs|input_hint_block)\..*"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Annotated, NamedTuple
 
@@ -24,6 +24,11 @@ from .tensor_files import State, listed
 log = logging.getLogger("ssr_encoder")
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+MOST_LEVELS = 16
+MOST_RESNETS = 64
+"""Of a UNet that a file's metadata describes; real ones have 4 and 2. How many layers there are is bounded by the file's tensors."""
+SPARE = 16
 
 IDENTITY = "fingerprint"
 """Metadata: what subjects know the weights by. Of full-precision weights it is computed; a copy in half precision keeps the original's."""
@@ -104,6 +109,43 @@ def of_one_type(state: State, named: str) -> State:
     widest = reduce(torch.promote_types, types)
     log.warning("SSR-Encoder: %s holds %s; used as %s.", named, " and ".join(sorted(map(str, types))), widest)
     return {name: tensor.to(widest) for name, tensor in state.items()}
+
+
+def check_extent(
+    state: Mapping[str, Tensor],
+    layout: UNetLayout,
+    counts: Mapping[str, int],
+    widths: Sequence[int],
+    named: str,
+    kind: Kind,
+) -> None:
+    """Whether a description is of no more than a file can hold: how many of something by its tensors' number, widths by their sides.
+
+    counts: what the description has besides layers, by its name in the plural.
+    """
+    sides = [side for tensor in state.values() if tensor.numel() for side in tensor.shape]
+    # A spare lets a file that lacks tensors be told which.
+    most, widest = len(state) + SPARE, max(sides, default=0)
+    described = {
+        "levels": (len(layout.channels), MOST_LEVELS),
+        "resnets": (layout.resnets, MOST_RESNETS),
+        "layers": (sum(layout.depths) * (2 * layout.resnets + 1) + layout.mid_depth, most),
+        **{what: (count, most) for what, count in counts.items()},
+    }
+    for what, (number, limit) in described.items():
+        if number > limit:
+            raise ValueError(
+                f"{named} does not fit its description of {shown(number)} {what}; a file of {len(state)} tensors has at most {limit}. "
+                f"{kind.remedy}"
+            )
+    own = max(*layout.channels, *widths)
+    if own > max(widest, 1 << 16):
+        raise ValueError(
+            f"{named} does not fit its description with a width of {shown(own)}; its tensors are at most {widest} wide. {kind.remedy}"
+        )
+    for width, heads in zip(layout.channels, layout.heads, strict=True):
+        if width % heads:
+            raise ValueError(f"{named}: its configuration divides a width of {width} among {shown(heads)} heads. {kind.remedy}")
 
 
 def check_state(

@@ -19,6 +19,7 @@ from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.controlnet import shown_to_controlnet
 from ..hosts.diffusers.load import load_base, load_controlnet, load_motion_adapter
+from ..methods.ssr import formats
 from ..mini import files
 from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import check_words

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from torch import Tensor
@@ -22,6 +24,14 @@ class Part(NamedTuple):
     branch: int
     first: int
     stop: int
+
+
+def parts_of(named: Sequence[tuple[str, int]], joint: bool) -> tuple[Part, ...]:
+    """Of things with a query and a number of tokens each: in one branch, or in a branch each."""
+    firsts = [0, *accumulate(count for _, count in named)]
+    if joint:
+        return tuple(Part(query, 0, first, first + count) for (query, count), first in zip(named, firsts, strict=False))
+    return tuple(Part(query, number, 0, count) for number, (query, count) in enumerate(named))
 
 
 @dataclass(frozen=True, eq=False)

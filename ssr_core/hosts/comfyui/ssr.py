@@ -21,10 +21,11 @@ from ...methods.ssr.encoder import EncoderConfig, SSREncoder
 from ...methods.ssr.subject import Scaling, SubjectSet, active, branch_inputs, check_encoder
 from ...schedule import Manner
 from ...words import Query, words_of
-from .applied import Applied, Part
+from .applied import Applied, parts_of
 from .apply import compute_dtype, hang
 from .layout import check_model
 from .managed import KeysValues, keys_values, loaded, managed
+from .texts import encode_plain
 
 log = logging.getLogger("ssr_encoder")
 
@@ -65,41 +66,14 @@ def load_encoder(paths: Sequence[str]) -> HostEncoder:
 
 
 def encode_query(clip: Any, text: str, width: int) -> Query:
-    """The text encoder's LAST layer, whatever CLIPSetLastLayer did upstream, with every prompt weight at 1.
+    """A query as the text encoder sees it (texts.encode_plain), in full length.
 
     A text of more than 75 tokens is cut, as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py, with a warning.
     """
-    if clip is None:
-        raise ValueError("CLIP is missing: this checkpoint has no text encoder. Load an SD1.5 checkpoint or its CLIP.")
-    encoder = clip.clone()
-    encoder.clip_layer(None)
-    tokens = encoder.tokenize(text)
-    if set(tokens) != {"l"}:
-        raise ValueError(
-            f"This CLIP has the text encoders {', '.join(sorted(tokens))}; the SSR-Encoder needs SD1.5's own CLIP-L alone. "
-            "Connect the CLIP of an SD1.5 checkpoint (the MODEL it is applied to must be SD1.5 too)."
-        )
-    if len(tokens["l"]) > 1:
+    encoded = encode_plain(clip, text, width, "the SSR-Encoder", "query")
+    if encoded.cut:
         log.warning('SSR-Encoder: the query "%s..." is longer than 75 tokens; the rest is ignored.', text[:40])
-    first = [(entry[0], 1.0) for entry in tokens["l"][0]]
-    # The host drops an embedding of another width, and every word behind it would move up by one.
-    widths = {token.shape[-1] for token, _ in first if isinstance(token, Tensor)} - {width}
-    if widths:
-        raise ValueError(
-            f'The query "{text[:80]}" names an embedding of width {widths.pop()}; the SSR-Encoder needs {width}. Choose one that was '
-            "made for SD1.5, or leave it out."
-        )
-    embeds = encoder.encode_from_tokens({"l": [first]}).float().cpu()  # [1, T, D]
-    if embeds.shape[-1] != width:
-        raise ValueError(
-            f"This CLIP encodes text with width {embeds.shape[-1]}; the SSR-Encoder needs {width}. Connect SD1.5's CLIP."
-        )
-    inner = encoder.tokenizer.clip_l
-    ids = [token for token, _ in first]
-    # Textual inversions sit among the ids as tensors, which must not be compared.
-    stop = next((i for i, token in enumerate(ids) if isinstance(token, int) and token == inner.end_token), len(ids))
-    pieces = [inner.inv_vocab[token] if isinstance(token, int) else "embedding</w>" for token in ids[:stop]]
-    return Query(text, embeds, words_of(pieces))
+    return Query(text, encoded.embeds, words_of(encoded.pieces))
 
 
 def apply_subjects(
@@ -125,18 +99,6 @@ def apply_subjects(
         branches=tuple(encoder.keys_values(branch, dtype) for branch in inputs),
         manner=manner,
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
-        parts=_parts(active(subjects), combine),
+        parts=parts_of([(one.query, one.tokens.shape[0]) for one in active(subjects)], combine == "joint"),
     )
     return hang(model, applied)
-
-
-def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
-    parts, first = [], 0
-    for number, subject in enumerate(subjects):
-        count = subject.tokens.shape[0]
-        if combine == "joint":
-            parts.append(Part(subject.query, 0, first, first + count))
-            first += count
-        else:
-            parts.append(Part(subject.query, number, 0, count))
-    return tuple(parts)

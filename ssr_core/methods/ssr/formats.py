@@ -32,9 +32,6 @@ log = logging.getLogger("ssr_encoder")
 
 FORMAT = "ssr_encoder"
 FORMAT_VERSION = "1"
-MOST_LEVELS = 16
-MOST_RESNETS = 64
-"""Of a UNet that a file's metadata describes; real ones have 4 and 2. How many layers there are is bounded by the file's tensors."""
 REMEDY = "Download or convert the encoder again."
 KIND = Kind("an SSR-Encoder", REMEDY)
 
@@ -219,39 +216,13 @@ def _check_both_parts(state: Mapping[str, Tensor], named: str) -> None:
 
 def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> None:
     """Names, shapes, types and numbers, in this order: nothing is built of a description that the tensors do not bear out."""
-    _check_extent(state, config, named)
+    if config != EncoderConfig():
+        widths = (config.text_width, config.vision_width, config.inner_width)
+        weight_files.check_extent(state, config.layout, {"scales": len(config.vision_layers)}, widths, named, KIND)
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in SSREncoder(config).state_dict().items()}
     described = f"an encoder of {len(config.layout.layers)} layers and {len(config.vision_layers)} scales"
     weight_files.check_state(state, expected, named, described, KIND)
-
-
-def _check_extent(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> None:
-    """Whether a configuration describes no more than a file can hold: layers and scales by its tensors' number, widths by their sides."""
-    layout = config.layout
-    sides = [side for tensor in state.values() if tensor.numel() for side in tensor.shape]
-    # One spare level lets a file that lacks tensors be told which.
-    most, widest = len(state) + len(EncoderConfig().layout.layers), max(sides, default=0)
-    described = {
-        "levels": (len(layout.channels), MOST_LEVELS),
-        "resnets": (layout.resnets, MOST_RESNETS),
-        "layers": (sum(layout.depths) * (2 * layout.resnets + 1) + layout.mid_depth, most),
-        "scales": (len(config.vision_layers), most),
-    }
-    for what, (number, limit) in described.items():
-        if number > limit:
-            raise ValueError(
-                f"{named} does not fit its description of {shown(number)} {what}; a file of {len(state)} tensors has at most {limit}. "
-                + REMEDY
-            )
-    own = max(*layout.channels, config.text_width, config.vision_width, config.inner_width)
-    if config != EncoderConfig() and own > max(widest, 1 << 16):
-        raise ValueError(
-            f"{named} does not fit its description with a width of {shown(own)}; its tensors are at most {widest} wide. {REMEDY}"
-        )
-    for width, heads in zip(layout.channels, layout.heads, strict=True):
-        if width % heads:
-            raise ValueError(f"{named}: its configuration divides a width of {width} among {shown(heads)} heads. {REMEDY}")
 
 
 class _WrittenConfig(BaseModel):
