@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import (
 )
 
 from ssr_core.attention import NULL, SUBJECT, add_branches, plan_spans, scaled_dot_product
-from ssr_core.hosts.diffusers import generate, mini, ssr
+from ssr_core.hosts.diffusers import generate, mini, sets, ssr
 from ssr_core.hosts.diffusers.attach import Attachment, BranchProcessor
 from ssr_core.layout import CrossAttention
 from ssr_core.methods.ssr import formats
@@ -66,15 +66,15 @@ def latents(*pictures):
     ],
 )
 def test_sides_are_told_by_what_the_pipeline_hands_to_the_unet(pictures, texts, guidance, sides):
-    assert ssr.sides_of(latents(*pictures), latents(*texts), guidance) == sides
-    assert ssr.sides_of(latents(*pictures), (latents(*texts), "an IP-Adapter's"), guidance) == sides
+    assert sets.sides_of(latents(*pictures), latents(*texts), guidance) == sides
+    assert sets.sides_of(latents(*pictures), (latents(*texts), "an IP-Adapter's"), guidance) == sides
 
 
 def test_a_batch_that_cannot_be_told_apart_is_refused():
     with pytest.raises(ValueError, match=r"The prompt and the negative prompt are the same.*guidance=True"):
-        ssr.sides_of(latents(1, 1), latents(5, 5))
+        sets.sides_of(latents(1, 1), latents(5, 5))
     with pytest.raises(ValueError, match=r"2 different latents, expected every picture's twice.*guidance_scale above 1"):
-        ssr.sides_of(latents(1, 2), latents(5, 6), guidance=True)
+        sets.sides_of(latents(1, 2), latents(5, 6), guidance=True)
 
 
 @pytest.mark.parametrize("scale", [5.0, 1.0], ids=["guided", "without guidance"])

@@ -12,7 +12,8 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from ...layout import UNetLayout
-from .encoders import embed_texts
+from ...words import Query, words_of
+from .encoders import embed_texts, pieces_of
 
 
 def fingerprint(*models: Any) -> str:
@@ -41,7 +42,10 @@ def layout_of(config: Any) -> UNetLayout:
 
 @dataclass
 class Base:
-    """Models of diffusers' and transformers' classes, in eval mode and without gradients."""
+    """Models of diffusers' and transformers' classes, in eval mode and without gradients.
+
+    text_encoder_2, tokenizer_2: Stable Diffusion XL's second ones, None for 1.x.
+    """
 
     unet: Any
     vae: Any
@@ -49,6 +53,23 @@ class Base:
     tokenizer: Any
     vision_encoder: Any
     noise_schedule: Any
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+
+    @property
+    def is_xl(self) -> bool:
+        return self.text_encoder_2 is not None
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """All that have weights, the UNet first."""
+        every = (self.unet, self.vae, self.text_encoder, self.text_encoder_2, self.vision_encoder)
+        return tuple(model for model in every if model is not None)
+
+    @property
+    def text_width(self) -> int:
+        """Of what the UNet's cross-attentions get."""
+        return self.unet.config.cross_attention_dim
 
     @cached_property
     def layout(self) -> UNetLayout:
@@ -56,8 +77,22 @@ class Base:
         return layout_of(self.unet.config)
 
     def embed(self, texts: list[str]) -> Tensor:
-        """Last hidden states after the final LayerNorm: [texts, T, D]."""
-        return embed_texts(self.tokenizer, self.text_encoder, texts)[1]
+        """What the UNet's cross-attentions get of texts, [texts, T, D]: see texts."""
+        return self.texts(texts)[0]
+
+    def texts(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
+        """What the UNet gets of texts. 1.x: last hidden states after the final LayerNorm [texts, T, D], and None. XL: hidden states before
+        the last layer of both encoders side by side, and the second's pooled output [texts, P]."""
+        first = embed_texts(self.tokenizer, self.text_encoder, texts)
+        if not self.is_xl:
+            return first.last, None
+        second = embed_texts(self.tokenizer_2, self.text_encoder_2, texts)
+        return torch.cat([first.penultimate, second.penultimate.to(first.penultimate.device)], dim=-1), second.pooled
+
+    def query(self, text: str) -> Query:
+        """Words as a query: embeds [1, T, D] float32 on the CPU. Cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py."""
+        ids = embed_texts(self.tokenizer, self.text_encoder, [text]).ids[0]
+        return Query(text, self.embed([text]).float().cpu(), words_of(pieces_of(self.tokenizer, ids)))
 
     @torch.no_grad()
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,17 +44,32 @@ vision_model = VisionModels(_described)
 """The VisionModel of transformers' CLIPVisionModel (or ...WithProjection): the same one, with the pictures it has seen, at every call."""
 
 
+class Embedded(NamedTuple):
+    """ids: [texts, T]; last: hidden states after the final LayerNorm; penultimate: those before the last layer, [texts, T, D] each;
+    pooled: [texts, P] of an encoder with a projection, else None."""
+
+    ids: Tensor
+    last: Tensor
+    penultimate: Tensor
+    pooled: Tensor | None
+
+
 @torch.no_grad()
-def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length."""
+def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> Embedded:
+    """Texts padded and cut to the encoder's length."""
     length = text_encoder.config.max_position_embeddings
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
-    return ids, text_encoder(ids.to(next(text_encoder.parameters()).device)).last_hidden_state
+    states = text_encoder(ids.to(next(text_encoder.parameters()).device), output_hidden_states=True)
+    return Embedded(ids, states.last_hidden_state, states.hidden_states[-2], getattr(states, "text_embeds", None))
 
 
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
     """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU."""
-    ids, embeds = embed_texts(tokenizer, text_encoder, [text])
-    pieces = tokenizer.convert_ids_to_tokens(ids[0])
-    stop = ids[0].tolist().index(tokenizer.eos_token_id)
-    return Query(text, embeds.float().cpu(), words_of(pieces[:stop]))
+    embedded = embed_texts(tokenizer, text_encoder, [text])
+    return Query(text, embedded.last.float().cpu(), words_of(pieces_of(tokenizer, embedded.ids[0])))
+
+
+def pieces_of(tokenizer: Any, ids: Tensor) -> list[str]:
+    """The byte pairs of one text, the start token first, without the end. ids: [T]"""
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return pieces[: ids.tolist().index(tokenizer.eos_token_id)]

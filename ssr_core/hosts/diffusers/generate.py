@@ -7,7 +7,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AnimateDiffPipeline, StableDiffusionControlNetPipeline, StableDiffusionPipeline
+from diffusers import (
+    AnimateDiffPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLPipeline,
+)
 from PIL import Image
 from torch import Tensor
 
@@ -19,12 +25,15 @@ GUIDANCE = 5.0
 
 
 def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None, motion_adapter: Any = None) -> Any:
-    """diffusers' own Stable Diffusion pipeline around a base, plain, with a ControlNet, or with AnimateDiff's motion adapter.
+    """diffusers' own Stable Diffusion pipeline around a base, 1.x or XL, plain, with a ControlNet, or (1.x) with AnimateDiff's motion
+    adapter.
 
     sampler: one of samplers.SAMPLERS.
     """
     if controlnet is not None and motion_adapter is not None:
         raise ValueError("Give a ControlNet or a motion adapter, not both.")
+    if base.is_xl and motion_adapter is not None:
+        raise ValueError("Motion adapters are for Stable Diffusion 1.x; this base is XL. Leave the motion adapter out.")
     parts: dict[str, Any] = {
         "unet": base.unet,
         "vae": base.vae,
@@ -32,8 +41,14 @@ def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None
         "tokenizer": base.tokenizer,
         "scheduler": getattr(diffusers, samplers.SAMPLERS[sampler]).from_config(base.noise_schedule.config),
     }
-    if motion_adapter is not None:
-        pipe: Any = AnimateDiffPipeline(**parts, motion_adapter=motion_adapter)
+    if base.is_xl:
+        parts.update(text_encoder_2=base.text_encoder_2, tokenizer_2=base.tokenizer_2, add_watermarker=False)
+        if controlnet is None:
+            pipe: Any = StableDiffusionXLPipeline(**parts)
+        else:
+            pipe = StableDiffusionXLControlNetPipeline(**parts, controlnet=controlnet)
+    elif motion_adapter is not None:
+        pipe = AnimateDiffPipeline(**parts, motion_adapter=motion_adapter)
     else:
         parts.update(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
         if controlnet is not None:
