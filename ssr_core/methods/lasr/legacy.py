@@ -80,22 +80,20 @@ def _unpickled(path: Path) -> object:
         raise ValueError(f"{named} has {size:,} bytes; a subject has about a million. Is it the right file?")
     try:
         with zipfile.ZipFile(path) as archive:
-            stored = all(
-                member.compress_type == zipfile.ZIP_STORED and member.file_size <= size for member in archive.infolist()
-            )
-        if not stored:
-            raise ValueError(f"{named} is a compressed archive, which torch does not write. {REMEDY}")
+            members = archive.infolist()
+        stored = all(member.compress_type == zipfile.ZIP_STORED and member.file_size <= size for member in members)
         stand_ins: list[Any] = [*STAND_INS, set]
         with torch.serialization.safe_globals(stand_ins), path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (MemoryError, ValueError):
-        raise
+            content = torch.load(file, map_location="cpu", weights_only=True) if stored else None
     except Exception as error:  # the restricted unpickler meets damaged bytes with whatever they happen to break
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         found = (
             f"it holds {shown(foreign[1], 80)}, which could run code" if foreign else f"it is damaged ({type(error).__name__})"
         )
         raise ValueError(f"{named} cannot be read as a subject: {found}. {REMEDY}") from error
+    if not stored:
+        raise ValueError(f"{named} is a compressed archive, which torch does not write. {REMEDY}")
+    return content
 
 
 def _subjects(content: object) -> LasrSubjects:
