@@ -67,8 +67,8 @@ def test_an_embedder_born_from_words(name):
 
     said, own = case["statistics"], made.static.basis_rand_weights[:, : len(vectors)]
     others = made.static.basis_rand_weights[:, len(vectors) :]
-    assert float(own.detach().std()) == near(said["static_rand_weight_std_init_columns"], 0.5)
-    assert float(others.detach().std()) == near(said["static_rand_weight_std_other_columns"], 0.5)
+    assert own.std().item() == near(said["static_rand_weight_std_init_columns"], 0.5)
+    assert others.std().item() == near(said["static_rand_weight_std_other_columns"], 0.5)
     for part in (made.static, made.lasr):
         random_rows = part.basis_vecs[(0 if away is None or part is made.lasr else len(away)) : -1]
         assert random_rows.norm(dim=1).tolist() == near([said["basis_row_norm"]] * len(random_rows))
@@ -214,7 +214,7 @@ def test_regulariser_and_its_gradients(name):
         if norm is None:
             assert gradients[key] is None
         else:
-            assert float(gradients[key].norm()) == near(norm, stated["rtol"], stated["atol"]), key
+            assert gradients[key].norm().item() == near(norm, stated["rtol"], stated["atol"]), key
 
 
 def test_learning_rates():
@@ -329,11 +329,11 @@ def test_training_steps_with_all_gradients(name):
         assert delta.static.item() == near(step["delta_before_scaling"]["static"], allowed["delta_before_scaling"]["rtol"])
         assert len(step["grad_l2"]) == 170
         for key, parameter in made.named_parameters():
-            norm = float(parameter.grad.norm())
+            norm = parameter.grad.norm().item()
             assert norm == near(step["grad_l2"][key], allowed["grad_l2"]["rtol"], allowed["grad_l2"]["atol"]), key
         optimizer.step()
         for key, parameter in made.named_parameters():
-            assert float(parameter.norm()) == near(step["param_l2_after"][key], allowed["param_l2_after"]["rtol"]), key
+            assert parameter.norm().item() == near(step["param_l2_after"][key], allowed["param_l2_after"]["rtol"]), key
     for key in case["expected"]:
         assert_close(made.get_parameter(key.removeprefix("after_last_step.")), name, key)
 

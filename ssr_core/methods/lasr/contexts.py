@@ -59,7 +59,10 @@ class Prompts:
         return len(self.marked) == len(self.embeds)
 
     def rows(self, indices: Tensor) -> Prompts:
-        """Some of the prompts, in another order or several times over, such as those of a UNet batch. indices: [B'], on the CPU."""
+        """Some of the prompts, in another order or several times over, such as those of a UNet batch. indices: [B'].
+
+        Waits for the device, so it is asked once for each layout of a batch.
+        """
         place, indices = self.embeds.device, indices.cpu()
         has = torch.isin(indices, self.marked.cpu())
         chosen = indices.to(place)
@@ -76,10 +79,8 @@ class Prompts:
 
         embeds: [R, T, D] or, with several for each row, [R, L, T, D] -> the same with D'.
         """
-        whole, chunks = embeds.shape[:-1], embeds.shape[-2] // self.chunk
         flat = encode(embeds.reshape(-1, self.chunk, embeds.shape[-1]))  # [R*L*chunks, chunk, D']
-        assert chunks * self.chunk == embeds.shape[-2]
-        states = flat.reshape(*whole, flat.shape[-1])
+        states = flat.reshape(*embeds.shape[:-1], flat.shape[-1])
         if self.weights is None or self.neutral is None:
             return states
         weights = self.weights[rows].to(states.dtype)[..., None]  # [R, T, 1]
