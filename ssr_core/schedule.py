@@ -6,7 +6,7 @@ Plain numbers and masks; the host says where in the sampling it is and which lay
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -115,6 +115,19 @@ class Manner:
             )
         if self.region is not None:
             object.__setattr__(self, "region", _checked_region(self.region))
+
+    def within(self, region: Tensor | None) -> Manner:
+        """The same, where a second region [1, H, W] lets it: both multiply, at the larger one's size. Itself for None."""
+        if region is None:
+            return self
+        if self.region is not None:
+            size = max(self.region.shape[-2], region.shape[-2]), max(self.region.shape[-1], region.shape[-1])
+            region = _resize(self.region[:, None], size)[:, 0].clamp(0, 1) * _resize(region[:, None], size)[:, 0].clamp(0, 1)
+            if not bool((region > 0).any()):
+                raise ValueError(
+                    "The object's own region and the region here do not meet, so it could act nowhere. Let them overlap, or disconnect one."
+                )
+        return replace(self, region=region)
 
     @property
     def acts(self) -> bool:

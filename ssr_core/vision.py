@@ -147,12 +147,17 @@ def patch_features(hidden_states: HiddenStates, pixels: Tensor, layers: Sequence
             "Load clip-vit-large-patch14 (24 layers)."
         )
     features = torch.stack([states[layer - 1] for layer in layers], dim=1)
+    check_features(features)
+    return features
+
+
+def check_features(features: Tensor) -> None:
+    """Refuse what a vision model answers with where it is broken."""
     if not bool(features.isfinite().all()):
         raise ValueError(
             "The vision model answers with numbers that are not finite (NaN or infinity): its weights are damaged, or too large for the "
             "type it runs in. Load it again, or another copy of it, or run it in full precision."
         )
-    return features
 
 
 def check_vision_model(width: int, tokens: int, expected_width: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .vision import HiddenStates, patch_features
+from .vision import HiddenStates, check_features, patch_features
 
 PICTURES_KEPT = 8
 """Features kept per vision model: 6 MB each for ViT-L/14 at six scales."""
@@ -20,25 +20,43 @@ PICTURES_KEPT = 8
 
 @dataclass
 class VisionModel:
-    """size: side of the input in pixels; width, tokens: of the features; layers: how many; features: those of pictures already seen."""
+    """size: side of the input in pixels; width, tokens: of the features; layers: how many;
+    embedding_width: of the pooled embedding, 0 without one; features: those of pictures already seen."""
 
     hidden_states: HiddenStates
     size: int
     width: int
     tokens: int
     layers: int
+    pooled: Callable[[Tensor], Tensor] | None = None
+    """[B, 3, size, size] normalised pixels -> the projected embedding of the class token, [B, E]; None for a tower without one."""
+    embedding_width: int = 0
     features: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
     derived: OrderedDict[bytes, Tensor] = field(default_factory=OrderedDict)
     """What methods made of its features and want to keep with it, by a key of their own (remember)."""
 
     def encode(self, pixels: Tensor, layers: tuple[int, ...]) -> Tensor:
         """Features of normalised pixels [B, 3, size, size] -> [B, S, P, C] float32 on the CPU. Unseen ones run as one batch."""
+        return self._once(pixels, layers, lambda unseen: patch_features(self.hidden_states, unseen, layers))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Pooled embeddings of normalised pixels [B, 3, size, size] -> [B, E] float32 on the CPU. Unseen ones run as one batch."""
+        pooled = self.pooled
+        assert pooled is not None  # whoever asks has looked at embedding_width
+
+        def made(unseen: Tensor) -> Tensor:
+            embeddings = pooled(unseen)
+            check_features(embeddings)
+            return embeddings
+
+        return self._once(pixels, (), made)
+
+    def _once(self, pixels: Tensor, layers: tuple[int, ...], make: Callable[[Tensor], Tensor]) -> Tensor:
         keys = [_key(picture, layers) for picture in pixels]
         unseen = {key: picture for key, picture in zip(keys, pixels, strict=True) if key not in self.features}
         found = {key: self.features[key] for key in keys if key in self.features}
         if unseen:
-            fresh = patch_features(self.hidden_states, torch.stack(list(unseen.values())), layers)
-            found.update(zip(unseen, fresh.float().cpu(), strict=True))
+            found.update(zip(unseen, make(torch.stack(list(unseen.values()))).float().cpu(), strict=True))
         for key in keys:
             remember(self.features, key, found[key], PICTURES_KEPT)
         return torch.stack([found[key] for key in keys])

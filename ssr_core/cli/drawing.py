@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .. import pictures, samplers
+from .. import pictures, samplers, weight_files
 from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.controlnet import shown_to_controlnet
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     control = None if options.control_image is None else pictures.open_picture(options.control_image)
     check_writable(options.out)
     device = torch.device(devices.find(options.device))
-    dtype = formats.DTYPES[options.dtype]
+    dtype = weight_files.DTYPES[options.dtype]
     base = load_base(options.model, options.vision_encoder, dtype)
     encoder_files = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if mini else [])
     if not encoder_files:

@@ -38,11 +38,15 @@ def run(
     device: str = "cpu",
     deadline: float = math.inf,
 ) -> None:
-    """Train on the drawn scenes and write autoencoder.safetensors (float16, diffusers' names). start: weights to begin with."""
+    """Train on the drawn scenes and write autoencoder.safetensors (float16, diffusers' names).
+
+    start: weights to begin with. Their encoder stays as it is, so that latents keep their meaning for UNets that were trained on them.
+    """
     torch.manual_seed(0)
     model = mini.autoencoder().to(device, memory_format=torch.channels_last)
     if start is not None:
         model.load_state_dict({name: value.float() for name, value in load_file(start).items()})
+        model.encoder.requires_grad_(False)
     seen, inside = (np.load(scenes / name, mmap_mode="r") for name in (PICTURES, INSIDE))
 
     def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:

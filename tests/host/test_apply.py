@@ -63,9 +63,9 @@ def word_keys(monkeypatch):
     call = comfy_host.part("ssr_core.hosts.comfyui.call")
     seen, original = [], call.word_shares
 
-    def spy(query, keys, heads):
+    def spy(query, keys, heads, covers):
         seen.append(torch.stack(keys))
-        return original(query, keys, heads)
+        return original(query, keys, heads, covers)
 
     monkeypatch.setattr(call, "word_shares", spy)
     return seen

@@ -108,13 +108,13 @@ def test_a_model_without_a_unet_is_refused_by_name(encoder, subject):
     import comfy.model_patcher
 
     patcher = comfy.model_patcher.ModelPatcher(Flux(), torch.device("cpu"), torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"This MODEL is a Flux without the cross-attentions.*Load an SD1.5 checkpoint"):
+    with pytest.raises(ValueError, match=r"This MODEL is a Flux without the cross-attentions.*Stable Diffusion 1.x"):
         tiny.apply(patcher, encoder, subject, 0.65)
 
 
 def test_a_unet_of_other_widths_is_refused(encoder, subject):
     wide = tiny.model({**tiny.UNET_CONFIG, "model_channels": 64})
-    with pytest.raises(ValueError, match=r"does not fit the encoder: layer .* has width 64, expected 32"):
+    with pytest.raises(ValueError, match=r"does not fit the SSR-Encoder: layer .* has width 64, expected 32"):
         tiny.apply(wide, encoder, subject, 0.65)
 
 

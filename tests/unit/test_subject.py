@@ -72,8 +72,8 @@ def test_by_word_is_separate_with_every_subjects_words():
     for branch, apart in zip(branches, branch_inputs((named, masked), "separate", "official"), strict=True):
         assert all(torch.equal(part, other) for part, other in zip(branch.rows, apart.rows, strict=True))
         assert apart.word_embeds is None
-    assert torch.equal(branches[0].word_embeds, named.word_embeds)
-    assert branches[1].word_embeds.shape == (0, 4)
+    assert torch.equal(branches[0].word_embeds[0], named.word_embeds)
+    assert branches[1].word_embeds.shape == (1, 0, 4)
 
 
 def test_by_word_a_single_subject_has_every_position_whole():

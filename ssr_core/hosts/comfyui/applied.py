@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from torch import Tensor
@@ -24,20 +26,36 @@ class Part(NamedTuple):
     stop: int
 
 
+def parts_of(named: Sequence[tuple[str, int]], joint: bool) -> tuple[Part, ...]:
+    """Of things with a query and a number of tokens each: in one branch, or in a branch each."""
+    firsts = [0, *accumulate(count for _, count in named)]
+    if joint:
+        return tuple(Part(query, 0, first, first + count) for (query, count), first in zip(named, firsts, strict=False))
+    return tuple(Part(query, number, 0, count) for number, (query, count) in enumerate(named))
+
+
 @dataclass(frozen=True, eq=False)
 class Applied:
     """One Apply node's part in a MODEL.
 
-    branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT; manner: how they act
-    word_embeds: [W, D] for each branch if positions are divided by word, else ()
+    branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT
+    manner: how they act; places: where each branch may act, as its manner's region and pictures, () if all act where `manner` says
+    word_embeds: [1 or 2, W, D] for each branch, for both sides or for each, if positions are divided by word, else ()
+    gates: [C] for every layer, the direction of its text_gate, or () for none
     parts: which tokens of which branch are which subject's
     """
 
     layout: UNetLayout
     branches: tuple[KeysValues, ...]
     manner: Manner = field(default_factory=Manner)
+    places: tuple[Manner, ...] = ()
     word_embeds: tuple[Tensor, ...] = ()
+    gates: tuple[Tensor, ...] = ()
     parts: tuple[Part, ...] = ()
+
+    def place_of(self, branch: int) -> Manner:
+        """Whose region and pictures say where a branch acts."""
+        return self.places[branch] if self.places else self.manner
 
 
 class Attended(NamedTuple):

@@ -12,24 +12,28 @@ from torch import Tensor
 
 from ...attention import Branch, add_branches, plan_spans
 from ...layout import Block, CrossAttention
-from ...merge import word_shares
+from ...merge import text_gate, word_shares
 from .applied import Applied, Attended
 from .conditions import side_of_label
 from .layer import Layer
 from .layout import cross_attentions
-from .place import Place
+from .place import Place, Weighted
 from .recording import record
 from .run import Run
 
 
 class Call:
-    """strengths: that of every applied part at this step."""
+    """strengths: that of every applied part at this step; base: the host's BaseModel."""
 
-    def __init__(self, run: Run, strengths: tuple[float, ...], place: Place, diffusion_model: Any) -> None:
+    def __init__(self, run: Run, strengths: tuple[float, ...], place: Place, base: Any) -> None:
         self.run = run
         self.strengths = strengths
         self.place = place
-        self.diffusion_model = diffusion_model
+        self.base = base
+
+    def reads_text(self, site: CrossAttention) -> bool:
+        """Whether a gate in this layer goes by its own text attention."""
+        return any(applied.gates for _, applied, _ in self.acting(site))
 
     def sides(self, labels: tuple[int, ...]) -> list[int]:
         """Which side of the guidance each chunk is on: NULL or SUBJECT, which are also the rows of K and V."""
@@ -64,43 +68,81 @@ class Call:
         firsts = [0, *accumulate(len(applied.parts) for applied in self.run.parts)]
         found = []
         for number, applied, strength in self.acting(layer.site):
-            weight, where = self.place.weighted(applied.manner, layer)
+            places = [self.place.weighted(applied.place_of(branch), layer) for branch in range(len(applied.branches))]
             branches = []
-            for branch, share in enumerate(self._shares(applied, layer)):
+            for branch, (place, share) in enumerate(zip(places, self._shares(applied, layer, places), strict=True)):
                 key, value = self._keys_values(applied, branch, layer)
-                own = share if weight is None else weight if share is None else share * weight
-                branches.append(Branch(key, value, strength, own, where))
+                own = share if place.weight is None else place.weight if share is None else share * place.weight
+                branches.append(Branch(key, value, strength, own, place.where))
             found.append(Attended(applied, firsts[number], tuple(branches)))
         return found
 
     def _keys_values(self, applied: Applied, branch: int, layer: Layer) -> tuple[Tensor, Tensor]:
-        device, dtype = layer.query.device, layer.query.dtype
+        pair = applied.branches[branch][layer.site.index]
+        key, value = (
+            self._placed((name, applied, branch, layer.site.index), side, layer) for name, side in zip("kv", pair, strict=True)
+        )
+        return key, value
 
-        def make() -> tuple[Tensor, Tensor]:
-            key, value = applied.branches[branch][layer.site.index]
-            return _for_gradients(key.to(device, dtype)), _for_gradients(value.to(device, dtype))
-
-        return self.run.kept(("kv", applied, branch, layer.site.index, device, dtype), make)
-
-    def _shares(self, applied: Applied, layer: Layer) -> Sequence[Tensor | None]:
+    def _shares(self, applied: Applied, layer: Layer, places: Sequence[Weighted]) -> Sequence[Tensor | None]:
         """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""
-        if not applied.word_embeds:
-            return [None] * len(applied.branches)
-        device, dtype = layer.query.device, layer.query.dtype
-        embeds = self.run.kept(
-            ("words", applied, device, dtype),
-            lambda: [_for_gradients(words[None].to(device, dtype)) for words in applied.word_embeds],
-        )  # [1, W, D] each
-        # Projected at every call: LoRAs on conds and other models of one guider exchange the layer's weights within a sampling.
+        found: list[Tensor | None] = [None] * len(applied.branches)
+        if applied.word_embeds:
+            keys = self._word_keys(applied, layer)  # [1 or 2, W, C] each
+            if keys[0].shape[0] > 1:
+                sides = self.sides(layer.labels)
+                keys = [torch.stack([key[side] for side in sides]) for key in keys]  # [chunks, W, C] each
+            shares = word_shares(
+                layer.query, keys, layer.heads, _covers(applied, places, layer)
+            )  # [subjects, chunks * pictures, L, 1]
+            found = list(shares.unflatten(1, (len(layer.labels), -1)))
+        if applied.gates:
+            direction = self._placed(("gate", applied, layer.site.index), applied.gates[layer.site.index], layer)
+            gate = text_gate(layer.own_text, direction).unflatten(0, (len(layer.labels), -1))
+            found = [gate if share is None else share * gate for share in found]
+        return [None if share is None else share.to(layer.query.dtype) for share in found]
+
+    def _word_keys(self, applied: Applied, layer: Layer) -> list[Tensor]:
+        """The layer's own keys of the words of every branch."""
         to_k = self.attentions[layer.site.block].to_k
-        keys = [to_k(words)[0] for words in embeds]  # [W, C] each
-        shares = word_shares(layer.query, keys, layer.heads).to(dtype)  # [subjects, chunks * pictures, L, 1]
-        return list(shares.unflatten(1, (len(layer.labels), -1)))
+        device, dtype = layer.query.device, layer.query.dtype
+
+        def make() -> list[Tensor]:
+            embeds = self._placed(("words", applied), torch.cat(_one_length(applied.word_embeds), dim=1), layer)
+            return list(to_k(embeds).split([words.shape[1] for words in applied.word_embeds], dim=1))
+
+        # LoRAs on conds exchange the layer's weights within a sampling; other models of one guider are other patchers.
+        patcher = self.base.current_patcher
+        if patcher is None or patcher.current_hooks is not None or torch.is_grad_enabled():
+            return make()
+        return self.run.kept(("word keys", applied, layer.site.index, patcher, to_k, device, dtype), make)
+
+    def _placed(self, key: tuple[Any, ...], tensor: Tensor, layer: Layer) -> Tensor:
+        """A tensor on the layer's device and in its type, once a run."""
+        device, dtype = layer.query.device, layer.query.dtype
+        return self.run.kept((*key, device, dtype), lambda: _for_gradients(tensor.to(device, dtype)))
 
     @cached_property
     def attentions(self) -> dict[Block, Any]:
         """The UNet's own cross-attention modules."""
-        return dict(cross_attentions(self.diffusion_model))
+        return dict(cross_attentions(self.base.diffusion_model))
+
+
+def _covers(applied: Applied, places: Sequence[Weighted], layer: Layer) -> Tensor | None:
+    """Where each branch may act at all, [branches, chunks * pictures, L or 1, 1]; None where they may all act in the same places."""
+    weights = [place.weight for place in places]
+    if not applied.places or all(weight is None for weight in weights):
+        return None
+    some = next(weight for weight in weights if weight is not None)
+    everywhere = some.new_ones(len(layer.labels), layer.pictures, 1, 1)
+    whole = torch.broadcast_tensors(everywhere, *(everywhere if weight is None else weight for weight in weights))
+    return torch.stack(whole[1:]).flatten(1, 2)
+
+
+def _one_length(word_embeds: Sequence[Tensor]) -> list[Tensor]:
+    """[1 or 2, W, D] each, with as many rows in all."""
+    rows = max(words.shape[0] for words in word_embeds)
+    return [words.expand(rows, -1, -1) for words in word_embeds]
 
 
 def _for_gradients(tensor: Tensor) -> Tensor:

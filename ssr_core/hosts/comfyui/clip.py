@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management
 from torch import Tensor
 
 from ...vision_model import VisionModel, VisionModels
+from .managed import loaded
 
 
 def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
@@ -16,24 +16,29 @@ def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
     embeddings = getattr(tower, "embeddings", None)
     if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
         raise ValueError(
-            f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; the SSR-Encoder needs "
-            'CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
+            f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; a CLIP vision model is needed: the "
+            'SSR-Encoder needs CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
         )
 
     def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:
-        comfy.model_management.throw_exception_if_processing_interrupted()
         host = held()
-        comfy.model_management.load_models_gpu([host.patcher])
-        states = host.model(pixel_values=pixels.to(host.load_device).float(), intermediate_output="all")[1]
+        states = host.model(pixel_values=pixels.to(loaded(host.patcher)).float(), intermediate_output="all")[1]
         return states.unbind(dim=1)  # of [B, layers, P, C]
 
+    def pooled(pixels: Tensor) -> Tensor:
+        host = held()
+        return host.model(pixel_values=pixels.to(loaded(host.patcher)).float())[2]
+
     tokens, width = embeddings.position_embedding.weight.shape
+    projection = getattr(clip_vision.model.visual_projection, "weight", None)
     return VisionModel(
         hidden_states,
         int(clip_vision.image_size),
         int(width),
         int(tokens),
         layers=len(clip_vision.model.vision_model.encoder.layers),
+        pooled=None if projection is None else pooled,
+        embedding_width=0 if projection is None else int(projection.shape[0]),
     )
 
 

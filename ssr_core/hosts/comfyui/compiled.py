@@ -19,8 +19,8 @@ from .call import Call
 from .layer import labels_of, read_layer
 
 SCHEMA = (
-    "(Tensor query, Tensor text, Tensor text_key, int layer, int heads, SymInt[] labels, SymInt[] grid, ScalarType? precision) "
-    "-> Tensor"
+    "(Tensor query, Tensor text, Tensor own_text, Tensor text_key, int layer, int heads, SymInt[] labels, SymInt[] grid, "
+    "ScalarType? precision) -> Tensor"
 )
 
 _IN_PROGRESS: ContextVar[tuple[Call, dict[str, Any]]] = ContextVar("ssr_encoder_call")
@@ -39,6 +39,7 @@ def in_progress(call: Call, options: dict[str, Any]) -> Iterator[None]:
 def _in_this_call(
     query: Tensor,
     text: Tensor,
+    own_text: Tensor,
     text_key: Tensor,
     layer: int,
     heads: int,
@@ -49,7 +50,7 @@ def _in_this_call(
     call, options = _IN_PROGRESS.get()
     own = {"n_heads": heads, "cond_or_uncond": labels, "cond_or_uncond_couple": None, "attn_precision": precision}
     options = {**options, **own, **({"activations_shape": grid} if grid else {})}
-    out = call.add(read_layer(call.run.parts[0].layout.layers[layer], query, text, text_key, options))
+    out = call.add(read_layer(call.run.parts[0].layout.layers[layer], query, text, own_text, text_key, options))
     return text.clone() if out is text else out  # an operation must not return what it was given
 
 
@@ -66,7 +67,11 @@ def _operation(tag: Any) -> Callable[..., Tensor]:
 _add_subjects = _operation(getattr(torch.Tag, "cudagraph_unsafe", None))
 
 
-def add_subjects(site: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Tensor:
-    """Call.add where torch.compile traces. query, text: [chunks * pictures, L, C]; text_key: [chunks * pictures, T, C]."""
+def add_subjects(
+    site: CrossAttention, query: Tensor, text: Tensor, own_text: Tensor, text_key: Tensor, options: dict[str, Any]
+) -> Tensor:
+    """Call.add where torch.compile traces. The tensors are as Layer has them."""
     grid, labels = list(options.get("activations_shape", ())), list(labels_of(options))
-    return _add_subjects(query, text, text_key, site.index, options["n_heads"], labels, grid, options.get("attn_precision"))
+    return _add_subjects(
+        query, text, own_text, text_key, site.index, options["n_heads"], labels, grid, options.get("attn_precision")
+    )

@@ -15,8 +15,8 @@ from ...layout import CrossAttention
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """site: which layer of the UNet's layout it is; query, text: [chunks * pictures, L, C], text is the text attention's output;
-    text_key: [chunks * pictures, T, C]
+    """site: which layer of the UNet's layout it is; query, text, own_text: [chunks * pictures, L, C]; text is what the layer attends to
+    without us, own_text the attention to the text alone, where another pack's replacement adds to it; text_key: [chunks * pictures, T, C]
 
     labels: which of the sampler's cond lists each chunk comes from; uuids: of the chunks' conds, () if unknown
     frames: which frames of the whole batch the pictures are, None for all; ahead: how many of them, the first, will be thrown away
@@ -26,6 +26,7 @@ class Layer:
     site: CrossAttention
     query: Tensor
     text: Tensor
+    own_text: Tensor
     text_key: Tensor
     heads: int
     labels: tuple[int, ...]
@@ -40,12 +41,15 @@ class Layer:
         return self.query.shape[0] // len(self.labels)
 
 
-def read_layer(site: CrossAttention, query: Tensor, text: Tensor, text_key: Tensor, options: dict[str, Any]) -> Layer:
+def read_layer(
+    site: CrossAttention, query: Tensor, text: Tensor, own_text: Tensor, text_key: Tensor, options: dict[str, Any]
+) -> Layer:
     shape = options.get("activations_shape")
     return Layer(
         site=site,
         query=query,
         text=text,
+        own_text=own_text,
         text_key=text_key,
         heads=options["n_heads"],
         labels=labels_of(options),

@@ -1,11 +1,10 @@
-"""The cross-attention layers of a MODEL, and whether an encoder fits them."""
+"""The cross-attention layers of a MODEL, and whether weights fit them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...layout import Block, Found
-from ...methods.ssr.encoder import EncoderConfig
+from ...layout import Block, Found, UNetLayout
 
 
 def cross_attentions(diffusion_model: Any) -> list[tuple[Block, Any]]:
@@ -25,23 +24,27 @@ def cross_attentions(diffusion_model: Any) -> list[tuple[Block, Any]]:
     return found
 
 
-def check_model(model: Any, config: EncoderConfig) -> None:
-    """Refuse a MODEL whose cross-attentions are not those the encoder was made for."""
+def check_model(model: Any, layout: UNetLayout, text_width: int, what: str) -> None:
+    """Refuse a MODEL whose cross-attentions are not those that weights were made for. what: the weights, as in "the SSR-Encoder"."""
     kind = type(model.model).__name__
     layers = cross_attentions(model.model.diffusion_model)
-    remedy = "The released SSR-Encoder works with Stable Diffusion 1.x models (and their fine-tunes and LoRAs)."
+    family = _FAMILIES.get(text_width)
+    remedy = "Load the base model that they were made for."
+    if family is not None:
+        remedy = f"{what[0].upper()}{what[1:]} works with {family} models (and their fine-tunes and LoRAs)."
     if not layers:
+        load = "Load a checkpoint of that kind."
         raise ValueError(
-            f"This MODEL is a {kind} without the cross-attentions of a Stable Diffusion UNet. {remedy} Load an SD1.5 checkpoint."
+            f"This MODEL is a {kind} without the cross-attentions of a Stable Diffusion UNet. {remedy} {load if family else ''}".strip()
         )
     context = layers[0][1].to_k.in_features
-    if context != config.text_width:
-        named = {1024: " (SD2.x)", 2048: " (SDXL)", 1280: " (SDXL refiner)"}.get(context, "")
-        raise ValueError(
-            f"This MODEL is a {kind} with text width {context}{named}; the SSR-Encoder needs {config.text_width}. {remedy}"
-        )
-    difference = config.layout.mismatch(
-        [Found(block, attention.to_q.out_features, attention.heads) for block, attention in layers]
-    )
+    if context != text_width:
+        named = {768: " (SD1.x)", 1024: " (SD2.x)", 2048: " (SDXL)", 1280: " (SDXL refiner)"}.get(context, "")
+        raise ValueError(f"This MODEL is a {kind} with text width {context}{named}; {what} needs {text_width}. {remedy}")
+    difference = layout.mismatch([Found(block, attention.to_q.out_features, attention.heads) for block, attention in layers])
     if difference is not None:
-        raise ValueError(f"This MODEL ({kind}) does not fit the encoder: {difference}. {remedy}")
+        raise ValueError(f"This MODEL ({kind}) does not fit {what}: {difference}. {remedy}")
+
+
+_FAMILIES = {768: "Stable Diffusion 1.x", 2048: "Stable Diffusion XL"}
+"""By the width of their text."""

@@ -94,7 +94,7 @@ def bind(parts: tuple[Applied, ...]) -> Callable[..., Any]:
         labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
         batch = batch_of(latent, len(labels), conditions, frame_indices(options))
         labels, uuids = labels * batch.tiles, uuids * batch.tiles
-        call = Call(run, strengths, Place(run, conditions, latent, batch), executor.class_obj.diffusion_model)
+        call = Call(run, strengths, Place(run, conditions, latent, batch), executor.class_obj)
         run.sides.add(tuple(call.sides(tuple(labels))))
         options = {
             **options,
@@ -114,12 +114,13 @@ def bind(parts: tuple[Applied, ...]) -> Callable[..., Any]:
 
 
 def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
-    """patches_replace with `attend` at every layer where an applied part acts, and what `attend` needs: the layer and what stood there."""
+    """patches_replace with `attend` at every layer where an applied part acts, and what `attend` needs: the layer, what stood there and
+    whether the text attention by itself is asked for."""
     standing = patches_replace.get("attn2", {})
     attn2, known = dict(standing), {}
     for layer in call.run.parts[0].layout.layers:
         if next(call.acting(layer), None) is not None:
-            known[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2]))
+            known[layer.block] = layer, standing.get(layer.block, standing.get(layer.block[:2])), call.reads_text(layer)
             attn2[layer.block] = attend
     return {"patches_replace": {**patches_replace, "attn2": attn2}, STANDING: known}
 
@@ -127,11 +128,13 @@ def _bound(patches_replace: dict[str, Any], call: Call) -> dict[str, Any]:
 def attend(query: Tensor, key: Tensor, value: Tensor, extra_options: dict[str, Any]) -> Tensor:
     """The replacement at every layer: whatever stood there, or the host's own text attention, plus the subjects'."""
     block = (*extra_options["block"][:2], extra_options.get("block_index", 0))
-    layer, previous = extra_options[STANDING][block]
+    layer, previous, reads_text = extra_options[STANDING][block]
     if previous is None:
-        text = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
+        text = own = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
     else:
-        text = previous(query, key, value, extra_options)
+        text = own = previous(query, key, value, extra_options)
+        if reads_text:
+            own = attention_of(extra_options)(query, key, value, extra_options["n_heads"])
     if torch.compiler.is_compiling():
-        return add_subjects(layer, query, text, key, extra_options)
-    return extra_options[CALL].add(read_layer(layer, query, text, key, extra_options))
+        return add_subjects(layer, query, text, own, key, extra_options)
+    return extra_options[CALL].add(read_layer(layer, query, text, own, key, extra_options))

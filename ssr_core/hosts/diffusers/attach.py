@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...attention import Branch, Span, add_branches, plan_spans, scaled_dot_product
 from ...layout import CrossAttention, Found, UNetLayout
-from ...merge import word_shares
+from ...merge import text_gate, word_shares
 from ...schedule import Manner, frame_index, frame_weights, positions_where, region_weights
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
@@ -35,8 +35,7 @@ def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
     difference = layout.mismatch([Found(name, module.to_q.out_features, module.heads) for name, module in found.items()])
     if difference is not None:
         raise ValueError(
-            f"This {type(unet).__name__} does not fit the encoder: {difference}. "
-            "The released SSR-Encoder works with Stable Diffusion 1.x UNets."
+            f"This {type(unet).__name__} does not fit these weights: {difference}. Load the base model they were made for."
         )
     return found
 
@@ -46,7 +45,8 @@ class Attachment:
 
     branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows_of: the rows of a call's chunks, given its latents and
     text; pictures: how many different pictures the rows of one side of the guidance belong to; words: by row, the branches' word
-    embeddings, [W, D] each, if positions are shared out by word, else ().
+    embeddings, [W, D] each, if positions are shared out by word, else (); places: where each branch may act, as its manner's region and
+    pictures, () if all act where `manner` says; gates: [C] for every layer, the direction of its text_gate, or () for none.
     """
 
     def __init__(
@@ -56,8 +56,11 @@ class Attachment:
         manner: Manner,
         words: Sequence[Sequence[Tensor]],
         pictures: int,
+        places: Sequence[Manner] = (),
+        gates: Sequence[Tensor] = (),
     ) -> None:
         self.branches, self.rows_of, self.manner, self.words, self.pictures = branches, rows_of, manner, words, pictures
+        self.places, self.gates = places, gates
         self.rows: Rows = ()
         self.spans: tuple[Span, ...] = ()
         self.strength = 0.0
@@ -75,15 +78,23 @@ class Attachment:
             step = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
             self.strength *= self.manner.steps.at(min(max(1 - step / (TIMESTEPS - 1), 0.0), 1.0))
 
-    def at(self, layer: CrossAttention, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int) -> list[Branch]:
-        """What the layer attends to now. query: [B, L, C]; to_k: its own projection of text."""
+    def at(
+        self,
+        layer: CrossAttention,
+        query: Tensor,
+        to_k: Callable[[Tensor], Tensor],
+        heads: int,
+        own_text: Callable[[], Tensor],
+    ) -> list[Branch]:
+        """What the layer attends to now. query: [B, L, C]; to_k: its own projection of text; own_text: gives its attention to the text
+        alone, [B, L, C]."""
         strength = self.strength * self.manner.in_layer(layer.index)
         if strength == 0.0:
             return []
-        weight, where = self._weighted(layer, query)
-        shares = self._shares(query, to_k, heads) if self.words else [None] * len(self.branches)
+        weighted = [self._weighted(place, layer, query) for place in self.places or [self.manner] * len(self.branches)]
+        shares = self._shares(layer, query, to_k, heads, own_text, [weight for weight, _ in weighted])
         branches = []
-        for number, (of_layers, share) in enumerate(zip(self.branches, shares, strict=True)):
+        for number, (of_layers, share, (weight, where)) in enumerate(zip(self.branches, shares, weighted, strict=True)):
             key, value = self._placed(number, layer, of_layers[layer.index], query)
             own = share if weight is None else weight if share is None else share * weight
             branches.append(Branch(key, value, strength, own, where))
@@ -95,9 +106,9 @@ class Attachment:
         place = (query.device, query.dtype)
         return self._once(("kv", branch, layer.index, *place), lambda: (key.to(*place), value.to(*place)))
 
-    def _weighted(self, layer: CrossAttention, query: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _weighted(self, manner: Manner, layer: CrossAttention, query: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Region and strengths of pictures as a Branch has them: weight [chunks, pictures, L, 1] and where, or None."""
-        manner, chunks, length = self.manner, len(self.rows), query.shape[1]
+        chunks, length = len(self.rows), query.shape[1]
         if manner.region is None and not manner.pictures:
             return None, None
 
@@ -117,16 +128,41 @@ class Attachment:
             where = positions_where(weights, weights.shape[1], length)
             return weights.to(query.device, query.dtype), None if where is None else where.to(query.device)
 
-        return self._once(("weight", layer.level, self.canvas, chunks, query.shape[0], query.device, query.dtype), make)
+        return self._once(("weight", manner, layer.level, self.canvas, chunks, query.shape[0], query.device, query.dtype), make)
 
-    def _shares(self, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int) -> list[Tensor]:
-        """What part of every position each branch has: [chunks, pictures, L, 1] each."""
-        words = [self.words[0 if row is None else row] for row in self.rows]
-        shares = [
-            word_shares(part, [to_k(embeds.to(query.device, query.dtype)) for embeds in of_chunk], heads)
-            for part, of_chunk in zip(query.chunk(len(self.rows)), words, strict=True)
-        ]
-        return list(torch.stack(shares, dim=1).to(query.dtype))  # of [branches, chunks, pictures, L, 1]
+    def _shares(
+        self,
+        layer: CrossAttention,
+        query: Tensor,
+        to_k: Callable[[Tensor], Tensor],
+        heads: int,
+        own_text: Callable[[], Tensor],
+        weights: Sequence[Tensor | None],
+    ) -> list[Tensor | None]:
+        """What part of every position each branch has, [chunks, pictures, L, 1] each; None for all of it. weights: those of regions and
+        pictures."""
+        found: list[Tensor | None] = [None] * len(self.branches)
+        if self.words:
+            chunks, covers = len(self.rows), self._covers(weights, query)
+            shares = []
+            for chunk, (row, part) in enumerate(zip(self.rows, query.chunk(chunks), strict=True)):
+                keys = [to_k(embeds.to(query.device, query.dtype))[None] for embeds in self.words[0 if row is None else row]]
+                shares.append(word_shares(part, keys, heads, None if covers is None else covers[:, chunk]))
+            found = list(torch.stack(shares, dim=1))  # of [branches, chunks, pictures, L, 1]
+        if self.gates:
+            direction = self.gates[layer.index].to(query.device)
+            gate = text_gate(own_text(), direction).unflatten(0, (len(self.rows), -1))
+            found = [gate if share is None else share * gate for share in found]
+        return [None if share is None else share.to(query.dtype) for share in found]
+
+    def _covers(self, weights: Sequence[Tensor | None], query: Tensor) -> Tensor | None:
+        """Where each branch may act at all, [branches, chunks, pictures, L or 1, 1]; None where they may all act in the same places."""
+        if not self.places or all(weight is None for weight in weights):
+            return None
+        chunks = len(self.rows)
+        everywhere = query.new_ones(chunks, query.shape[0] // chunks, 1, 1)
+        whole = torch.broadcast_tensors(everywhere, *(everywhere if weight is None else weight for weight in weights))
+        return torch.stack(whole[1:])
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         if key not in self._kept:
@@ -157,7 +193,16 @@ class BranchProcessor:
         if hidden_states.shape[0] % chunks:
             raise ValueError(f"A layer got a batch of {hidden_states.shape[0]}, which does not split into {chunks} conditions.")
         query = attn.to_q(hidden_states)  # [B, L, C]
-        branches = self.attachment.at(self.layer, query, attn.to_k, attn.heads)
+        text = None
+
+        def own_text() -> Tensor:
+            nonlocal text
+            if text is None:
+                context = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
+                text = scaled_dot_product(query, attn.to_k(context), attn.to_v(context), attn.heads)
+            return text
+
+        branches = self.attachment.at(self.layer, query, attn.to_k, attn.heads, own_text)
         if not self.plain or attention_mask is not None or isinstance(encoder_hidden_states, tuple):
             # IP-Adapters, sliced attention and the like: the output projection is linear, so ours may pass it by itself.
             masks = {} if ip_adapter_masks is None else {"ip_adapter_masks": ip_adapter_masks}
@@ -165,8 +210,7 @@ class BranchProcessor:
             added = add_branches(torch.zeros_like(query), query, branches, self.attachment.spans, chunks, attn.heads)
             projection = attn.to_out[0]
             return out + (projection(added) - projection(torch.zeros_like(added[:1, :1]))) / attn.rescale_output_factor
-        text = scaled_dot_product(query, attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states), attn.heads)
-        out = add_branches(text, query, branches, self.attachment.spans, chunks, attn.heads)
+        out = add_branches(own_text(), query, branches, self.attachment.spans, chunks, attn.heads)
         return attn.to_out[1](attn.to_out[0](out))
 
 
@@ -179,12 +223,16 @@ def branches_attached(
     manner: Manner | None = None,
     words: Sequence[Sequence[Tensor]] = (),
     pictures: int = 1,
+    places: Sequence[Manner] = (),
+    gates: Sequence[Tensor] = (),
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block. The arguments are as Attachment takes them; rows: of every call, or a
     function of its latents and text."""
     modules = check_unet(unet, layout)
     manner = manner or Manner()
-    attachment = Attachment(branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures)
+    attachment = Attachment(
+        branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures, places, gates
+    )
     before = {name: module.processor for name, module in modules.items()}
     ours = {
         layer.diffusers_name: BranchProcessor(layer, before[layer.diffusers_name], attachment)

@@ -20,10 +20,23 @@ def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
         states = tower(pixel_values=pixels.to(parameter.device, parameter.dtype), output_hidden_states=True)
         return states.hidden_states[1:]  # entry 0 is the embedding
 
+    @torch.no_grad()
+    def pooled(pixels: Tensor) -> Tensor:
+        tower = held()
+        parameter = next(tower.parameters())
+        return tower(pixel_values=pixels.to(parameter.device, parameter.dtype)).image_embeds
+
     config = model.config
+    projects = hasattr(model, "visual_projection")
     patches = (config.image_size // config.patch_size) ** 2
     return VisionModel(
-        hidden_states, config.image_size, config.hidden_size, tokens=patches + 1, layers=config.num_hidden_layers
+        hidden_states,
+        config.image_size,
+        config.hidden_size,
+        tokens=patches + 1,
+        layers=config.num_hidden_layers,
+        pooled=pooled if projects else None,
+        embedding_width=config.projection_dim if projects else 0,
     )
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from ...attention import NULL, SUBJECT
+from ...branches import check_representable
 from ...merge import Combine
 from ...methods.ssr.encode import Encoder, Selection, encode_subjects
 from ...methods.ssr.encoder import SSREncoder
-from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder, check_representable
+from ...methods.ssr.subject import Scaling, Subject, SubjectSet, branch_inputs, check_encoder
 from ...points import Point
 from ...schedule import Manner
 from ...vision import Fit
@@ -92,7 +93,7 @@ def subjects_attached(
         own = next(unet.parameters()).dtype
         check_representable(((key.to(own), value.to(own)) for key, value in made), own)
         attached.append(made)
-    words = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
+    words = [[branch.word_embeds[0] for branch in branches if branch.word_embeds is not None] for branches in inputs]
     words = words if any(words) else []
     last: tuple[Any, int, tuple[int, ...]] | None = None
 

@@ -6,7 +6,6 @@ attention.py.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ... import weight_files
 from ...layout import SD15, UNetLayout
 from .aligner import Aligned, Aligner
 
@@ -118,9 +118,4 @@ class SSREncoder(nn.Module):
 
 def fingerprint(state: Mapping[str, Tensor], config: EncoderConfig) -> str:
     """Identity of an encoder: its shapes, and names and float32 values of its weights, whatever file they were in."""
-    digest = hashlib.blake2b(config.identity.encode(), digest_size=16)
-    for name in sorted(state):
-        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy())  # type: ignore[arg-type]  # a contiguous array is a buffer
-    return digest.hexdigest()
+    return weight_files.fingerprint(state, config.identity)

@@ -13,19 +13,18 @@ import json
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from ... import finite, tensor_files
+from ... import finite, tensor_files, weight_files
 from ...faults import told
-from ...layout import UNetLayout
 from ...shown import shown
 from ...tensor_files import WRAPPERS, ObjectsError, Shapes, State, listed
+from ...weight_files import IDENTITY, OWN_IDENTITY, Kind, Size, WrittenLayout
 from .encoder import EncoderConfig, SSREncoder, fingerprint
 from .neighbours import kind_of, kind_of_objects
 
@@ -33,18 +32,8 @@ log = logging.getLogger("ssr_encoder")
 
 FORMAT = "ssr_encoder"
 FORMAT_VERSION = "1"
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-IDENTITY = "fingerprint"
-"""Metadata: what subjects know the encoder by. Of full-precision weights it is computed; a copy in half precision keeps the original's."""
-OWN_IDENTITY = "own_fingerprint"
-"""Metadata: fingerprint of the weights in the file, half precision and all. Files written before there was this do not have it."""
-_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
-
-MOST_LEVELS = 16
-MOST_RESNETS = 64
-"""Of a UNet that a file's metadata describes; real ones have 4 and 2. How many layers there are is bounded by the file's tensors."""
 REMEDY = "Download or convert the encoder again."
+KIND = Kind("an SSR-Encoder", REMEDY)
 
 
 class Weights(NamedTuple):
@@ -74,8 +63,8 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
         _check_both_parts(state, named)
     _check(state, config, named)
     own = fingerprint(state, config)
-    identity = _claimed(metadata, own, named) if _is_half(state) else own
-    return Weights(config, _of_one_type(state, named), identity)
+    identity = weight_files.identity_of(state, metadata, own, named, KIND)
+    return Weights(config, weight_files.of_one_type(state, named), identity)
 
 
 def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
@@ -106,39 +95,6 @@ def _described(metadata: Mapping[str, str], named: str) -> EncoderConfig:
         raise ValueError(
             f"{named}: its configuration cannot be read ({shown(error, 400)}). Convert the encoder again."
         ) from error
-
-
-def _claimed(metadata: Mapping[str, str], own: str, named: str) -> str:
-    """The identity of a half-precision copy: that of what it was converted from, which rounded weights cannot prove.
-
-    What can be checked is that they are the weights the claim was written for; files of earlier versions lack even that.
-    """
-    claimed, written = metadata.get(IDENTITY, own), metadata.get(OWN_IDENTITY)
-    if not _FINGERPRINT.fullmatch(claimed):
-        raise ValueError(f'{named}: its fingerprint is "{shown(claimed, 40)}", expected 32 hexadecimal digits. {REMEDY}')
-    if written not in (None, own):
-        raise ValueError(
-            f"{named}: its weights are not those that its fingerprint was written for (found {own[:12]}, written for "
-            f"{shown(written, 12)}). They were changed afterwards, so subjects of encoder {claimed[:12]} may mean nothing to them. {REMEDY}"
-        )
-    if written is None and claimed != own:
-        log.info(
-            "SSR-Encoder: %s is a half-precision copy that says it is encoder %s; a file of an earlier version, of which that cannot be "
-            "checked. Convert the original again to have it checked.",
-            named,
-            claimed[:12],
-        )
-    return claimed
-
-
-def _of_one_type(state: State, named: str) -> State:
-    """All tensors in the widest of their types, which holds every number of the others."""
-    types = {tensor.dtype for tensor in state.values()}
-    if len(types) < 2:
-        return state
-    widest = reduce(torch.promote_types, types)
-    log.warning("SSR-Encoder: %s holds %s; used as %s.", named, " and ".join(sorted(map(str, types))), widest)
-    return {name: tensor.to(widest) for name, tensor in state.items()}
 
 
 def load(
@@ -172,7 +128,7 @@ def write(weights: Weights, path: Path, dtype: torch.dtype | None = None, extra:
         "config": json.dumps(weights.config.to_dict()),
         IDENTITY: weights.fingerprint,
     }
-    if _is_half(state):
+    if weight_files.is_half(state):
         metadata[OWN_IDENTITY] = fingerprint(state, weights.config)
     tensor_files.write(state, path, metadata)
 
@@ -260,79 +216,24 @@ def _check_both_parts(state: Mapping[str, Tensor], named: str) -> None:
 
 def _check(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> None:
     """Names, shapes, types and numbers, in this order: nothing is built of a description that the tensors do not bear out."""
-    _check_extent(state, config, named)
+    if config != EncoderConfig():
+        widths = (config.text_width, config.vision_width, config.inner_width)
+        weight_files.check_extent(state, config.layout, {"scales": len(config.vision_layers)}, widths, named, KIND)
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in SSREncoder(config).state_dict().items()}
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or extra:
-        raise ValueError(
-            f"{named} does not fit an encoder of {len(config.layout.layers)} layers and {len(config.vision_layers)} scales"
-            + (f"; missing {listed(missing)}" if missing else "")
-            + (f"; not expected {listed(extra)}" if extra else "")
-            + ". A part of the file is missing, or it is made for another model."
-        )
-    for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            raise ValueError(
-                f"{named}: {name} has shape {shown(tuple(state[name].shape))}, expected {shape}. "
-                "The file was made for another UNet, text encoder or vision model."
-            )
-        if state[name].dtype not in DTYPES.values():
-            raise ValueError(f"{named}: {name} has type {state[name].dtype}; expected fp32, fp16 or bf16.")
-    finite.check({name: state[name] for name in expected}, named, f"The weights are damaged. {REMEDY}")
-
-
-def _check_extent(state: Mapping[str, Tensor], config: EncoderConfig, named: str) -> None:
-    """Whether a configuration describes no more than a file can hold: layers and scales by its tensors' number, widths by their sides."""
-    layout = config.layout
-    sides = [side for tensor in state.values() if tensor.numel() for side in tensor.shape]
-    # One spare level lets a file that lacks tensors be told which.
-    most, widest = len(state) + len(EncoderConfig().layout.layers), max(sides, default=0)
-    described = {
-        "levels": (len(layout.channels), MOST_LEVELS),
-        "resnets": (layout.resnets, MOST_RESNETS),
-        "layers": (sum(layout.depths) * (2 * layout.resnets + 1) + layout.mid_depth, most),
-        "scales": (len(config.vision_layers), most),
-    }
-    for what, (number, limit) in described.items():
-        if number > limit:
-            raise ValueError(
-                f"{named} does not fit its description of {shown(number)} {what}; a file of {len(state)} tensors has at most {limit}. "
-                + REMEDY
-            )
-    own = max(*layout.channels, config.text_width, config.vision_width, config.inner_width)
-    if config != EncoderConfig() and own > max(widest, 1 << 16):
-        raise ValueError(
-            f"{named} does not fit its description with a width of {shown(own)}; its tensors are at most {widest} wide. {REMEDY}"
-        )
-    for width, heads in zip(layout.channels, layout.heads, strict=True):
-        if width % heads:
-            raise ValueError(f"{named}: its configuration divides a width of {width} among {shown(heads)} heads. {REMEDY}")
-
-
-_Size = Annotated[int, Field(le=1 << 31)]
-"""A number in a configuration: of what a file can hold, none is larger."""
-
-
-class _WrittenLayout(BaseModel):
-    """UNetLayout in a file's metadata. heads: one number for all levels, or one for each."""
-
-    channels: tuple[_Size, ...]
-    depths: tuple[_Size, ...]
-    resnets: _Size
-    heads: _Size | tuple[_Size, ...]
-    mid_depth: _Size = 1
+    described = f"an encoder of {len(config.layout.layers)} layers and {len(config.vision_layers)} scales"
+    weight_files.check_state(state, expected, named, described, KIND)
 
 
 class _WrittenConfig(BaseModel):
     """EncoderConfig in a file's metadata. Every field is needed: a default in its place would make another encoder."""
 
-    layout: _WrittenLayout
-    text_width: _Size
-    vision_width: _Size
-    inner_width: _Size
-    heads: _Size
-    vision_layers: tuple[_Size, ...]
+    layout: WrittenLayout
+    text_width: Size
+    vision_width: Size
+    inner_width: Size
+    heads: Size
+    vision_layers: tuple[Size, ...]
 
 
 def config_of(text: str) -> EncoderConfig:
@@ -341,8 +242,4 @@ def config_of(text: str) -> EncoderConfig:
         written = _WrittenConfig.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(told(error)) from error
-    return EncoderConfig(**{**dict(written), "layout": UNetLayout(**dict(written.layout))})
-
-
-def _is_half(state: Mapping[str, Tensor]) -> bool:
-    return all(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values())
+    return EncoderConfig(**{**dict(written), "layout": written.layout.layout()})

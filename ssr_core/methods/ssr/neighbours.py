@@ -1,48 +1,15 @@
-"""What else lies in people's model folders, told by its keys, so that a wrong choice is named and not called damaged."""
+"""What is no file of the SSR-Encoder, told by its keys."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-_KINDS = (
-    ("an MIP-Adapter", r"(ip_adapter\.)?\d+\.text_to_weight\.weight"),
-    ("an IP-Adapter", r"(image_proj|ip_adapter)\..*|\d+\.to_[kv]_ip\.weight"),
-    ("a mapper of ELITE", r"mapping(_patch)?_\d+\.\d+\..*|\w+_attn2_to_[kv]\.weight"),
-    ("a subject of LASR", r"(static|lasr)\..*"),
-    ("a ControlNet", r"(control_model|controlnet_\w+|zero_convs|input_hint_block)\..*"),
-    ("a LoRA", r"(.*\.)?(lora_(up|down|A|B|mid)|hada_w\d_[ab]|lokr_w\d\w*)(\..*)?|lora_(unet|te\d?)_.*"),
-    ("a Stable Diffusion checkpoint", r"(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\..*"),
-    ("a UNet", r"(unet\.|diffusion_model\.)?(down_blocks|input_blocks|mid_block|middle_block)\..*"),
-    ("a CLIP vision model", r"(vision_model|visual)\..*"),
-    ("a text encoder", r"(text_model|transformer\.text_model)\..*"),
-    ("a VAE", r"(encoder|decoder|quant_conv|post_quant_conv)\.(conv_in|down|mid|up|mid_block|weight)\b.*"),
-    ("a textual inversion", r"emb_params|string_to_param\..*|clip_[lg]"),
-)
-"""Key patterns of each kind; of several that fit, the first says more. mip.md, elite.md and lasr.md have the first ones' key lists."""
+from ... import neighbours
+from ...neighbours import SSR, kind_of_objects
 
-_LONGEST = 160
-"""Characters of a key that are looked at."""
-_OURS = re.compile(
-    r"((state_dict|model|module)\.)*(\d+\.\w+_(SSR|SC)\.weight|aligner\..*|norm\.(weight|bias)|\w*attn\w*\.(to_[qk]\.weight|processor\..*))"
-)
+__all__ = ["kind_of", "kind_of_objects"]
 
 
 def kind_of(keys: Collection[str]) -> str | None:
     """What a file is by its keys; None where they say nothing, or where there are keys of an SSR-Encoder among them."""
-    if any(_OURS.fullmatch(key[:_LONGEST]) for key in keys):
-        return None
-    for kind, pattern in _KINDS:
-        known = re.compile(pattern)
-        if any(known.fullmatch(key[:_LONGEST]) for key in keys):
-            return kind
-    return None
-
-
-def kind_of_objects(names: Sequence[str]) -> str | None:
-    """The same by the Python objects that a pickle asks for. LASR's authors save whole modules (lasr.md, section 10)."""
-    if any(name.startswith("ldm.modules.embedding_manager") for name in names):
-        return "embeddings of LASR or of another textual inversion with modules in it"
-    if any(name.startswith("pytorch_lightning") for name in names):
-        return "a training checkpoint of pytorch_lightning with its callbacks"
-    return None
+    return neighbours.kind_of(keys, SSR)

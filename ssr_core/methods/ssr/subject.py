@@ -7,14 +7,14 @@ the tokens that a branch's rows NULL and SUBJECT are projected from.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ... import finite
+from ...branches import BranchInput, joined
 from ...maps import Box, ReferenceMap
 from ...merge import Combine
 from ...shown import shown
@@ -116,24 +116,6 @@ def check_count(count: int, what: str = "subjects") -> None:
         )
 
 
-class BranchInput(NamedTuple):
-    """What one branch's K and V are projected from, in rows NULL and SUBJECT.
-
-    tokens: [2, N, D]; key_scale, value_scale: [2, N, 1]; word_embeds: [W, D] of the words that decide the branch's share of a position,
-    or None if positions are not shared.
-    """
-
-    tokens: Tensor
-    key_scale: Tensor
-    value_scale: Tensor
-    word_embeds: Tensor | None = None
-
-    @property
-    def rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What has a row for each side: tokens, key_scale, value_scale."""
-        return self.tokens, self.key_scale, self.value_scale
-
-
 def active(subjects: SubjectSet) -> SubjectSet:
     """The subjects that act: a strength of zero removes a subject altogether."""
     return tuple(subject for subject in subjects if subject.strength != 0.0)
@@ -150,21 +132,10 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
     if not rows:
         return ()
-    if combine != "joint":
-        shared = combine == "by word" and len(rows) > 1  # a single subject has every position whole
-        words = [_word_embeds(subject) if shared else None for subject in active(subjects)]
-        return tuple(BranchInput(row, *scale, word) for row, scale, word in zip(rows, scales, words, strict=True))
-    keys, values = zip(*scales, strict=True)
-    return (BranchInput(torch.cat(rows, dim=1), torch.cat(keys, dim=1), torch.cat(values, dim=1)),)
-
-
-def check_representable(keys_values: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
-    """Refuse keys and values that are not finite in the type that the UNet computes in: the picture would come out black."""
-    if not all(bool(side.isfinite().all()) for pair in keys_values for side in pair):
-        raise ValueError(
-            f"The subject's keys or values are beyond {str(dtype).removeprefix('torch.')}, in which this model computes. Lower the "
-            "subjects' own strengths, or let the model compute in bfloat16 or float32."
-        )
+    shared = combine == "by word" and len(rows) > 1  # a single subject has every position whole
+    words = [_word_embeds(subject)[None] if shared else None for subject in active(subjects)]
+    branches = tuple(BranchInput(row, *scale, word) for row, scale, word in zip(rows, scales, words, strict=True))
+    return (joined(branches),) if combine == "joint" else branches
 
 
 def joint_tokens(subjects: SubjectSet) -> Tensor:

@@ -19,6 +19,7 @@ from support.checkpoint_files import (
     state,
 )
 
+from ssr_core import weight_files
 from ssr_core.methods.ssr import formats
 from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
 
@@ -29,7 +30,7 @@ FORMATS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", formats.DTYPES.values(), ids=formats.DTYPES.keys())
+@pytest.mark.parametrize("dtype", weight_files.DTYPES.values(), ids=weight_files.DTYPES.keys())
 @pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
 def test_every_format_gives_the_same_encoder(tmp_path, make, dtype):
     ours = state(dtype=dtype)

@@ -1,0 +1,14 @@
+"""ELITE (arXiv 2302.13848): one picture and a mask become a word of the prompt, and tokens that every cross-attention looks at besides.
+
+Where files speak of the authors' code, it is github.com/csyxwei/ELITE.
+
+mapper.py        the two mapping networks with their key and value projections, and the identity of their weights
+gate.py          how strongly each head attends to the word, and the branch of the local tokens
+encode.py        the recipe from picture and mask to subject
+framing.py       which part of the picture is seen, and the mask on the grid of tokens
+subject.py       EliteSubject: what travels along wires and into files
+subject_file.py  subjects as files
+layers.py        shapes of a mapper, out of the names and shapes in a file without a description
+formats.py       the two published files in, one safetensors file or the two files out
+losses.py        the objectives of both training stages
+"""
