@@ -6,7 +6,6 @@ block of the UNet that has cross-attention; layers are counted in the order a fo
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import weight_files
 from ...layout import SD15, CrossAttention, UNetLayout
 from ...shown import shown
 
@@ -156,9 +156,4 @@ def pooled_features(features: Tensor, mask: Tensor | None = None) -> Tensor:
 
 def fingerprint(state: Mapping[str, Tensor], shapes: EmbedderShapes) -> str:
     """Identity of what was learned: its shapes, and names and float32 values of its weights, whatever file they were in."""
-    digest = hashlib.blake2b(shapes.identity.encode(), digest_size=16)
-    for name in sorted(state):
-        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy())  # type: ignore[arg-type]  # a contiguous array is a buffer
-    return digest.hexdigest()
+    return weight_files.fingerprint(state, shapes.identity)
