@@ -141,10 +141,10 @@ def check_placed(places: Mapping[int, Sequence[int]], tokens: Sequence[int], pla
     """Refuse a prompt without one of the placeholders. tokens, placeholders: in one order; text: the prompt, for the message."""
     for token, placeholder in zip(tokens, placeholders, strict=True):
         if not places.get(token):
+            name = shown(placeholder, 60)
             raise ValueError(
-                f'The prompt "{shown(text, 120)}" does not say "{shown(placeholder, 60)}" as a word of its own, so the subject has no '
-                f'place in it. Write it where the subject belongs, as in "a photo of a {shown(placeholder, 60)}", or set the placeholder to a '
-                "word of the prompt."
+                f'The prompt "{shown(text, 120)}" does not say "{name}" as a word of its own, so the subject has no place in it. Write it '
+                f'where the subject belongs, as in "a photo of a {name}", or set the placeholder to a word of the prompt.'
             )
 
 

@@ -130,8 +130,8 @@ def _check_vision_model(vision_model: VisionModel, config: EliteConfig) -> None:
     found = (vision_model.width, vision_model.layers, vision_model.tokens - 1)
     if found[0] != wanted[0] or found[1] < wanted[1] or found[2] != wanted[2]:
         raise ValueError(
-            f"This CLIP Vision model has width {found[0]}, {found[1]} layers and {found[2]} patches; this ELITE needs width {wanted[0]}, at "
-            f"least {wanted[1]} layers and {wanted[2]} patches. For the released weights load openai/clip-vit-large-patch14 in "
+            f"This CLIP Vision model has width {found[0]}, {found[1]} layers and {found[2]} patches; this ELITE needs width {wanted[0]}, "
+            f"at least {wanted[1]} layers and {wanted[2]} patches. For the released weights load openai/clip-vit-large-patch14 in "
             '"Load CLIP Vision".'
         )
 

@@ -71,7 +71,7 @@ def frame_object(
         box = _square(marked, margin)
     seen, shape = _cut(picture, box, MEAN_COLOUR), _cut(Image.fromarray(marked), box, 0)
     thing = Image.fromarray(np.asarray(seen) * np.asarray(shape)[..., None])
-    patches = _on_grid(np.asarray(shape), grid)
+    patches = on_grid(np.asarray(shape), grid)
     if not bool(patches.any()):
         raise ValueError(
             f"The mask is so thin that none of the {grid} x {grid} places at which it is looked at is marked. Paint it wider, fill it, or "
@@ -119,7 +119,7 @@ def _cut(picture: Image.Image, box: tuple[int, int, int, int], beyond: int | tup
     return part
 
 
-def _on_grid(shape: np.ndarray, grid: int) -> Tensor:
+def on_grid(shape: np.ndarray, grid: int) -> Tensor:
     """[H, W] of 0 and 1 -> [grid*grid], sampled at the top left of each cell, by way of MASK_SIDE pixels (elite.md, 5)."""
 
     def sampled(length: int) -> np.ndarray:

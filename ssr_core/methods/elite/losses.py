@@ -1,4 +1,4 @@
-"""The training objectives of ELITE's two stages (arXiv 2302.13848, section 3): noise prediction, and words or local values that stay small."""
+"""The objectives of ELITE's two training stages: noise prediction, and words or local values that stay small (arXiv 2302.13848, 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subject files of ELITE: subjects as safetensors, to keep and to share. A shared file is untrusted: what does not fit together is refused."""
+"""Subject files of ELITE: subjects as safetensors, to keep and to share. Shared ones are untrusted: what does not fit is refused."""
 
 from __future__ import annotations
 
