@@ -38,12 +38,12 @@ def weights(config=SMALL, seed=0, dtype=torch.float32):
     return formats.of_state(config, states)
 
 
-def subject(seed=0, words=3, grid=4, dtype=torch.float32, **changes):
+def subject(seed=0, count=3, grid=4, dtype=torch.float32, **changes):
     generator = torch.Generator().manual_seed(seed)
     patches = torch.zeros(grid * grid)
     patches[: grid * grid // 2] = 1.0
     made = EliteSubject(
-        words=torch.randn(words, 6, generator=generator).to(dtype),
+        words=torch.randn(count, 6, generator=generator).to(dtype),
         tokens=(torch.randn(grid * grid, 6, generator=generator) * patches[:, None]).to(dtype),
         patches=patches,
         picture=torch.randint(256, (8, 8, 3), generator=generator, dtype=torch.uint8),
