@@ -84,6 +84,19 @@ def test_without_a_mask_the_whole_picture_is_taken_with_a_warning(caplog):
     assert subject.patches.all()
 
 
+def test_points_select_what_is_under_them_and_join_the_mask(caplog):
+    seen = Image.new("RGB", (80, 80), (20, 90, 160))
+    seen.paste((250, 250, 250), (20, 20, 60, 40))
+    points = ((30.0, 30.0),)
+    (subject,) = encode_subjects(encoder(), vision_model(), [seen], Selection(points=points, margin=0.0))
+    assert subject.box == pytest.approx((20, 10, 60, 50), abs=4)
+    assert "no mask" not in caplog.text
+    corner = torch.zeros(1, 80, 80)
+    corner[..., 60:, 60:] = 1.0
+    (both,) = encode_subjects(encoder(), vision_model(), [seen], Selection(corner, points=points, margin=0.0))
+    assert both.box == pytest.approx((20, 20, 80, 80), abs=4)
+
+
 def test_a_global_mapper_alone_makes_words_alone():
     (subject,) = encode_subjects(encoder(local=False), vision_model(), [picture()], Selection(mask()))
     assert subject.tokens is None

@@ -15,8 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from ... import finite, vision
+from ...points import Point
+from ...select import masks_around
 from ...vision_model import VisionModel
-from .framing import FRAMINGS, MARGIN, Framed, Framing, as_elite_masks, frame_object
+from .framing import FRAMINGS, MARGIN, Framed, Framing, as_elite_masks, frame_object, over
 from .mapper import EliteConfig
 from .subject import EliteSubject, EliteSubjects, check_count
 
@@ -39,11 +41,13 @@ class Encoder:
 @dataclass(frozen=True, eq=False)
 class Selection:
     """What of the pictures is the object. masks: [1 or pictures, H, W] in any form that as_elite_masks takes, or None for all of them;
-    several masks of one picture are a subject each. framing, margin: as frame_object takes them."""
+    several masks of one picture are a subject each. points: places in pixels that were pointed at; what belongs there joins every mask
+    (select.masks_around). framing, margin: as frame_object takes them."""
 
     masks: Tensor | None = None
     framing: Framing = "crop to mask"
     margin: float = MARGIN
+    points: Sequence[Point] = ()
 
     def __post_init__(self) -> None:
         if self.framing not in FRAMINGS:
@@ -64,6 +68,10 @@ def encode_subjects(
         vision.check_size(*picture.size, "The reference")
     _check_vision_model(vision_model, encoder.config)
     pictures, masks = _paired(pictures, selection.masks)
+    if selection.points:
+        masks = [_with_points(mask, picture, selection, vision_model) for mask, picture in zip(masks, pictures, strict=True)]
+    elif selection.masks is None:
+        log.warning("ELITE: no mask is given, so the whole picture counts as the object, its background too.")
     size, grid = vision_model.size, encoder.config.grid
     framed = [
         frame_object(picture, mask, size, grid, selection.framing, selection.margin)
@@ -106,7 +114,6 @@ def _subject(
 def _paired(pictures: Sequence[Image.Image], masks: Tensor | None) -> tuple[Sequence[Image.Image], Sequence[Tensor | None]]:
     """As many pictures as masks."""
     if masks is None:
-        log.warning("ELITE: no mask is given, so the whole picture counts as the object, its background too.")
         check_count(len(pictures), "pictures")
         return pictures, [None] * len(pictures)
     if len(pictures) == 1:
@@ -117,6 +124,13 @@ def _paired(pictures: Sequence[Image.Image], masks: Tensor | None) -> tuple[Sequ
         )
     check_count(len(pictures), "pictures or masks")
     return pictures, list(masks.expand(len(pictures), -1, -1))
+
+
+def _with_points(mask: Tensor | None, picture: Image.Image, selection: Selection, vision_model: VisionModel) -> Tensor:
+    """A mask [h, w] joined with what is under the points: [H, W] of 0 and 1."""
+    (around,) = masks_around(vision_model, [picture], selection.points, "pad")  # the fit that leaves nothing out
+    selected = (around >= 0.5).float()
+    return selected if mask is None else torch.maximum(selected, over(picture, mask))
 
 
 def _features(vision_model: VisionModel, pictures: Sequence[Image.Image], config: EliteConfig) -> Tensor:

@@ -60,7 +60,9 @@ def frame_object(
     Raises ValueError for a mask that marks nothing, or nothing that the grid can show.
     """
     margin = finite.finite(margin, "margin", 0.0, LARGEST_MARGIN)
-    marked = np.ones((picture.height, picture.width), np.uint8) if mask is None else _over(picture, mask)  # [H, W]
+    marked = np.ones((picture.height, picture.width), np.uint8)  # [H, W]
+    if mask is not None:
+        marked = over(picture, mask).numpy().astype(np.uint8)
     if not marked.any():
         raise ValueError(
             "The mask marks nothing; expected some area of 0.5 or more. Paint the object in the mask, or disconnect the mask to take the "
@@ -81,12 +83,12 @@ def frame_object(
     return Framed(frame(seen, size, "stretch"), frame(thing, size, "stretch"), patches, (left, top, right, bottom))
 
 
-def _over(picture: Image.Image, mask: Tensor) -> np.ndarray:
-    """A mask stretched over its picture: [h, w] -> uint8 [H, W] of 0 and 1."""
+def over(picture: Image.Image, mask: Tensor) -> Tensor:
+    """A mask stretched over its picture: [h, w] -> [H, W] of 0 and 1."""
     grey = Image.fromarray(mask.float().cpu().numpy())
     if grey.size != picture.size:
         grey = grey.resize(picture.size, Image.Resampling.BILINEAR)
-    return (np.asarray(grey) >= 0.5).astype(np.uint8)
+    return torch.from_numpy((np.asarray(grey) >= 0.5).astype(np.float32))
 
 
 def _square(marked: np.ndarray, margin: float) -> tuple[int, int, int, int]:

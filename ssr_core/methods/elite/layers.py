@@ -45,7 +45,7 @@ def _layout_of(shapes: Mapping[str, tuple[int, ...]]) -> UNetLayout:
     if not down or not mid:
         raise ValueError("it has no projections of the UNet's way down or of its middle")
     levels = 1 + max(int(match["level"]) for match, _ in found if match["way"])
-    (coarsest,) = {shape[0] for match, shape in found if match["way"] is None} or {0}
+    coarsest = next(shape[0] for match, shape in found if match["way"] is None)
     channels, depths = [coarsest] * levels, [0] * levels
     for match, shape in found:
         if match["way"] == "down":
