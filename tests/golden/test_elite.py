@@ -104,6 +104,8 @@ def test_text_with_words_in_it(count):
     assert [own[golden.PLACEHOLDER] for own in places] == [(place,) for place in golden.case(name)["params"]["index"]]
     golden.check(name, f"embeds_{count}", embeds)
     golden.check(name, f"hidden_{count}", golden.encode(encoder, ids, embeds))
+    if count == 1:
+        golden.check(name, "hidden_unbatched_1_row0", golden.encode(encoder, ids[:1], embeds[:1]))
 
 
 @pytest.mark.parametrize("fact", golden.listing()["placeholder"], ids=lambda fact: fact["text"])

@@ -184,6 +184,14 @@ def test_another_methods_file_is_called_what_it_is(tmp_path, kind, suffix):
     refused([path], f"not a mapper of ELITE but {kind}")
 
 
+def test_pickles_with_objects_are_called_what_they_are(tmp_path):
+    content = b"\x80\x02}X\x01\x00\x00\x00acldm.modules.embedding_manager\nLASREmbedding\n)\x81s."
+    (tmp_path / "lasr.pt").write_bytes(content)
+    refused([tmp_path / "lasr.pt"], "cannot be read")
+    torch.save({"a": json.JSONDecoder}, tmp_path / "objects.pt")
+    refused([tmp_path / "objects.pt"], "Python objects", "JSONDecoder")
+
+
 def test_subject_files_and_other_formats_are_named(tmp_path):
     for form, says in (("ssr_elite_subject", "Load Subject (ELITE) reads it"), ("ssr_encoder", "not ELITE's weights")):
         save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"format": form})

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ... import tensor_files
-from ...neighbours import ELITE, kind_of
+from ...neighbours import ELITE, kind_of, kind_of_objects
 from ...shown import shown
-from ...tensor_files import WRAPPERS, Shapes, State, listed
+from ...tensor_files import WRAPPERS, ObjectsError, Shapes, State, listed
 from . import description
 from .mapper import STAGES, EliteConfig, Stage
 
@@ -105,7 +105,11 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
 
 def _parts(path: Path) -> list[tuple[Stage | None, Part]]:
     """The mappers in a file and which they are, None where it does not tell."""
-    raw, metadata = tensor_files.read(path, look=_look)
+    try:
+        raw, metadata = tensor_files.read(path, look=_look)
+    except ObjectsError as error:
+        kind = kind_of_objects(error.names)
+        raise ValueError(f"{error} By their names this is {kind}, not {ELITE}." if kind else str(error)) from error
     named = shown(path)
     config = description.config_in(metadata, named) if metadata.get("format") == FORMAT else None
     split: dict[Stage | None, State] = {}
