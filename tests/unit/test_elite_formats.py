@@ -108,15 +108,15 @@ def test_crossed_names_are_warned_about(tmp_path, caplog):
         formats.read(paths)
         assert not caplog.records
         swapped = formats.read(paths[::-1])
-    assert "local_mapper.pt is used as the global mapper, but its name says local" in caplog.text
-    assert "global_mapper.pt is used as the local mapper, but its name says global" in caplog.text
+    assert "local_mapper.pt is used as ELITE's global mapper, but its name says local" in caplog.text
+    assert "global_mapper.pt is used as ELITE's local mapper, but its name says global" in caplog.text
     same(swapped.states["global"], weights(FIVE).states["local"])
 
 
 def test_which_file_is_which_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         formats.read(pickles(tmp_path))
-    assert "the global mapper is of" in caplog.text
+    assert "ELITE's global mapper is that of" in caplog.text
     assert "global_mapper.pt" in caplog.text
 
 
@@ -200,7 +200,7 @@ def test_subject_files_and_other_formats_are_named(tmp_path):
     state, said = load_file(tmp_path / "elite.safetensors"), metadata(tmp_path / "elite.safetensors")
     changes = (
         ({"format_version": "2"}, "Update the pack"),
-        ({"stage": "third"}, 'stage "third"'),
+        ({"stage": "third"}, 'stage is "third"'),
         ({"config": "{"}, "configuration"),
     )
     for change, says in changes:

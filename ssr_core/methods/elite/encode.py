@@ -71,7 +71,7 @@ def encode_subjects(
     if selection.points:
         masks = [_with_points(mask, picture, selection, vision_model) for mask, picture in zip(masks, pictures, strict=True)]
     elif selection.masks is None:
-        log.warning("ELITE: no mask is given, so the whole picture counts as the object, its background too.")
+        log.warning("SSR-Encoder: no mask is given, so the whole picture counts as the object, its background too.")
     size, grid = vision_model.size, encoder.config.grid
     framed = [
         frame_object(picture, mask, size, grid, selection.framing, selection.margin)

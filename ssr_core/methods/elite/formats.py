@@ -8,6 +8,7 @@ tensor_files.py's.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ... import fingerprints, finite, tensor_files
+from ... import finite, tensor_files, weight_files
 from ...shown import shown
 from ...tensor_files import State, listed
+from ...weight_files import IDENTITY, OWN_IDENTITY
 from . import description, layers
+from .description import KIND
 from .mapper import STAGES, Elite, EliteConfig, GlobalMapper, LocalMapper, Stage, stage_fingerprint
-from .parts import BOTH, BOTH_NEEDED, FORMAT, FORMAT_VERSION, REMEDY, Part, told_apart
+from .parts import BOTH, BOTH_NEEDED, FORMAT, FORMAT_VERSION, Part, told_apart
 
 log = logging.getLogger("ssr_encoder")
 
@@ -40,7 +43,8 @@ class Weights(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """What subjects know the two together by."""
-        return fingerprints.together(*(self.fingerprints[stage] for stage in STAGES if stage in self.fingerprints))
+        parts = " ".join(self.fingerprints[stage] for stage in STAGES if stage in self.fingerprints)
+        return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
     @property
     def state(self) -> State:
@@ -79,8 +83,8 @@ def read(paths: Sequence[Path], config: EliteConfig | None = None) -> Weights:
             f"{parts['global'].named} and {parts['local'].named} hold the same weights: the same file twice. {BOTH_NEEDED}"
         )
     for stage, part in parts.items():
-        log.info("ELITE: the %s mapper is of %s.", stage, part.named)
-    states = {stage: fingerprints.of_one_type(part.state, part.named) for stage, part in parts.items()}
+        log.info("SSR-Encoder: ELITE's %s mapper is that of %s.", stage, part.named)
+    states = {stage: weight_files.of_one_type(part.state, part.named) for stage, part in parts.items()}
     own = {stage: _identity(stage, part, found[stage]) for stage, part in parts.items()}
     return Weights(found["global"], states, own)
 
@@ -146,9 +150,9 @@ def _ready(weights: Weights, stages: Sequence[Stage], dtype: torch.dtype | None)
         state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in weights.states[stage].items()}
         _check(state, weights.config, stage, f"The {stage} mapper as {dtype}" if dtype else f"The {stage} mapper to write")
         states[stage] = state
-        metadata[f"fingerprint_{stage}"] = weights.fingerprints[stage]
-        if fingerprints.is_half(state):
-            metadata[f"own_fingerprint_{stage}"] = stage_fingerprint(state, weights.config, stage)
+        metadata[f"{IDENTITY}_{stage}"] = weights.fingerprints[stage]
+        if weight_files.is_half(state):
+            metadata[f"{OWN_IDENTITY}_{stage}"] = stage_fingerprint(state, weights.config, stage)
     return states, metadata
 
 
@@ -167,10 +171,9 @@ def _config(part: Part, given: EliteConfig | None) -> EliteConfig:
 
 def _identity(stage: Stage, part: Part, config: EliteConfig) -> str:
     own = stage_fingerprint(part.state, config, stage)
-    if not fingerprints.is_half(part.state):
-        return own
-    original, written_for = part.metadata.get(f"fingerprint_{stage}"), part.metadata.get(f"own_fingerprint_{stage}")
-    return fingerprints.claimed(original, written_for, own, part.named, REMEDY)
+    names = {IDENTITY: f"{IDENTITY}_{stage}", OWN_IDENTITY: f"{OWN_IDENTITY}_{stage}"}
+    said = {name: part.metadata[of_stage] for name, of_stage in names.items() if of_stage in part.metadata}
+    return weight_files.identity_of(part.state, said, own, part.named, KIND)
 
 
 def _equal(one: State, other: State) -> bool:
@@ -189,20 +192,5 @@ def _check(state: State, config: EliteConfig, stage: Stage, named: str) -> None:
     with torch.device("meta"):
         made = {"global": GlobalMapper, "local": LocalMapper}[stage](config)
         expected = {name: tuple(tensor.shape) for name, tensor in made.state_dict().items()}
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or extra:
-        raise ValueError(
-            f"{named} does not fit a mapper of {config.words} words and {len(config.layout.layers)} layers"
-            + (f"; missing {listed(missing)}" if missing else "")
-            + (f"; not expected {listed(extra)}" if extra else "")
-            + ". A part of the file is missing, or it is made for another model."
-        )
-    for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            raise ValueError(
-                f"{named}: {name} has shape {shown(tuple(state[name].shape))}, expected {shape}. "
-                "The file was made for another UNet, text encoder or vision model."
-            )
-        if state[name].dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise ValueError(f"{named}: {name} has type {state[name].dtype}; expected fp32, fp16 or bf16.")
-    finite.check({name: state[name] for name in expected}, named, f"The weights are damaged. {REMEDY}")
+    described = f"a mapper of {config.words} words and {len(config.layout.layers)} layers"
+    weight_files.check_state(state, expected, named, described, KIND)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ... import finite
 from ...maps import Box
 from ...masks import as_masks
+from ...reference import bounds
 from ...vision import MEAN_COLOUR, MOST_PIXELS, frame
 
 Framing = Literal["crop to mask", "stretch"]
@@ -93,8 +94,7 @@ def over(picture: Image.Image, mask: Tensor) -> Tensor:
 
 def _square(marked: np.ndarray, margin: float) -> tuple[int, int, int, int]:
     """The square around what is marked, moved into the picture as far as it fits there."""
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    left, top, right, bottom = bounds(marked.astype(bool))
     height, width = marked.shape
     side = min(max(round(max(bottom - top, right - left) * (1 + 2 * margin)), 1), max(height, width))
     if side * side > MOST_PIXELS:

@@ -15,6 +15,7 @@ from ...neighbours import ELITE, kind_of, kind_of_objects
 from ...shown import shown
 from ...tensor_files import WRAPPERS, ObjectsError, Shapes, State, listed
 from . import description
+from .description import KIND
 from .mapper import STAGES, EliteConfig, Stage
 
 log = logging.getLogger("ssr_encoder")
@@ -23,7 +24,6 @@ FORMAT = "ssr_elite"
 FORMAT_VERSION = "1"
 BOTH = "both"
 """Metadata "stage" of a file that holds both mappers; of others it is the mapper's."""
-REMEDY = "Download or convert it again."
 BOTH_NEEDED = "Give the global mapper's file and the local mapper's, usually global_mapper.pt and local_mapper.pt."
 
 
@@ -71,8 +71,8 @@ def _warn_of_crossed_names(stage: Stage, path: Path) -> None:
     other = next(one for one in STAGES if one != stage)
     if _name_says(path, other):
         log.warning(
-            "ELITE: %s is used as the %s mapper, but its name says %s. The two files look alike inside; swapped, they draw nonsense. Give "
-            "the global mapper's first.",
+            "SSR-Encoder: %s is used as ELITE's %s mapper, but its name says %s. The two files look alike inside; swapped, they draw "
+            "nonsense. Give the global mapper's first.",
             shown(path),
             stage,
             other,
@@ -96,9 +96,8 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
             "Update the pack."
         )
     if form == FORMAT and metadata.get("stage") not in (*STAGES, BOTH):
-        raise ValueError(
-            f'{named} says it is the mapper of stage "{shown(metadata.get("stage"), 40)}"; expected {", ".join(STAGES)} or {BOTH}. {REMEDY}'
-        )
+        found = shown(metadata.get("stage"), 40)
+        raise ValueError(f'{named} says its stage is "{found}"; expected {", ".join(STAGES)} or {BOTH}. {KIND.remedy}')
     if form != FORMAT and (kind := kind_of(shapes, ELITE)) is not None:
         raise ValueError(f"{named}: not {ELITE} but {kind} ({listed(list(shapes))}). {BOTH_NEEDED}")
 
@@ -122,13 +121,13 @@ def _parts(path: Path) -> list[tuple[Stage | None, Part]]:
             own[name] = tensor
     told = metadata.get("stage") if config is not None else None
     if len(split) > 1 and None in split:
-        raise ValueError(f"{named}: unknown keys {listed(sorted(split[None]))} beside those of two mappers. {REMEDY}")
+        raise ValueError(f"{named}: unknown keys {listed(sorted(split[None]))} beside those of two mappers. {KIND.remedy}")
     if told in STAGES and set(split) == {None}:
         split = {stage: state for stage in STAGES if stage == told for state in split.values()}
     wanted = set(STAGES) if told == BOTH else {told} if told else None
     if not split or (wanted is not None and set(split) != wanted):
         held = " and ".join(str(stage) for stage in split) or "no"
-        raise ValueError(f"{named} says it holds {told or 'a mapper'}, but holds {held} mapper. {REMEDY}")
+        raise ValueError(f"{named} says it holds {told or 'a mapper'}, but holds {held} mapper. {KIND.remedy}")
     return [(stage, Part(state, config, metadata, named, path if stage is None else None)) for stage, state in split.items()]
 
 
