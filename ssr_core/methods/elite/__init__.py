@@ -8,7 +8,8 @@ encode.py        the recipe from picture and mask to subject
 framing.py       which part of the picture is seen, and the mask on the grid of tokens
 subject.py       EliteSubject: what travels along wires and into files
 subject_file.py  subjects as files
-layers.py        shapes of a mapper, out of the names and shapes in a file without a description
+parts.py         which mapper a file holds
+description.py   shapes as our files tell them; layers.py: as the names in others do
 formats.py       the two published files in, one safetensors file or the two files out
 losses.py        the objectives of both training stages
 """

@@ -33,7 +33,7 @@ def word_attention(query: Tensor, text_key: Tensor, word: Tensor, heads: int) ->
     chunks = word.shape[0]
     q = query.unflatten(0, (chunks, -1)).unflatten(-1, (heads, -1)).transpose(2, 3)  # [chunks, pictures, H, L, d]
     k = text_key.unflatten(0, (chunks, -1)).unflatten(-1, (heads, -1)).transpose(2, 3)  # [chunks, 1 or pictures, H, T, d]
-    logits = (q @ k.transpose(-1, -2)).float() * k.shape[-1] ** -0.5  # [chunks, pictures, H, L, T]
+    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()  # [chunks, pictures, H, L, T]
     attends = logits.softmax(dim=-1) @ word.to(logits)[:, None, None, :, None]  # [chunks, pictures, H, L, 1]
     return attends[..., 0].transpose(2, 3)
 

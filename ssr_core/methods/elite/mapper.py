@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from ... import fingerprints
+from ... import weight_files
 from ...layout import SD15, CrossAttention, UNetLayout
 
 Stage = Literal["global", "local"]
@@ -170,7 +170,7 @@ def stem(layer: CrossAttention) -> str:
 
 def stage_fingerprint(state: Mapping[str, Tensor], config: EliteConfig, stage: Stage) -> str:
     """Identity of one mapper, whatever file it was in. Both have the same names, so the stage is part of it."""
-    return fingerprints.fingerprint(f"{stage} {config.identity}", state)
+    return weight_files.fingerprint(state, f"{stage} {config.identity}")
 
 
 def _tower(config: EliteConfig, operations: Any, factory: Mapping[str, Any]) -> nn.Sequential:

@@ -1,0 +1,206 @@
+"""Subject files of ELITE: subjects as safetensors, to keep and to share. Shared ones are untrusted: what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from torch import Tensor
+
+from ... import finite, tensor_files
+from ...faults import told
+from ...finite import LARGEST_STRENGTH
+from ...maps import Box
+from ...shown import shown
+from ...tensor_files import Shapes
+from ...vision import LONGEST_SIDE
+from .framing import Framing
+from .subject import MOST_SUBJECTS, EliteSubject, EliteSubjects
+
+FORMAT = "ssr_elite_subject"
+FORMAT_VERSION = "1"
+REMEDY = "copy it again or encode the subject again"
+
+_TENSORS = ("words", "patches", "picture")
+
+MOST_WORDS = 64
+"""Of a subject: the released mapper makes 5."""
+MOST_PATCHES = 64 * 64
+"""Of a vision model's grid: ViT-L/14 has 16 x 16."""
+LARGEST_PICTURE = 1024
+"""Side of what a vision model sees, in pixels: 224 for ViT-L/14."""
+WIDEST = 1 << 16
+"""Width of a token."""
+MOST_PROVENANCE = 16
+
+
+def save(subjects: EliteSubjects, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
+    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
+
+    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
+    new: raise FileExistsError where there is a file of that name. What load would refuse is not written: ValueError.
+    """
+    if not subjects:
+        raise ValueError("There is no subject to save. Connect the output of Encode Subject (ELITE).")
+    tensors = {f"{index}.{name}": getattr(subject, name) for index, subject in enumerate(subjects) for name in _TENSORS}
+    tensors |= {f"{index}.tokens": subject.tokens for index, subject in enumerate(subjects) if subject.tokens is not None}
+    described = [
+        {
+            "encoder": subject.encoder,
+            "source_size": list(subject.source_size),
+            "box": list(subject.box),
+            "framing": subject.framing,
+            "strength": subject.strength,
+        }
+        for subject in subjects
+    ]
+    try:
+        for index, fields in enumerate(_DESCRIBED.validate_python(described)):
+            _read(tensors, index, fields)
+    except ValueError as error:
+        fault = told(error) if isinstance(error, ValidationError) else error
+        raise ValueError(f"The subject cannot be saved, as it could not be read again: {fault}. Encode it again.") from error
+    own = {"format": FORMAT, "format_version": FORMAT_VERSION, "subjects": json.dumps(described)}
+    tensor_files.write(tensors, path, {**(provenance or {}), **own}, new)
+
+
+def load(path: Path) -> EliteSubjects:
+    """Read what save wrote. Raises ValueError that names the file for anything else."""
+    tensors, metadata = tensor_files.read(path, REMEDY, _look)
+    try:
+        return tuple(_read(tensors, index, fields) for index, fields in enumerate(_described(metadata)))
+    except ValueError as error:
+        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+
+
+def provenance(path: Path) -> dict[str, str]:
+    """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
+    own = ("format", "format_version", "subjects")
+    found = {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
+    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
+
+
+def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
+    """Refuse what a file says about itself, before its tensors are read."""
+    form = metadata.get("format")
+    if form != FORMAT:
+        hint = " Load Subject reads it." if form == "ssr_subject" else " Choose a file written by Save Subject (ELITE)."
+        raise ValueError(f"{named} is not a subject file of ELITE (format {shown(repr(form or 'none'), 40)}).{hint}")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{named} is a subject file of format version {shown(metadata.get('format_version'))}; this version of the pack reads version "
+            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
+        )
+    try:
+        for index, _ in enumerate(_described(metadata)):
+            _check_extent(shapes, index)
+    except ValueError as error:
+        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+
+
+def _described(metadata: Mapping[str, str]) -> list[_Described]:
+    """Raises ValueError that says what is wrong, without the file's name."""
+    try:
+        return _DESCRIBED.validate_python(json.loads(metadata.get("subjects", "")))
+    except ValidationError as error:
+        raise ValueError(told(error)) from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"the description of its subjects is no JSON: {shown(error)}") from error
+
+
+def _check_extent(shapes: Shapes, index: int) -> None:
+    """Whether the tensors of a subject are there and of a size that a subject has."""
+    for name in _TENSORS:
+        if f"{index}.{name}" not in shapes:
+            raise ValueError(f"subject {index + 1} has no tensor {name}")
+    most = {
+        "words": (MOST_WORDS, WIDEST),
+        "tokens": (MOST_PATCHES, WIDEST),
+        "patches": (MOST_PATCHES,),
+        "picture": (LARGEST_PICTURE, LARGEST_PICTURE, 3),
+    }
+    for name, limits in most.items():
+        shape = shapes.get(f"{index}.{name}", ())
+        if any(side > limit for side, limit in zip(shape, limits, strict=False)):
+            raise ValueError(f"{name} of subject {index + 1} has shape {shown(shape)}, at most {limits}")
+
+
+def _some_area(box: Box) -> Box:
+    left, top, right, bottom = box
+    if not (left < right and top < bottom) or max(map(abs, box)) > 2 * LONGEST_SIDE:
+        raise ValueError("must be left, top, right, bottom of a part of the picture")
+    return box
+
+
+_Side = Annotated[PositiveInt, Field(le=LONGEST_SIDE)]
+
+
+class _Described(BaseModel):
+    """What a file says about one subject besides its tensors."""
+
+    encoder: Annotated[str, Field(max_length=200)]
+    source_size: tuple[_Side, _Side]
+    box: Annotated[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat], AfterValidator(_some_area)]
+    framing: Framing
+    strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
+
+
+_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(
+    Annotated[list[_Described], Field(min_length=1, max_length=MOST_SUBJECTS)]
+)
+
+
+def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> EliteSubject:
+    _check_extent({name: tuple(tensor.shape) for name, tensor in tensors.items()}, index)
+    words, patches, picture = (tensors[f"{index}.{name}"] for name in _TENSORS)
+    tokens = tensors.get(f"{index}.tokens")
+    _check_shapes(words, tokens, patches, picture)
+    _check_numbers(words, tokens, patches)
+    return EliteSubject(
+        words,
+        tokens,
+        patches,
+        picture,
+        source_size=described.source_size,
+        box=described.box,
+        framing=described.framing,
+        encoder=described.encoder,
+        strength=described.strength,
+    )
+
+
+def _check_shapes(words: Tensor, tokens: Tensor | None, patches: Tensor, picture: Tensor) -> None:
+    """Whether the tensors of one subject belong together."""
+    side = picture.shape[0] if picture.ndim else 0
+    count = patches.numel()
+    fits = (
+        words.ndim == 2
+        and words.numel() > 0
+        and patches.ndim == 1
+        and count > 0
+        and math.isqrt(count) ** 2 == count
+        and (tokens is None or tuple(tokens.shape) == (count, words.shape[1]))
+        and side > 0
+        and picture.shape == (side, side, 3)
+        and picture.dtype == torch.uint8
+        and all(tensor.is_floating_point() for tensor in (words, patches, tokens) if tensor is not None)
+    )
+    if not fits:
+        own = {"words": words, "tokens": tokens, "patches": patches, "picture": picture}
+        given = (f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in own.items() if tensor is not None)
+        raise ValueError("tensors " + ", ".join(given))
+
+
+def _check_numbers(words: Tensor, tokens: Tensor | None, patches: Tensor) -> None:
+    for name, tensor in (("words", words), ("tokens", tokens)):
+        if tensor is not None and (found := finite.fault(tensor)) is not None:
+            raise ValueError(f"{name} with {found}")
+    if not bool(((patches == 0) | (patches == 1)).all()) or not bool(patches.any()):
+        raise ValueError("patches that are not 0 and 1, some of them 1")
+    if tokens is not None and bool(tokens[patches == 0].any()):
+        raise ValueError("tokens outside the mask that are not zero")
