@@ -1,11 +1,14 @@
 """MIP-Adapter's data set, and records of several subjects: which objects a sample has, what is cut out for them, and what is refused."""
 
+import io
+import itertools
 import json
 import logging
 import os
 import pickle
 import random
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 
 from ssr_core.training import loop, records, scenes, subject_dataset
 from ssr_core.training.config import TrainingConfig
-from ssr_core.training.examples import UNFIT, UNREADABLE, Examples, collate
+from ssr_core.training.examples import UNFIT, UNREADABLE, Examples, StreamedExamples, collate
 from ssr_core.training.pickled_list import read_texts
 from ssr_core.training.records import OutsideFolder, Record, SubjectSource, Unfit
 
@@ -58,7 +61,7 @@ class SceneInputs:
     """What a method chooses for a sample of this kind: nothing."""
 
     def __init__(self, **changes):
-        self.config = TrainingConfig(base="folder", data="d", out="o", **changes)
+        self.config = TrainingConfig(**{"base": "folder", "data": "d", "out": "o", **changes})
 
     def choose(self, record, rng):
         return None
@@ -269,6 +272,34 @@ def test_samples_of_no_use_are_replaced_without_a_limit_and_broken_ones_up_to_it
         (passed,) = loop._readable(inputs.config, iter([dict(batch)]))
     assert passed.keys() == {"names", "at"}
     assert sum("Left out" in line for line in caplog.messages) == 3  # the first, the second, the fourth
+
+
+def test_samples_of_no_use_in_shards_are_replaced_alike_after_every_resume(tmp_path):
+    content = io.BytesIO()
+    Image.new("RGB", (20, 20), RED).save(content, "PNG")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for number in range(9):
+            names = ("dog", "cat") if number % 3 == 1 else ("dog",)
+            described = {"text": f"sample {number}", "subjects": [{"query": name, "reference": "png"} for name in names]}
+            for extension, part in (("png", content.getvalue()), ("json", json.dumps(described).encode())):
+                member = tarfile.TarInfo(f"{number}.{extension}")
+                member.size = len(part)
+                tar.addfile(member, io.BytesIO(part))
+
+    class Inputs(SceneInputs):
+        def read(self, opener, record, chosen):
+            return {"caption": scenes.read_scene(opener, record, random.Random(0), 16, 2).caption}
+
+    def drawn(start, count):
+        inputs = Inputs(data=str(tmp_path / "x.tar"), size=16, batch_size=1, most_unreadable=0)
+        return [
+            (one["caption"], one["seed"], one[UNFIT]) for one in itertools.islice(StreamedExamples(inputs, 0, 1, start), count)
+        ]
+
+    whole = drawn(0, 17)
+    assert {caption for caption, _, _ in whole} == {"sample 1", "sample 4", "sample 7"}
+    assert sum(len(unfit) for _, _, unfit in whole) == 11  # before every usable one two, but for the first
+    assert [one[:2] for one in drawn(5, 4)] == [one[:2] for one in whole[5:9]]
 
 
 def test_a_data_set_of_no_use_ends_by_name(tmp_path):
