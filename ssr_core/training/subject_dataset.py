@@ -128,10 +128,8 @@ def read(folder: Path, ids: Path | None = None) -> SubjectFolder:
     """ids: the list, as the authors pickled it or as text, one id a line; by default the one .pkl file in the folder, else every file
     in jsons/. Raises ValueError or FileNotFoundError that says what is missing.
     """
-    if absent := [part for part in PARTS if not (folder / part).is_dir()]:
-        raise ValueError(
-            f"{shown(folder)} has no folder {', '.join(absent)}; expected {', '.join(PARTS)} as in subject_dataset_10k."
-        )
+    if not is_subject_dataset(folder):
+        raise ValueError(f"{shown(folder)} lacks a folder; expected {', '.join(PARTS)} as in subject_dataset_10k.")
     listed = sorted(folder.glob("*.pkl")) if ids is None else [ids]
     if len(listed) > 1:
         raise ValueError(

@@ -211,7 +211,7 @@ def test_ids_come_from_a_named_list_or_from_the_files(folder, tmp_path_factory):
         (folder / name).write_bytes(pickle.dumps(["sa_1"]))
     with pytest.raises(ValueError, match="has 2 lists of ids"):
         subject_dataset.read(folder)
-    with pytest.raises(ValueError, match="has no folder images"):
+    with pytest.raises(ValueError, match="lacks a folder; expected images, masks, jsons"):
         subject_dataset.read(listed.parent)
 
 
