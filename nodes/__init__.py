@@ -14,6 +14,7 @@ from .controlnet import ShowToControlNet
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
+from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
@@ -36,6 +37,11 @@ NODES: list[type[io.ComfyNode]] = [
     LoadSubject,
     LoadMini,
     MiniScene,
+    LoadLearned,
+    CombineLearned,
+    PromptWithLearned,
+    ApplyLearned,
+    SaveLearned,
 ]
 
 

@@ -37,17 +37,9 @@ class SaveSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
-        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        path, name = folders.new_subject_file(checks.text(filename_prefix, "filename_prefix"))
-        while True:
-            try:
-                save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}, new=True)
-                break
-            except FileExistsError:  # another save was faster: the next free number
-                taken = path
-                path, name = folders.new_subject_file(filename_prefix)
-                if path == taken:
-                    raise
+        told = {"made_by": "ComfyUI-SSR-Encoder", "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+        prefix = checks.text(filename_prefix, "filename_prefix")
+        name = folders.save_new(folders.SUBJECTS, prefix, lambda path: save(subject, path, told, new=True))
         return io.NodeOutput(subject, ui={"text": [f"Saved {shown(name)}"]})
 
 
@@ -75,7 +67,7 @@ class LoadSubject(io.ComfyNode):
         path = folders.subject_path(subject_file)
         loaded = load(path)
         text = _described(loaded, provenance(path))
-        if hidden := folders.hidden_subjects(subject_file):
+        if hidden := folders.hidden(folders.SUBJECTS, subject_file):
             text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
         return io.NodeOutput(loaded, ui={**view(loaded), "text": [text]})
 

@@ -13,4 +13,7 @@ Subject = io.Custom("SSR_SUBJECT")
 Footprint = io.Custom("SSR_FOOTPRINT")
 """hosts.comfyui.recording.Recorder: filled when the sampling ends"""
 
+Learned = io.Custom("SSR_LASR_SUBJECT")
+"""methods.lasr.subject.LasrSubjects: a tuple of one or several learned subjects"""
+
 CATEGORY = "SSR-Encoder"

@@ -1,9 +1,10 @@
 """Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for
-encoders; output/, input/ and models/ssr_subjects for subjects."""
+encoders; output/, input/ and models/ssr_subjects for subjects; output/, input/ and models/ssr_lasr for learned ones."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -11,6 +12,7 @@ import folder_paths
 FOLDER = "ssr_encoder"
 OLDER_PORT_FOLDER = "ssr"
 SUBJECTS = "ssr_subjects"
+LEARNED = "ssr_lasr"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
 PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1", "model": "model_1"}
@@ -23,7 +25,8 @@ def register() -> None:
     models = folder_paths.models_dir
     _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
     places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
-    _add(SUBJECTS, [os.path.join(place, SUBJECTS) for place in places], {".safetensors"})
+    for name, extensions in ((SUBJECTS, {".safetensors"}), (LEARNED, {".safetensors", ".pt"})):
+        _add(name, [os.path.join(place, name) for place in places], extensions)
 
 
 def _add(name: str, defaults: list[str], extensions: set[str]) -> None:
@@ -64,6 +67,15 @@ def subject_path(name: str) -> Path:
     return Path(_found(SUBJECTS, name, "There is no subject file", "Save one with Save Subject, then press R to refresh."))
 
 
+def learned_files() -> list[str]:
+    return folder_paths.get_filename_list(LEARNED)
+
+
+def learned_path(name: str) -> Path:
+    remedy = "Save one with Save Subject (LASR), or put a file there by hand and press R to refresh."
+    return Path(_found(LEARNED, name, "There is no learned subject", remedy))
+
+
 def _found(folder: str, name: str, missing: str, remedy: str) -> str:
     path = folder_paths.get_full_path(folder, name)
     if path is None:
@@ -72,16 +84,32 @@ def _found(folder: str, name: str, missing: str, remedy: str) -> str:
     return path
 
 
-def hidden_subjects(name: str) -> list[str]:
-    """Files of that name that subject_path does not read, since a folder before theirs has one too."""
-    places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(SUBJECTS)]
+def hidden(folder: str, name: str) -> list[str]:
+    """Files of that name that are not read, since a folder before theirs has one too."""
+    places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(folder)]
     return [place for place in places if os.path.isfile(place)][1:]
 
 
-def new_subject_file(prefix: str) -> tuple[Path, str]:
-    """A free file name in output/ssr_subjects, and how to show it. The host refuses prefixes that leave the output folder."""
+def save_new(folder: str, prefix: str, save: Callable[[Path], None]) -> str:
+    """Save under a free name below output/<folder>, and say which. The host refuses prefixes that leave the output folder.
+
+    save: raises FileExistsError where another was faster.
+    """
+    taken = None
+    while True:
+        path, name = _new_file(folder, prefix)
+        try:
+            save(path)
+            return name
+        except FileExistsError:
+            if path == taken:
+                raise
+            taken = path
+
+
+def _new_file(kind: str, prefix: str) -> tuple[Path, str]:
     output = folder_paths.get_output_directory()
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{SUBJECTS}/{prefix}", output)
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{kind}/{prefix}", output)
     while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
         counter += 1
     return path, f"{subfolder}/{path.name}"

@@ -12,7 +12,9 @@ import torch
 
 from ...attention import SUBJECT
 from ...schedule import StepSchedule
+from . import context
 from .applied import Applied
+from .context import hung_on
 from .layout import cross_attentions
 from .recording import recorders
 from .sampling import KEY, SIDES
@@ -30,6 +32,7 @@ def describe(model: Any) -> str:
     lines = [*_model(model), f"{_number(subjects, 'subject')} in {_number(len(applied), 'Apply node')}"]
     for number, one in enumerate(applied, start=1):
         lines += _applied(number, one)
+    lines += [line for part in hung_on(model) for line in part.described]
     lines += _neighbours(model)
     if recorders(model):
         lines.append("The footprint is recorded.")
@@ -108,7 +111,7 @@ def _neighbours(model: Any) -> Iterator[str]:
     for name, patches in options.get("patches", {}).items():
         yield f"patches {name}: {_counted(patches)}"
     for kind, keyed in model.wrappers.items():
-        others = {key: found for key, found in keyed.items() if key != KEY and found}
+        others = {key: found for key, found in keyed.items() if key not in (KEY, context.KEY) and found}
         for key, found in others.items():
             yield f"wrapper {kind}: {key or 'unnamed'}, {_counted(found)}"
     for name in SAMPLER_OPTIONS:
