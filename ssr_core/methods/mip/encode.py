@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -71,14 +72,17 @@ class References:
 
     def prepared(self, vision_model: VisionModel) -> list[Image.Image]:
         """The square pictures that the vision model sees."""
-        pictures = []
-        for number, picture in enumerate(self.pictures):
-            mask = None if self.masks is None else self.masks[min(number, len(self.masks) - 1)].numpy()  # [H, W]
-            if self.points:
-                around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit)[0].numpy()
-                mask = around if mask is None else np.maximum(_over(mask, picture), around)
-            pictures.append(vision.frame(reference_picture(picture, mask), vision_model.size, self.fit))
-        return pictures
+        cut = [reference_picture(picture, self.mask_of(number, vision_model)) for number, picture in enumerate(self.pictures)]
+        return [vision.frame(picture, vision_model.size, self.fit) for picture in cut]
+
+    def mask_of(self, number: int, vision_model: VisionModel) -> NDArray[np.float32] | None:
+        """What mask and points mark of a picture, over the whole of it: [H, W] in 0..1; None where there are neither."""
+        picture = self.pictures[number]
+        mask = None if self.masks is None else self.masks[min(number, len(self.masks) - 1)].numpy()  # [H, W]
+        if self.points:
+            around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit)[0].numpy()
+            mask = around if mask is None else np.maximum(_over(mask, picture), around)
+        return mask
 
 
 def encode_object(
