@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ UNET_CONFIG: dict[str, Any] = {
 """The golden cases' tiny UNet (mip/cases.json, comfy_tiny) with the text that real SDXL has, so that real text encoders fit it."""
 
 LAYOUT = {"channels": [32, 64, 128], "depths": [0, 2, 3], "resnets": 2, "heads": [1, 2, 4], "mid_depth": 3}
-"""29 cross-attentions."""
+"""28 cross-attentions."""
 
 
 def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
@@ -43,6 +44,7 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
     import comfy.supported_models
 
     described = comfy.supported_models.SDXL({**(config or UNET_CONFIG)})
+    described.unet_config.update(num_head_channels=(config or UNET_CONFIG)["num_head_channels"])  # SDXL sets its own 64
     described.set_inference_dtype(dtype, None)
     base = comfy.model_base.SDXL(described, device="cpu")
     tiny.fill(base.diffusion_model, seed)
@@ -67,15 +69,31 @@ def clip(refiner: bool = False) -> Any:
         }  # fmt: skip
         files[f"clip_{name}_model_config"] = config
     kind = comfy.sdxl_clip.SDXLRefinerClipModel if refiner else comfy.sdxl_clip.SDXLClipModel
-    tokenizer = comfy.sdxl_clip.SDXLClipGTokenizer if refiner else comfy.sdxl_clip.SDXLTokenizer
 
     def build(device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None) -> Any:
         return kind(device=device, dtype=dtype, model_options={**(model_options or {}), **files})
 
-    target = comfy.supported_models_base.ClipTarget(tokenizer, build)
+    target = comfy.supported_models_base.ClipTarget(comfy.sdxl_clip.SDXLTokenizer, build)
     made = comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
     tiny.fill(made.cond_stage_model, 5)
     return made
+
+
+def clip_vision(folder: Path, layers: int = 4) -> Any:
+    """CLIP_VISION with an embedding: hidden states of width 64, an embedding of width 32."""
+    comfy_host.start()
+    import comfy.clip_vision
+
+    config = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": layers, "num_attention_heads": 4, "image_size": 224,
+        "patch_size": 14, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "model_type": "clip_vision_model",
+        "num_channels": 3, "projection_dim": 32, "attention_dropout": 0.0,
+    }  # fmt: skip
+    path = folder / "vision.json"
+    path.write_text(json.dumps(config))
+    model = comfy.clip_vision.ClipVisionModel(str(path))
+    tiny.fill(model.model, 6)
+    return model
 
 
 def adapter_file(path: Path, vision_width: int = 32, plus: bool = False, seed: int = 1) -> Path:

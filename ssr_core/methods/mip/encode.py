@@ -137,13 +137,15 @@ def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None
     if found == config.vision_width:
         return
     pair = (vision_model.width, vision_model.embedding_width)
-    named = TOWERS.get(pair, "an unknown kind")
-    place = 1 if config.pooled else 0
-    wanted = next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), "its own")
+    found_kind, place = TOWERS.get(pair), 1 if config.pooled else 0
+    wanted_kind = next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), None)
+    embedding = f"an embedding of width {pair[1]}" if pair[1] else "no embedding"
     what = "a picture's embedding" if config.pooled else "a picture's hidden states"
+    other = f", or the adapter that was made for {found_kind}" if found_kind else ""
     raise ValueError(
-        f"This CLIP Vision model has hidden states of width {pair[0]} and an embedding of width {pair[1]} ({named}); the adapter takes "
-        f"{what}, of width {config.vision_width} ({wanted}). Load {wanted} in Load CLIP Vision, or the adapter that was made for {named}."
+        f"This CLIP Vision model has hidden states of width {pair[0]} and {embedding} ({found_kind or 'an unknown kind'}); the adapter "
+        f"takes {what}, of width {config.vision_width} ({wanted_kind or 'an unknown kind'}). "
+        f"Load {wanted_kind or 'the tower it was trained with'} in Load CLIP Vision{other}."
     )
 
 
