@@ -18,6 +18,9 @@ from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, 
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
+from .mip import CombineObjects, EncodeObject, LoadMIPAdapter
+from .mip_apply import ApplyObjects
+from .mip_files import LoadObjects, SaveObjects
 from .select import SelectByPoints
 from .subject_files import LoadSubject, SaveSubject
 
@@ -37,6 +40,12 @@ NODES: list[type[io.ComfyNode]] = [
     LoadSubject,
     LoadMini,
     MiniScene,
+    LoadMIPAdapter,
+    EncodeObject,
+    CombineObjects,
+    ApplyObjects,
+    SaveObjects,
+    LoadObjects,
     LoadLearned,
     CombineLearned,
     PromptWithLearned,

@@ -17,7 +17,7 @@ from ...methods.lasr import contexts
 from ...methods.lasr.contexts import Learned, Prompts
 from ...methods.lasr.embedder import pooled_features
 from ...methods.lasr.from_words import one_token
-from ...methods.lasr.subject import LasrSubjects, other_text_encoder, table_fingerprint
+from ...methods.lasr.subject import LasrSubjects, active, other_text_encoder, table_fingerprint
 from ...schedule import Manner
 from ...shown import shown
 from .clip_text import HostText, Identity, pieces_of
@@ -72,7 +72,10 @@ def encode_prompt(clip: Any, subjects: LasrSubjects, text: str) -> list[list[Any
     word.
     """
     host = HostText(clip, subjects[0].shapes.text_width, WHAT)
+    subjects = active(subjects)
     tokens = clip.tokenize(text)
+    if not subjects:
+        return clip.encode_from_tokens_scheduled(tokens)
     check_embeddings(clip, "l", [entry for chunk in tokens["l"] for entry in chunk], text, WHAT, "prompt")
     _check_tokens(host, subjects)
     entries = [entry for chunk in tokens["l"] for entry in chunk]
@@ -123,6 +126,9 @@ def apply_subjects(model: Any, clip: Any, subjects: LasrSubjects, manner: Manner
     """
     shapes = subjects[0].shapes
     check_model(model, shapes.layout, shapes.text_width, WHAT)
+    subjects = active(subjects)
+    if not subjects:
+        return model
     known = {subject.token for part in hung_on(model) if isinstance(part, LasrContexts) for subject in part.subjects}
     if again := [subject for subject in subjects if subject.token in known]:
         raise ValueError(

@@ -56,10 +56,11 @@ def check_kind(clip: Any, width: int, what: str) -> None:
     needed, found = _NAMED.get(width, _NAMED[768])
     if clip is None:
         raise ValueError(f"CLIP is missing: this checkpoint has no text encoder. Load {found.split(' (')[0]} or its CLIP.")
-    encoders = set(clip.tokenize(""))
-    if encoders != ENCODERS.get(width, {"l"}):
+    tokens = clip.tokenize("")
+    has = {name for name in tokens if hasattr(clip.cond_stage_model, f"clip_{name}")}  # the refiner's tokenizer knows more
+    if not has == set(tokens) == ENCODERS.get(width, {"l"}):
         raise ValueError(
-            f"This CLIP has the text encoders {', '.join(sorted(encoders))}; {what} needs {needed}. Connect the CLIP of {found}."
+            f"This CLIP has the text encoders {', '.join(sorted(has or tokens))}; {what} needs {needed}. Connect the CLIP of {found}."
         )
 
 
