@@ -30,9 +30,7 @@ def test_a_whole_unet_with_a_context_for_every_layer(name, tmp_path):
     case = golden_lasr.cases()[name]
     seed, batch = case["seed"], case["batch"]
     clip = tiny.clip(tmp_path / "config.json", {**tiny.CLIP_CONFIG, **case["clip"]})
-    golden_lasr.fill(
-        clip.cond_stage_model.clip_l.transformer, case.get("clip_seed", seed), lambda name: f"clip.{name}"
-    )
+    golden_lasr.fill(clip.cond_stage_model.clip_l.transformer, case.get("clip_seed", seed), lambda name: f"clip.{name}")
     subject, patcher = subject_of(case), learned.golden_unet(seed)
     positive, negative = learned.prompt(clip, (subject,), case["prompt"]), learned.plain(clip, case["negative"])
     riding = positive[0][1]["model_conds"]["ssr_encoder_lasr"].cond

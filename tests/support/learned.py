@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -55,3 +56,38 @@ def golden_unet(seed: int) -> Any:
 
 def text_of(clip: Any) -> Any:
     return comfy_host.part("ssr_core.hosts.comfyui.clip_text").HostText(clip, 768, "the learned subject")
+
+
+def itself(clip: Any, placeholder: str = "z", token: int = 345) -> Any:
+    """A subject whose vectors, of all layers and at all times, are its placeholder's own: its prompts are the ordinary ones."""
+    made = subject(0, placeholder, token)
+    row = clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight[token].detach().float()
+    weights = {name: value.clone() for name, value in made.weights.items()}
+    for name, value in weights.items():
+        if ".layer_lns." in name or name.endswith("bias_scales"):
+            value.fill_(1.0 if name.endswith("bias_scales") else 0.0)
+        elif name in ("static.bias", "lasr.bias"):
+            value.copy_(row.expand_as(value))
+    return dataclasses.replace(made, weights=weights)
+
+
+class UNetCalls:
+    """Rows of every call of a MODEL's UNet, and of its text encoder, while it is entered."""
+
+    def __init__(self, model: Any, clip: Any) -> None:
+        self.unet, self.text = model.model.diffusion_model, clip.cond_stage_model.clip_l.transformer
+        self.rows: list[int] = []
+        self.texts: list[int] = []
+
+    def __enter__(self) -> UNetCalls:
+        self.handles = [
+            self.unet.register_forward_pre_hook(lambda _, args: self.rows.append(len(args[0]))),
+            self.text.register_forward_pre_hook(
+                lambda _, args, named: self.texts.append(len(named["embeds"])), with_kwargs=True
+            ),
+        ]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self.handles:
+            handle.remove()
