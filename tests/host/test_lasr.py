@@ -320,7 +320,7 @@ def test_what_does_not_belong_together_is_refused_by_name(model, clip, cat, hat,
     sampled(learned.apply(model, last, (cat,)), positive, negative)
     same = dataclasses.replace(cat)
     sampled(learned.apply(model, clip, (same,)), positive, negative)
-    with pytest.raises(ValueError, match='already has Apply Subject .* placeholder "z"'):
+    with pytest.raises(ValueError, match=r'already has Apply Subject .* placeholder "z"'):
         learned.apply(patched, clip, (cat,))
 
 
@@ -333,7 +333,7 @@ def test_prompts_that_do_not_name_the_subject_are_refused_and_doubtful_ones_repo
         learned.prompt(clip, (dataclasses.replace(cat, token=999),), "a photo of a z")
     hooked = clip.clone()
     hooked.patcher.forced_hooks = object()
-    with pytest.raises(ValueError, match="LoRAs that hooks exchange.*Set CLIP Hooks"):
+    with pytest.raises(ValueError, match=r"LoRAs that hooks exchange.*Set CLIP Hooks"):
         learned.prompt(hooked, (cat,), "a photo of a z")
     with caplog.at_level(logging.WARNING):
         learned.prompt(clip, (cat,), "a photo of a z")
@@ -378,7 +378,7 @@ class ControlNet:
     def get_control(self, latent, timestep, cond, count, options):
         self.seen.append(cond["c_crossattn"])
         amount = cond["c_crossattn"].mean(dim=(1, 2)).view(-1, 1, 1, 1)
-        return {"middle": [amount * torch.ones(len(latent), 128, 2, 2)], "output": [torch.ones(1, 32, 16, 16) * 2.0]}
+        return {"middle": [(5 + 50 * amount) * torch.ones(len(latent), 128, 2, 2)]}
 
     def get_extra_hooks(self):
         return []

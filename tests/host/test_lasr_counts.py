@@ -58,7 +58,7 @@ def gflop(base, alpha):
     content = host.SubjectPrompt(
         (subject,), None, prompts.prompts_of(ids, torch.zeros(1, 77, 768), [345]), torch.zeros(16, 77, 768)
     )
-    (tensor, options) = riders.ride([torch.zeros(1, 77, 768), {}], "lasr", "", "", "a z", content)
+    _, options = riders.ride([torch.zeros(1, 77, 768), {}], "lasr", "", "", "a z", content)
     part = host.LasrContexts((subject,), MetaText(), made(alpha))
     number = options["model_conds"]["ssr_encoder_lasr"].cond
     text, steps = torch.empty(2, 77, 768, device="meta"), torch.ones(2, device="meta")
