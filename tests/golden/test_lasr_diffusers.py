@@ -102,7 +102,7 @@ def test_the_adaptive_part_acts_in_its_layers_and_steps_only(pipe, case):
         drawn(pipe, case, manner=Manner(0.5, layers=layers, steps=StepSchedule(0.0, 0.5)))
     finally:
         handle.remove()
-    assert batches == [1, 16, 2, 2]  # the negative; S of all layers; A of one layer for both pictures, in two of three steps
+    assert batches == [1, 16, 2]  # the negative; S of all layers; A of one layer for both pictures, in one of three steps
 
 
 def test_a_subject_of_strength_zero_is_an_ordinary_word(pipe, case):

@@ -36,6 +36,11 @@ NODES = (
     "SSR_ApplyObjectsMIP",
     "SSR_SaveObjectsMIP",
     "SSR_LoadObjectsMIP",
+    "SSR_LoadSubjectLASR",
+    "SSR_CombineSubjectsLASR",
+    "SSR_PromptWithSubjectLASR",
+    "SSR_ApplySubjectLASR",
+    "SSR_SaveSubjectLASR",
 )
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Tips", "Errors"),
@@ -208,7 +213,7 @@ def test_help_page_lists_every_output(node, language):
 @each_node
 def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    saved = {name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS) for name in folders.saved_files(folder)}
+    saved = {name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.LEARNED) for name in folders.saved_files(folder)}
     files = {*folders.files(), *folders.adapter_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:
