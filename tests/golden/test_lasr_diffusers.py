@@ -65,10 +65,12 @@ def case():
 @pytest.fixture(scope="module")
 def pipe(case):
     """The tiny models in diffusers' own pipeline, whose prompts are handed over encoded."""
+    schedule = DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, clip_sample=False
+    )
     made = StableDiffusionPipeline(
         vae=None, text_encoder=golden_lasr.TextEncoder(case).model, tokenizer=None, unet=golden_lasr.unet(case["seed"]),
-        scheduler=DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, clip_sample=False), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
+        scheduler=schedule, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     made.tokenizer = Tokenizer()

@@ -213,7 +213,9 @@ def test_help_page_lists_every_output(node, language):
 @each_node
 def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    saved = {name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.LEARNED) for name in folders.saved_files(folder)}
+    saved = {
+        name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.LEARNED) for name in folders.saved_files(folder)
+    }
     files = {*folders.files(), *folders.adapter_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:
