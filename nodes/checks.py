@@ -46,6 +46,13 @@ def choice(value: str, choices: tuple[str, ...], what: str) -> str:
     return value
 
 
+def switch(value: Any, what: str) -> bool:
+    """Off or on; linked numbers 0 and 1 are taken for them."""
+    if not finite.is_number(value) or float(value) not in (0.0, 1.0):
+        raise ValueError(f"{what} is {shown(repr(value), 60)}; expected true or false.")
+    return bool(value)
+
+
 def text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{what} is a {type(value).__name__}; expected a text.")

@@ -220,6 +220,17 @@ def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[i
     return torch.tensor(strengths)[frame_index(len(strengths), pictures, indices)].view(1, -1, 1, 1)
 
 
+def one_each(count: int, strengths: Sequence[float] = ()) -> tuple[tuple[float, ...], ...]:
+    """Strengths per picture for each of `count` subjects, by which picture i of the batch has subject i alone, and the pictures after them
+    the last one. strengths: per picture of whichever subject it has, () for 1."""
+    given = strengths or (1.0,)
+    pictures = range(max(count, len(given)))
+    own = [given[min(picture, len(given) - 1)] for picture in pictures]
+    return tuple(
+        tuple(own[picture] if min(picture, count - 1) == subject else 0.0 for picture in pictures) for subject in range(count)
+    )
+
+
 def positions_where(weights: Tensor, pictures: int, length: int) -> Tensor | None:
     """The positions where a weight is not zero in some chunk, numbered through the pictures of a chunk: picture * L + position.
 

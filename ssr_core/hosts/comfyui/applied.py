@@ -31,6 +31,7 @@ class Applied:
     branches: K and V of every layer in checkpoint order, [2, N, C] each with rows NULL and SUBJECT; manner: how they act
     word_embeds: [W, D] for each branch if positions are divided by word, else ()
     parts: which tokens of which branch are which subject's
+    pictures: for each branch multipliers of its own for the pictures of the batch, in place of the manner's; () if all have the manner's
     """
 
     layout: UNetLayout
@@ -38,6 +39,7 @@ class Applied:
     manner: Manner = field(default_factory=Manner)
     word_embeds: tuple[Tensor, ...] = ()
     parts: tuple[Part, ...] = ()
+    pictures: tuple[tuple[float, ...], ...] = ()
 
 
 class Attended(NamedTuple):

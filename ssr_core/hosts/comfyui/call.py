@@ -64,9 +64,10 @@ class Call:
         firsts = [0, *accumulate(len(applied.parts) for applied in self.run.parts)]
         found = []
         for number, applied, strength in self.acting(layer.site):
-            weight, where = self.place.weighted(applied.manner, layer)
             branches = []
             for branch, share in enumerate(self._shares(applied, layer)):
+                pictures = applied.pictures[branch] if applied.pictures else applied.manner.pictures
+                weight, where = self.place.weighted(applied.manner, pictures, layer)
                 key, value = self._keys_values(applied, branch, layer)
                 own = share if weight is None else weight if share is None else share * weight
                 branches.append(Branch(key, value, strength, own, where))

@@ -13,6 +13,7 @@ import comfy.ops
 import torch
 from torch import Tensor
 
+from ... import schedule
 from ...merge import Combine
 from ...methods.ssr import formats
 from ...methods.ssr.aligner import Aligned
@@ -124,16 +125,20 @@ def apply_subjects(
     manner: Manner,
     combine: Combine = "joint",
     scaling: Scaling = "official",
+    one_each: bool = False,
 ) -> Any:
     """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
 
-    K and V of all layers are projected here, once, in the type the MODEL computes in.
+    K and V of all layers are projected here, once, in the type the MODEL computes in. one_each: picture i of the batch has subject i
+    alone, and the pictures after them the last one, so that there is nothing to combine.
     """
     check_model(model, encoder.config)
     check_encoder(subjects, encoder.fingerprint)
     if not manner.acts or not active(subjects):
         return model
     dtype = compute_dtype(model)
+    if one_each:
+        combine = "separate"
     inputs = branch_inputs(subjects, combine, scaling)
     applied = Applied(
         layout=encoder.config.layout,
@@ -141,8 +146,15 @@ def apply_subjects(
         manner=manner,
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
         parts=_parts(active(subjects), combine),
+        pictures=_one_each(subjects, manner) if one_each else (),
     )
     return hang(model, applied)
+
+
+def _one_each(subjects: SubjectSet, manner: Manner) -> tuple[tuple[float, ...], ...]:
+    """Strengths per picture of every active subject. One of strength zero still has its picture, which then has none."""
+    pictures = schedule.one_each(len(subjects), manner.pictures)
+    return tuple(own for own, subject in zip(pictures, subjects, strict=True) if subject.strength != 0.0)
 
 
 def _parts(subjects: SubjectSet, combine: Combine) -> tuple[Part, ...]:
