@@ -127,19 +127,29 @@ def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
     assert all(parameter.grad is None for parameter in base.unet.parameters())
 
 
-def test_copies_of_a_subject_change_nothing(world, base):
-    """A record with one subject fills a place for two with the same one; the softmax does not notice."""
+def test_a_subject_that_a_record_lacks_contributes_nothing(world, base):
+    """Records with one and two subjects fill a batch for three; each has the losses that it has where there is place for no more."""
     source = records.read(str(world))
-    alone = next(record for record in source.records if len(record.subjects) == 1)
-    noise_losses = []
-    for subjects in (1, 2):
+    told = [next(record for record in source.records if len(record.subjects) == count) for count in (1, 2)]
+
+    def losses_of(subjects, *chosen):
         torch.manual_seed(0)  # of the fresh weights
-        ours = method(base, settings(world, "unused", drop_subject=0.0, subjects=subjects))
-        batch = encode(ours, [PictureReader(source, ours.inputs)(alone, choose(alone, ours.inputs, "0"))])
+        ours = method(base, settings(world, "unused", drop_subject=0.0, subjects=subjects, regulariser=0.1))
+        reader = PictureReader(source, ours.inputs)
+        batch = encode(ours, [reader(record, choose(record, ours.inputs, "0")) for record in chosen])
         assert batch["features"].shape[1] == subjects
-        with torch.no_grad(), ours.loss(ours.module, batch, nullcontext) as losses:
-            noise_losses.append(losses["noise"])
-    torch.testing.assert_close(*noise_losses, rtol=1e-5, atol=1e-6)
+        with ours.loss(ours.module, batch, nullcontext) as losses:
+            losses["total"].backward()
+        gradients = torch.cat([parameter.grad.flatten() for parameter in ours.module.parameters()])
+        return losses["noise"].detach(), losses["consistency"].detach(), gradients
+
+    alone = [losses_of(count, record) for count, record in enumerate(told, start=1)]
+    for record, expected in zip(told, alone, strict=True):
+        torch.testing.assert_close(losses_of(3, record), expected, rtol=1e-4, atol=1e-6)
+    together = losses_of(3, *told)
+    torch.testing.assert_close(
+        together, tuple((one + other) / 2 for one, other in zip(*alone, strict=True)), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):

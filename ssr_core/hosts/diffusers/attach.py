@@ -46,7 +46,7 @@ class Attachment:
 
     branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows_of: the rows of a call's chunks, given its latents and
     text; pictures: how many different pictures the rows of one side of the guidance belong to; words: by row, the branches' word
-    embeddings, [W, D] each, if positions are shared out by word, else ().
+    embeddings, [W, D] each, if positions are shared out by word, else (); there: [R, N], which tokens the rows have, as Branch has it.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class Attachment:
         manner: Manner,
         words: Sequence[Sequence[Tensor]],
         pictures: int,
+        there: Tensor | None = None,
     ) -> None:
         self.branches, self.rows_of, self.manner, self.words, self.pictures = branches, rows_of, manner, words, pictures
+        self.there = there
         self.rows: Rows = ()
         self.spans: tuple[Span, ...] = ()
         self.strength = 0.0
@@ -86,7 +88,7 @@ class Attachment:
         for number, (of_layers, share) in enumerate(zip(self.branches, shares, strict=True)):
             key, value = self._placed(number, layer, of_layers[layer.index], query)
             own = share if weight is None else weight if share is None else share * weight
-            branches.append(Branch(key, value, strength, own, where))
+            branches.append(Branch(key, value, strength, own, where, self.there))
         return branches
 
     def _placed(self, branch: int, layer: CrossAttention, pair: tuple[Tensor, Tensor], query: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,12 +181,13 @@ def branches_attached(
     manner: Manner | None = None,
     words: Sequence[Sequence[Tensor]] = (),
     pictures: int = 1,
+    there: Tensor | None = None,
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block. The arguments are as Attachment takes them; rows: of every call, or a
     function of its latents and text."""
     modules = check_unet(unet, layout)
     manner = manner or Manner()
-    attachment = Attachment(branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures)
+    attachment = Attachment(branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures, there)
     before = {name: module.processor for name, module in modules.items()}
     ours = {
         layer.diffusers_name: BranchProcessor(layer, before[layer.diffusers_name], attachment)
