@@ -70,7 +70,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def parse_json(text: str, named: str) -> Any:
     """Raises ValueError that names the text."""
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{named} holds half a character (the surrogate \\u{ord(error.object[error.start]):04x} without its other half), which is "
+            "no text. Write the whole character."
+        ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{named} is no JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets without end

@@ -134,6 +134,7 @@ def apply_subjects(
     """
     check_model(model, encoder.config)
     check_encoder(subjects, encoder.fingerprint)
+    manner.check_layers(encoder.config.layout)
     if not manner.acts or not active(subjects):
         return model
     dtype = compute_dtype(model)

@@ -187,6 +187,7 @@ def branches_attached(
     function of its latents and text."""
     modules = check_unet(unet, layout)
     manner = manner or Manner()
+    manner.check_layers(layout)
     attachment = Attachment(branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures, there)
     before = {name: module.processor for name, module in modules.items()}
     ours = {

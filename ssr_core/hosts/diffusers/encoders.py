@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...shown import shown
 from ...vision_model import VisionModel, VisionModels
 from ...words import Query, words_of
+
+log = logging.getLogger("ssr_encoder")
 
 
 def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
@@ -33,15 +37,32 @@ vision_model = VisionModels(_described)
 
 @torch.no_grad()
 def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length."""
+    """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length.
+
+    Raises ValueError for a text with half a character in it (a surrogate alone), as arguments have that are no UTF-8.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f'The text "{shown(text, 60)}" holds half a character, which is no text. Write it anew.'
+            ) from error
     length = text_encoder.config.max_position_embeddings
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
     return ids, text_encoder(ids.to(next(text_encoder.parameters()).device)).last_hidden_state
 
 
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
-    """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU."""
+    """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU.
+
+    What is cut is told in a warning.
+    """
     ids, embeds = embed_texts(tokenizer, text_encoder, [text])
+    if len(tokenizer(text, verbose=False).input_ids) > ids.shape[1]:
+        log.warning(
+            'SSR-Encoder: the query "%s" is longer than %d tokens; the rest is ignored.', shown(text, 40), ids.shape[1] - 2
+        )
     pieces = tokenizer.convert_ids_to_tokens(ids[0])
     stop = ids[0].tolist().index(tokenizer.eos_token_id)
     return Query(text, embeds.float().cpu(), words_of(pieces[:stop]))

@@ -86,6 +86,20 @@ def test_mini_and_files_are_checked_before_models_are_loaded(capsys, star, tmp_p
     assert message in refusal(capsys, *given)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--frames", "4"), "--frames needs a --motion-adapter"),
+        (("--motion-adapter", "m", "--controlnet", "c", "--control-image", "i"), "cannot be used together"),
+        (("--controlnet-sees-subject",), "needs a --controlnet"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(capsys, star, tmp_path, more, message):
+    given = ["generate", "--reference", star, "--query", "star", "--prompt", "a star", "--out", tmp_path / "out", *more]
+    assert message in refusal(capsys, *given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_outputs_are_checked_before_the_work(capsys, star, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -96,10 +110,15 @@ def test_outputs_are_checked_before_the_work(capsys, star, tmp_path):
         ["demo", "--out", file / "sheet.png"],
         ["demo", "--out", tmp_path / "sheet.exe"],
         ["demo", "--out", tmp_path],
+        ["demo", "--out", tmp_path / "a\0.png"],
+        ["demo", "--out", tmp_path / ("x" * 300 + ".png")],
+        [*generate, tmp_path / "a\0"],
         ["evaluate", "selectivity", "--out", file],
     ):
         said = refusal(capsys, *arguments)
-        assert "Nothing can be written to" in said or "--out must name a picture" in said
+        assert any(
+            words in said for words in ("Nothing can be written to", "--out must name a picture", "No file can be named")
+        )
     assert file.read_text() == "mine"
 
 

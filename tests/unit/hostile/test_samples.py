@@ -168,3 +168,26 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_config(tmp_path / "run.yaml")
     with pytest.raises(ValueError, match="pipe or a device"):
         records.Records(tmp_path, ()).open("a.png")
+
+
+@pytest.mark.parametrize("field", ["file_name", "text"])
+def test_half_a_character_is_no_text(tmp_path, field):
+    whole = {"file_name": "a.png", "text": "a star \U0001f600"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(whole) + "\n")  # JSON writes the whole character as two halves
+    assert records.read(str(tmp_path)).records[0].texts == ("a star \U0001f600",)
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({**whole, field: "a\ud800.png"}) + "\n")
+    with pytest.raises(ValueError, match=r"metadata\.jsonl, line 1 holds half a character \(the surrogate \\ud800"):
+        records.read(str(tmp_path))
+
+
+def test_what_a_text_encoder_cannot_read_or_cuts_is_told(caplog):
+    from ssr_core.hosts.diffusers.encoders import encode_query
+    from ssr_core.hosts.diffusers.load import load_base
+
+    base = load_base("mini")
+    with pytest.raises(ValueError, match=r'The text "a\\udcff" holds half a character'):
+        base.embed(["a star", "a\udcff"])
+    encode_query(base.tokenizer, base.text_encoder, "star " * 75)
+    assert not caplog.records
+    encode_query(base.tokenizer, base.text_encoder, "star " * 76)
+    assert "is longer than 75 tokens; the rest is ignored" in caplog.text
