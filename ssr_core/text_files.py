@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .shown import shown
+
 LARGEST_TEXT = 16 * 2**20
 """Bytes of a text, YAML or JSON file."""
 LARGEST_YAML = 2**20
@@ -67,22 +69,28 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise ValueError(f"{path}, near line {number + 1}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
 
 
+def check_characters(text: str, what: str) -> None:
+    """Refuse half a character (a surrogate alone), which no text encoder and no file takes; raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(f"{what} is a {type(text).__name__}; expected a text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = shown(text[error.start])
+        raise ValueError(f"{what} holds half a character ({half} without its other half). Write it anew.") from error
+
+
 def parse_json(text: str, named: str) -> Any:
     """Raises ValueError that names the text."""
     try:
         content = json.loads(text)
-        if "\\ud" in text.lower():
-            json.dumps(content, ensure_ascii=False).encode()
-        return content
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{named} holds half a character (the surrogate \\u{ord(error.object[error.start]):04x} without its other half), which is "
-            "no text. Write the whole character."
-        ) from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{named} is no JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets without end
         raise ValueError(f"{named} is no JSON that can be read: {error}.") from error
+    if "\\ud" in text.lower():
+        check_characters(json.dumps(content, ensure_ascii=False), named)
+    return content
 
 
 def read_json(path: Path) -> Any:

@@ -83,7 +83,9 @@ def test_what_is_no_list_of_numbers_is_refused_in_words(value):
 
 
 @pytest.mark.parametrize(
-    "numbers", [[1, 0.5], (1.0, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5])], ids=lambda value: type(value).__name__
+    "numbers",
+    [[1, 0.5], (1.0, 0.5), torch.tensor([1.0, 0.5]), np.array([1.0, 0.5])],
+    ids=lambda value: type(value).__name__,
 )
 def test_every_kind_of_list_of_numbers_is_taken(numbers):
     manner = Manner(1.0, pictures=numbers, layers=numbers, steps=StepSchedule(curve=numbers))

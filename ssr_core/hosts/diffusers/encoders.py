@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...shown import shown
+from ...text_files import check_characters
 from ...vision_model import VisionModel, VisionModels
 from ...words import Query, words_of
 
@@ -39,15 +40,10 @@ vision_model = VisionModels(_described)
 def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Token ids [texts, T] and last hidden states after the final LayerNorm [texts, T, D], padded and cut to the encoder's length.
 
-    Raises ValueError for a text with half a character in it (a surrogate alone), as arguments have that are no UTF-8.
+    Raises ValueError for a text with half a character in it, as arguments have that are no UTF-8.
     """
     for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f'The text "{shown(text, 60)}" holds half a character, which is no text. Write it anew.'
-            ) from error
+        check_characters(text, f'The text "{shown(text, 60)}"')
     length = text_encoder.config.max_position_embeddings
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
     return ids, text_encoder(ids.to(next(text_encoder.parameters()).device)).last_hidden_state
