@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from ssr_core.losses import balanced_weights
 from ssr_core.methods.ssr import formats
 from ssr_core.methods.ssr.losses import objective
 from ssr_core.pretrain.dataset import write
-from ssr_core.training import config, loop, records
+from ssr_core.training import config, loop, records, run_state, state_file
 from ssr_core.training.cache import cached_reader
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
@@ -247,3 +248,29 @@ def test_half_precision_trains_weights_that_stay_in_full_precision(world, tmp_pa
     full = weights(loop.train(settings(world, tmp_path / "full", steps=2), cpu=True))
     moved = {name: (trained[name] - full[name]).abs().max() for name in full}
     assert 0 < max(moved.values()) < 0.01
+
+
+def test_fp16_resumes_with_the_scale_of_its_gradients(world, tmp_path, monkeypatch):
+    """accelerate scales gradients on GPUs only; torch's scaler works on a CPU too."""
+
+    class Scaling(Accelerator):
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+
+    with pytest.raises(ValueError, match=r"precision: fp16 needs a GPU: on cpu gradients are not scaled.*bf16 or no"):
+        loop.train(settings(world, tmp_path / "none", precision="fp16"), cpu=True)
+    monkeypatch.setattr(loop, "Accelerator", Scaling)
+
+    def train(out, **options):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        made = loop.train(settings(world, tmp_path / out, precision="fp16", lr=1e-4, ema=0.5), cpu=True, **options)
+        return weights(made), weights(made, AVERAGED), state_file.read(made / run_state.STATE)["scaler"]
+
+    whole, average, scaler = train("whole")
+    *_, stopped = train("parts", stop_after=2)
+    resumed, resumed_average, resumed_scaler = train("parts", resume=True)
+    assert (stopped["scale"], scaler["scale"]) == (1024.0 * 2**2, 1024.0 * 2**4)
+    assert resumed_scaler == scaler
+    assert same(whole, resumed)
+    assert same(average, resumed_average)
