@@ -5,7 +5,6 @@ Knows files and colour modes. Which part of a picture a vision model sees, and h
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import warnings
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .paths import mode_of
 from .shown import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -120,14 +120,7 @@ def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
 
 
 def _check_file(path: Path, named: str) -> None:
-    try:
-        kind = path.stat().st_mode
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-            raise
-        kind = 0
-    except ValueError:  # a name with a null character
-        kind = 0
+    kind = mode_of(path)
     if not kind or stat.S_ISDIR(kind):
         raise FileNotFoundError(f"There is no picture {named}.")
     if not stat.S_ISREG(kind):

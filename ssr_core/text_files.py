@@ -8,10 +8,12 @@ no part of the text.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .paths import mode_of
 from .shown import shown
 
 LARGEST_TEXT = 16 * 2**20
@@ -26,10 +28,11 @@ LONGEST_LINE = 2**20
 
 def check_regular(path: Path, what: str = "file") -> None:
     """Raises FileNotFoundError, or ValueError for folders, pipes and devices, which may never end."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {what} {path}.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file (a folder, a pipe or a device); give a {what}.")
+    kind = mode_of(path)
+    if not kind:
+        raise FileNotFoundError(f"There is no {what} {shown(path)}.")
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"{shown(path)} is not a regular file (a folder, a pipe or a device); give a {what}.")
 
 
 def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:

@@ -1,15 +1,19 @@
 """What a program hands to the diffusers host: choices that do not exist, numbers and texts that are none, other things than subjects."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from support.hostile import inputs, png, tar_of
 
+from ssr_core import tensor_files, text_files
+from ssr_core.evaluation import datasets
 from ssr_core.hosts.diffusers import generate, ssr
 from ssr_core.hosts.diffusers.load import load_base
-from ssr_core.methods.ssr import formats
+from ssr_core.methods.ssr import formats, subject_file
 from ssr_core.mini import files
 from ssr_core.schedule import Manner
 from ssr_core.training.examples import StreamedExamples
@@ -79,3 +83,24 @@ def test_a_samples_name_moves_no_cursor(tmp_path):
     with pytest.raises(ValueError, match="no text") as caught:
         next(iter(StreamedExamples(inputs(data=str(tmp_path / "x.tar")), 0, 1, 0)))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "loop"], ids=["long", "null", "loop"])
+def test_a_name_that_no_file_has_is_one_that_is_not_there(tmp_path, name):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for read in (tensor_files.read, text_files.read_text, subject_file.load, lambda path: formats.read([path])):
+        with pytest.raises(FileNotFoundError, match="There is no file") as caught:
+            read(tmp_path / name)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+    fields = {"class_prompt": "cat", "instance_data_dir": name, "prompt_filename": "p.txt"}
+    (tmp_path / "dataset.json").write_text(json.dumps([fields]))
+    with pytest.raises((FileNotFoundError, ValueError), match=r"has no|not as its authors"):
+        datasets.customconcept101(tmp_path)
+
+
+def test_a_subject_of_other_things_than_tensors_is_not_saved(base, encoder, tmp_path):
+    (subject,) = encode(base, encoder)
+    with pytest.raises(ValueError, match=r"0\.tokens is a NoneType, no tensor"):
+        subject_file.save((replace(subject, tokens=None),), tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
