@@ -67,7 +67,8 @@ def peak(base, sampling, layout, subjects, pictures, device, dtype):
         options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
         sampling.bind((applied,))(step, step.latent, step.timesteps, None, None, None, options)
     top = torch.cuda.max_memory_allocated() - start if device.type == "cuda" else None
-    return sum(tensor.nbytes for key, tensor in run._kept.items() if key[0] in ("k", "v")), top
+    tensors = [tensor for key, pair in run._kept.items() if key[0] == "kv" for tensor in pair]
+    return sum(tensor.nbytes for tensor in tensors), top
 
 
 if __name__ == "__main__":

@@ -130,6 +130,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     tooltip='Multipliers for the pictures of the batch, such as the frames of an animation: "1, 0.5, 0". The last one '
                     "holds for those that follow.",
                 ),
+                io.Boolean.Input(
+                    "subject_per_picture",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the first picture of the batch has the first subject alone, the second the second and so on; the last "
+                    "subject holds for pictures that follow. Off: every picture has all subjects.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
         )
@@ -151,6 +158,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
         layer_strengths: str = "",
         curve_values: str = "",
         frame_strengths: str = "",
+        subject_per_picture: Any = False,
     ) -> io.NodeOutput:
         checks.choice(combine, COMBINES, "combine")
         checks.choice(subject_scaling, SCALINGS, "subject_scaling")
@@ -161,4 +169,5 @@ class ApplySubjectAdvanced(io.ComfyNode):
             steps=StepSchedule(start, end, values),
             region=region,
         )
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, manner, combine, subject_scaling))
+        one_each = checks.switch(subject_per_picture, "subject_per_picture")
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, manner, combine, subject_scaling, one_each))

@@ -53,7 +53,8 @@ def _model(model: Any) -> Iterator[str]:
 def _applied(number: int, applied: Applied) -> Iterator[str]:
     key = applied.branches[0][0][0]
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
-    combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    shared = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    combined = "one for each picture" if any(place.pictures != applied.manner.pictures for place in applied.places) else shared
     order = applied.layout.execution_order
     acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
     yield (
