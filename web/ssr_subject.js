@@ -54,11 +54,13 @@ app.registerExtension({
 
 /** @param {FrontendNode} node */
 function addView(node) {
-  const texts = textsFor(app.extensionManager.setting.get("Comfy.Locale"), OF_OBJECTS.includes(node.comfyClass ?? ""));
+  const objects = OF_OBJECTS.includes(node.comfyClass ?? "");
+  const texts = textsFor(app.extensionManager.setting.get("Comfy.Locale"), objects);
   const opacity = () => Number(node.properties[OPACITY] ?? USUAL_OPACITY);
   const run = new SoloRun(node, (running) => view.setRunning(running));
   const view = new SubjectView({
     texts,
+    maps: !objects,
     opacity: opacity(),
     onOpacity: (value) => (node.properties[OPACITY] = value),
     onRun: () => (pathTo(node).some(({ mode }) => OFF.includes(mode)) ? view.say(texts.off) : run.start()),
