@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from support import golden_recipe
 from torch import Tensor
 
-from ssr_core.attention import add_branches, plan_spans, scaled_dot_product
+from ssr_core.attention import Branch, add_branches, plan_spans, scaled_dot_product
 from ssr_core.layout import UNetLayout
-from ssr_core.methods.elite import gate
+from ssr_core.merge import token_gate, word_attention, words_at
 from ssr_core.methods.elite.mapper import Elite, EliteConfig
 
 DATA = Path(__file__).parents[1] / "golden" / "data" / "elite"
@@ -170,12 +170,12 @@ class Processor:
         text_key, text_value = (encoder_hidden_states @ matrix.T for matrix in self.text)
         out = scaled_dot_product(query, text_key, text_value, attn.heads)
         if self.local is not None:
-            chunks = len(self.word)
-            weight = gate.token_gate(query, text_key, self.word, attn.heads)
+            chunks = self.word.shape[1]
+            (weight,) = token_gate(query, text_key, self.word, attn.heads)
             if self.coupled:
-                attends = gate.word_attention(query, text_key, self.word, attn.heads)
+                (attends,) = word_attention(query, text_key, self.word, attn.heads)
                 weight = attends / attends.max()
-            branch = gate.local_branch(*self.local, weight, self.strength)
+            branch = Branch(*self.local, self.strength, weight)
             out = add_branches(out, query, [branch], plan_spans(range(chunks)), chunks, attn.heads)
         return attn.to_out[0](out)
 
@@ -188,7 +188,7 @@ def attached(
     divided by the whole batch's largest attention, as the authors train (elite.md, E1)."""
     before = dict(unet.attn_processors)
     own = dict(before)
-    word = gate.word_at(places, 77)
+    word = words_at([places], 77)
     layout = elite.config.layout.layers
     local = [None] * len(layout) if tokens is None else list(elite.local_mapper.project(tokens))
     for matrices, pair in zip(elite.global_mapper.matrices(), local, strict=True):
