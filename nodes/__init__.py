@@ -14,9 +14,13 @@ from .controlnet import ShowToControlNet
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
+from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
+from .mip import CombineObjects, EncodeObject, LoadMIPAdapter
+from .mip_apply import ApplyObjects
+from .mip_files import LoadObjects, SaveObjects
 from .select import SelectByPoints
 from .subject_files import LoadSubject, SaveSubject
 
@@ -36,6 +40,17 @@ NODES: list[type[io.ComfyNode]] = [
     LoadSubject,
     LoadMini,
     MiniScene,
+    LoadMIPAdapter,
+    EncodeObject,
+    CombineObjects,
+    ApplyObjects,
+    SaveObjects,
+    LoadObjects,
+    LoadLearned,
+    CombineLearned,
+    PromptWithLearned,
+    ApplyLearned,
+    SaveLearned,
 ]
 
 

@@ -13,4 +13,15 @@ Subject = io.Custom("SSR_SUBJECT")
 Footprint = io.Custom("SSR_FOOTPRINT")
 """hosts.comfyui.recording.Recorder: filled when the sampling ends"""
 
+MIPAdapter = io.Custom("SSR_MIP_ADAPTER")
+"""hosts.comfyui.mip.HostAdapter"""
+
+MIPObjects = io.Custom("SSR_MIP_OBJECTS")
+"""methods.mip.objects.ObjectSet: a tuple of one or several objects"""
+
+Learned = io.Custom("SSR_LASR_SUBJECT")
+"""methods.lasr.subject.LasrSubjects: a tuple of one or several learned subjects"""
+
 CATEGORY = "SSR-Encoder"
+MIP_CATEGORY = f"{CATEGORY}/MIP"
+LASR_CATEGORY = f"{CATEGORY}/LASR"

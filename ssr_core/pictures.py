@@ -51,12 +51,13 @@ SIXTEEN_BITS_AS_I = ("PNG", "PPM")
 """Formats whose 16-bit pictures some versions of Pillow open in the 32-bit mode "I"."""
 
 
-def open_picture(source: Path | IO[bytes], name: str = "") -> Image.Image:
+def open_picture(source: Path | IO[bytes], name: str = "", upright: bool = True) -> Image.Image:
     """A picture file as 8-bit RGB, turned upright. Transparency is dropped: the colours under it show, as in the host's Load Image.
 
-    name: what errors call a source without a path. Raises FileNotFoundError, or ValueError that names the file.
+    name: what errors call a source without a path. upright=False: as its pixels are stored, where somebody tells places in them.
+    Raises FileNotFoundError, or ValueError that names the file.
     """
-    with _opened(source, name) as picture:
+    with _opened(source, name, upright) as picture:
         levels = _levels(picture)
         if levels is not None:
             return Image.fromarray((levels * 255).round().astype(np.uint8)).convert("RGB")
@@ -80,6 +81,16 @@ def open_mask(source: Path | IO[bytes], name: str = "") -> Tensor:
         return _shares((picture if picture.mode in ("1", "L", "LA", "RGB", "RGBA") else picture.convert("RGB")).convert("L"))
 
 
+def open_labels(source: Path | IO[bytes], name: str = "") -> NDArray[np.int32]:
+    """A label map: the number that each pixel is stored as, [H, W], a palette's colours aside. name and errors are as for open_picture."""
+    with _opened(source, name, upright=False) as picture:
+        if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
+            raise ValueError(
+                f"it has {len(picture.getbands())} channels of mode {picture.mode}; a label map has one of whole numbers"
+            )
+        return np.asarray(picture).astype(np.int32)
+
+
 class PictureTooLarge(ValueError):
     """More pixels than are decoded here."""
 
@@ -89,8 +100,8 @@ def _shares(grey: Image.Image) -> Tensor:
 
 
 @contextmanager
-def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
-    """The whole picture, upright. Errors name it."""
+def _opened(source: Path | IO[bytes], name: str, upright: bool = True) -> Iterator[Image.Image]:
+    """The whole picture, upright or as it is stored. Errors name it."""
     shown = name or str(source)
     if isinstance(source, str | os.PathLike):
         _check_file(Path(source), shown)
@@ -98,9 +109,9 @@ def _opened(source: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
         with _header(source) as picture:
             _check_size(picture, shown)
             picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            upright.format = picture.format
-            yield upright
+            turned = ImageOps.exif_transpose(picture) if upright else picture
+            turned.format = picture.format
+            yield turned
     except (MemoryError, PictureTooLarge):
         raise
     except Image.DecompressionBombError as error:

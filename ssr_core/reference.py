@@ -101,7 +101,6 @@ def box_within(box: Sequence[float], size: tuple[int, int]) -> Box:
     """Whole pixels of a box, ending where the picture of that (width, height) does. Raises ValueError for a box that is none."""
     if len(box) != 4:
         raise ValueError(f"A box has {len(box)} numbers; expected left, top, right and bottom in pixels.")
-    # Not int() of what is clipped first: -0.5 is the picture's first pixel, as it is in numpy.
     left, top, right, bottom = (int(finite(value, "A box's side", -1e9, 1e9)) for value in box)
     within = max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)
     if within[0] >= within[2] or within[1] >= within[3]:

@@ -34,19 +34,25 @@ CURVES: dict[str, tuple[float, ...]] = {
 }
 """Strength over the active steps, as equally spaced values joined by lines. The eases sample 3 t^2 - 2 t^3."""
 
-LAYER_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
+BLOCK_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
     "all": lambda layer: True,
     "encoder only": lambda layer: layer.block[0] == "input",
     "middle only": lambda layer: layer.block[0] == "middle",
     "decoder only": lambda layer: layer.block[0] == "output",
     "no encoder": lambda layer: layer.block[0] != "input",
     "no decoder": lambda layer: layer.block[0] != "output",
+}
+"""Which layers see the subject, by where they are in a UNet of any layout: encoder, middle, decoder are its input, middle and output
+blocks."""
+
+LAYER_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
+    **BLOCK_PRESETS,
     "structure": lambda layer: layer.block[0] == "output" and layer.level > 0,
     "detail": lambda layer: layer.block[0] == "output" and layer.level == 0,
 }
-"""Which layers see the subject. encoder, middle, decoder are the UNet's input, middle and output blocks. structure and detail are
-named after what they did when measured on Mini (README): the decoder's coarser layers carry what the subject is without its colours,
-its finest layers give the colours to what the prompt names."""
+"""The same for UNets with cross-attentions at their finest level, as SD1.x has: structure and detail are named after what they did when
+measured on Mini (README). The decoder's coarser layers carry what the subject is without its colours, its finest layers give the colours
+to what the prompt names."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,11 @@ def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[f
     if not numbers:
         if preset not in LAYER_PRESETS:
             raise ValueError(f'There is no layer preset "{preset}". Choose one of: {", ".join(LAYER_PRESETS)}.')
+        if preset not in BLOCK_PRESETS and not layout.depths[0]:
+            raise ValueError(
+                f'The layer preset "{preset}" is measured on SD1.x, and this model has no cross-attention at its finest level. Choose one '
+                f"of: {', '.join(BLOCK_PRESETS)}."
+            )
         return tuple(float(LAYER_PRESETS[preset](layer)) for layer in layout.layers)
     order = layout.execution_order
     stages = ("input", "middle", "output")

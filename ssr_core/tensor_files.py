@@ -14,7 +14,7 @@ import re
 import stat
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,15 @@ def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
+
+
+MOST_PROVENANCE = 16
+
+
+def provenance(path: Path, own: Collection[str], remedy: str = REMEDY) -> dict[str, str]:
+    """What a file says about itself beyond its format's own entries, such as who made it and when; as it can be shown."""
+    found = {name: text for name, text in read_metadata(path, remedy).items() if name not in own}
+    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
 
 
 def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None, new: bool = False) -> None:

@@ -15,12 +15,16 @@ from ..points import Point
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture and what is meant in it: by words, by a mask [H, W], by points in pixels, or by several of them."""
+    """A picture and what is meant in it: by words, by a mask [H, W], by points in pixels, or by several of them.
+
+    more: further pictures of the same thing, for methods that take several.
+    """
 
     picture: Image.Image
     words: str
     mask: Tensor | None = None
     points: tuple[Point, ...] = ()
+    more: tuple[Image.Image, ...] = ()
 
 
 @dataclass(frozen=True)

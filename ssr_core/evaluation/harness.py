@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from .. import samplers
@@ -28,7 +29,7 @@ from ..text_files import check_regular, read_json
 from .datasets import Concept, Entry
 from .drawer import Drawer, Reference, Sampling, Selected
 from .report import write_benchmark
-from .scorers import ClipScorer, DinoScorer
+from .scorers import ClipScorer, DinoScorer, likeness
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,37 @@ class Protocol:
     @property
     def sampling(self) -> Sampling:
         return Sampling(self.size, self.steps, self.guidance, self.strength, self.negative, self.sampler)
+
+
+def first_picture(concept: Concept) -> Reference:
+    return Reference(open_picture(concept.pictures[0]), concept.word)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a benchmark's authors do in their own way (concept101.py). reference: how a concept is shown to a drawer; told: about this
+    and the scoring, in run.json; score: of an entry, besides the scores that every benchmark gets.
+    """
+
+    reference: Callable[[Concept], Reference] = first_picture
+    told: Mapping[str, Any] = field(default_factory=dict)
+    score: Callable[[Scored, ClipScorer, DinoScorer], Mapping[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An entry with what was drawn for it: the picture and the prompt of every task, in the tasks' order."""
+
+    entry: Entry
+    pictures: tuple[Image.Image, ...]
+    prompts: tuple[str, ...]
+    copies: tuple[int, ...]
+
+
+PLAIN = Scheme()
+RUN = "run.json"
+SCORES = "scores"
+"""Under this name run.json has what came out, which tells no run from another."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +110,17 @@ def draw(
     protocol: Protocol,
     shard: int = 0,
     shards: int = 1,
+    scheme: Scheme = PLAIN,
 ) -> int:
     """Draw this shard's missing pictures; returns how many were drawn. Raises ValueError if `out` holds another run's."""
-    _same_run(out, protocol, entries, drawer)
+    _same_run(out, protocol, entries, drawer, scheme)
     mine = [task for task in tasks(entries, protocol) if task.number % shards == shard]
     missing = [task for task in mine if not task.path(out).is_file()]
     selected: dict[Concept, Selected] = {}
 
     def selection(concept: Concept) -> Selected:
         if concept not in selected:
-            selected[concept] = drawer.select(Reference(open_picture(concept.pictures[0]), concept.word))
+            selected[concept] = drawer.select(scheme.reference(concept))
         return selected[concept]
 
     for task in tqdm(
@@ -106,8 +139,19 @@ def draw(
     return len(missing)
 
 
-def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipScorer, dino: DinoScorer) -> dict[str, Any]:
-    """Score all pictures and write report.json and report.html; returns the report. Raises FileNotFoundError if some are missing."""
+def score(
+    entries: Sequence[Entry],
+    out: Path,
+    protocol: Protocol,
+    clip: ClipScorer,
+    dino: DinoScorer,
+    scheme: Scheme = PLAIN,
+) -> dict[str, Any]:
+    """Score all pictures and write report.json and report.html; returns the report. Raises FileNotFoundError if some are missing.
+
+    With the scheme of a benchmark's authors, their scores stand beside these: in every entry and in "means" under "authors"; run.json
+    gets both means.
+    """
     absent = [task for task in tasks(entries, protocol) if not task.path(out).is_file()]
     if absent:
         raise FileNotFoundError(
@@ -127,33 +171,48 @@ def score(entries: Sequence[Entry], out: Path, protocol: Protocol, clip: ClipSco
                 key = (concept, describe)
                 if key not in real:
                     real[key] = describe([open_picture(path) for path in concept.pictures])
-                alike[name].append(float((own @ real[key].T).mean()))
-        rows.append(
-            {
-                "entry": entry.name,
-                "pictures": len(pictures),
-                "clip_t": float((by_clip * prompts).sum(-1).mean()),
-                **{name: float(np.mean(values)) for name, values in alike.items()},
-            }
-        )
-    means = {name: float(np.mean([row[name] for row in rows])) for name in ("clip_t", "clip_i", "dino")}
+                alike[name].append(likeness(own, real[key]))
+        row: dict[str, Any] = {
+            "entry": entry.name,
+            "pictures": len(pictures),
+            "clip_t": float((by_clip * prompts).sum(-1).mean()),
+            **{name: float(np.mean(values)) for name, values in alike.items()},
+        }
+        if scheme.score is not None:
+            of = tuple(entry.prompts[task.prompt] for task, _ in drawn)
+            scored = Scored(entry, tuple(pictures), of, tuple(task.copy for task, _ in drawn))
+            row["authors"] = dict(scheme.score(scored, clip, dino))
+        rows.append(row)
+    means: dict[str, Any] = _means(rows)
+    if scheme.score is not None:
+        means["authors"] = _means([row["authors"] for row in rows])
     report = {"protocol": asdict(protocol), "means": means, "entries": rows}
     with written_whole(out / "report.json") as part:
         part.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    if scheme.score is not None and (out / RUN).is_file():
+        run = {**read_json(out / RUN), SCORES: means}
+        with written_whole(out / RUN) as part:
+            part.write_text(json.dumps(run, indent=2), encoding="utf-8")
     shown = [(entry, [task.path(out) for task in tasks([entry], protocol)]) for entry in entries]
     write_benchmark(out / "report.html", report, shown)
     return report
 
 
-def _same_run(out: Path, protocol: Protocol, entries: Sequence[Entry], drawer: Drawer[Any]) -> None:
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Every entry counts alike."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("clip_t", "clip_i", "dino")}
+
+
+def _same_run(out: Path, protocol: Protocol, entries: Sequence[Entry], drawer: Drawer[Any], scheme: Scheme) -> None:
     """Pictures of one folder are all of one run: weights, base, data set and settings. The first shard writes down which."""
     described = {
         "protocol": asdict(protocol),
         "encoder": drawer.fingerprint,
         "base": drawer.base_fingerprint,
         "data": _data_fingerprint(entries),
+        **scheme.told,
     }
-    file = out / "run.json"
+    file = out / RUN
     out.mkdir(parents=True, exist_ok=True)
     if not file.is_file():
         part = out / f".{uuid.uuid4().hex}.part"
@@ -169,7 +228,7 @@ def _same_run(out: Path, protocol: Protocol, entries: Sequence[Entry], drawer: D
         logging.getLogger(__name__).warning(
             plain(f"{file} is an earlier version's and does not tell {' and '.join(absent)}: see to it that they are the same.")
         )
-    if any(described.get(name) != value for name, value in found.items()):
+    if any(described.get(name) != value for name, value in found.items() if name != SCORES):
         raise ValueError(
             f"{out} holds pictures of another run (other weights, base, data or settings). Give another --out, or delete it."
         )

@@ -17,6 +17,7 @@ from .datasets import Entry
 THUMBNAIL = 160
 MOST_MARKS = 12
 """With more different x than this, an axis marks equal parts instead."""
+SCORES = ("CLIP-T", "CLIP-I", "DINO")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#26242c}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.3rem;width:160px;vertical-align:top}
@@ -80,12 +81,12 @@ def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, top: 
 def write_benchmark(path: Path, report: Mapping[str, Any], shown: Sequence[tuple[Entry, Sequence[Path]]]) -> None:
     """Scores of every entry, and its references beside what was drawn."""
     means = report["means"]
+    lines = [["mean", *_scores(means)]]
+    if "authors" in means:
+        lines.append(["mean, scored as the authors do", *_scores(means["authors"])])
     parts = [
-        table(["", "CLIP-T", "CLIP-I", "DINO"], [["mean", means["clip_t"], means["clip_i"], means["dino"]]]),
-        table(
-            ["entry", "pictures", "CLIP-T", "CLIP-I", "DINO"],
-            [[row["entry"], row["pictures"], row["clip_t"], row["clip_i"], row["dino"]] for row in report["entries"]],
-        ),
+        table(["", *SCORES], lines),
+        table(["entry", "pictures", *SCORES], [[row["entry"], row["pictures"], *_scores(row)] for row in report["entries"]]),
     ]
     for entry, drawn in shown:
         figures = [figure(concept.pictures[0], f"reference: {concept.word}") for concept in entry.concepts]
@@ -93,6 +94,10 @@ def write_benchmark(path: Path, report: Mapping[str, Any], shown: Sequence[tuple
         figures += [figure(path, entry.prompts[number // copies]) for number, path in enumerate(drawn) if number % copies == 0]
         parts.append(f"<h2>{html.escape(entry.name)}</h2>{''.join(figures)}")
     path.write_text(page("Benchmark", parts), encoding="utf-8")
+
+
+def _scores(row: Mapping[str, Any]) -> list[float]:
+    return [row["clip_t"], row["clip_i"], row["dino"]]
 
 
 def _shown(cell: Any) -> str:

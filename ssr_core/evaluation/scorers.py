@@ -6,7 +6,7 @@ CLIP ViT-B/32 and DINO ViT-S/16 are the field's choice; any models of these kind
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer, ViTModel
 
+from .. import vision
 from ..hosts.diffusers.load import loading
 
 DINO_RESIZE, DINO_CROP = 256, 224
@@ -31,13 +32,21 @@ class ClipScorer:
     processor: Any
     tokenizer: Any
 
-    @torch.no_grad()
     def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """[N, D], normalised."""
+        """[N, D], normalised. Pixels are the processor's."""
+        return self._described(pictures, lambda part: self.processor(images=part, return_tensors="pt").pixel_values)
+
+    def pictures_as_clip(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """[N, D], normalised. Pixels are those of OpenAI's clip package, whose middle may lie one pixel further right or down."""
+        size = self.model.config.vision_config.image_size
+        return self._described(pictures, lambda part: torch.stack([clip_pixels(picture, size) for picture in part]))
+
+    @torch.no_grad()
+    def _described(self, pictures: Sequence[Image.Image], pixels_of: Callable[[list[Image.Image]], Tensor]) -> Tensor:
         found = []
         for start in range(0, len(pictures), BATCH):
             part = [picture.convert("RGB") for picture in pictures[start : start + BATCH]]
-            pixels = self.processor(images=part, return_tensors="pt").pixel_values.to(self.model.device, self.model.dtype)
+            pixels = pixels_of(part).to(self.model.device, self.model.dtype)
             pooled = self.model.vision_model(pixel_values=pixels).pooler_output
             found.append(F.normalize(self.model.visual_projection(pooled).float(), dim=-1).cpu())
         return torch.cat(found)
@@ -62,11 +71,16 @@ class DinoScorer:
         found = []
         for start in range(0, len(pictures), BATCH):
             pixels = torch.stack(
-                [_dino_pixels(picture, self.model.config.image_size) for picture in pictures[start : start + BATCH]]
+                [dino_pixels(picture, self.model.config.image_size) for picture in pictures[start : start + BATCH]]
             )
             states = self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
             found.append(F.normalize(states[:, 0].float(), dim=-1).cpu())
         return torch.cat(found)
+
+
+def likeness(pictures: Tensor, real: Tensor) -> float:
+    """Mean cosine of all pairs of normalised [N, D] and [M, D]."""
+    return float((pictures @ real.T).mean())
 
 
 def load_clip(folder: str, device: str = "cpu") -> ClipScorer:
@@ -83,15 +97,25 @@ def load_dino(folder: str, device: str = "cpu") -> DinoScorer:
     return DinoScorer(model.to(device).train(False))
 
 
-def _dino_pixels(picture: Image.Image, size: int) -> Tensor:
+def clip_pixels(picture: Image.Image, size: int) -> Tensor:
+    """Shorter side to `size` (bicubic), the middle, normalised by CLIP's mean and deviation: [3, size, size].
+
+    So do OpenAI's clip package and hqhQAQ/MIP-Adapter, evaluation/evaluate_func.py.
+    """
+    return _pixels(picture, size, size, vision.MEAN, vision.STD)
+
+
+def dino_pixels(picture: Image.Image, size: int) -> Tensor:
     """Resized to a shorter side of 256 (bicubic), cropped to the middle 224, and normalised by ImageNet's mean and deviation.
 
     For a model with another input size, both sizes change in proportion.
     """
+    return _pixels(picture, round(size * DINO_RESIZE / DINO_CROP), size, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _pixels(picture: Image.Image, resized: int, size: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
     from torchvision.transforms import functional as transforms
 
-    resized = transforms.resize(
-        picture.convert("RGB"), round(size * DINO_RESIZE / DINO_CROP), transforms.InterpolationMode.BICUBIC
-    )
-    pixels = transforms.to_tensor(transforms.center_crop(resized, [size, size]))
-    return transforms.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD)
+    scaled = transforms.resize(picture.convert("RGB"), resized, transforms.InterpolationMode.BICUBIC)
+    pixels = transforms.to_tensor(transforms.center_crop(scaled, [size, size]))
+    return transforms.normalize(pixels, list(mean), list(deviation))

@@ -21,7 +21,7 @@ from .. import vision
 from . import shards
 from .config import TrainingConfig
 from .method import Example, Inputs, Opener
-from .records import OutsideFolder, Record, Records
+from .records import OutsideFolder, Record, Records, Unfit
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ def read_example(opener: Opener, record: Record, choice: Choice, inputs: Inputs)
 
 UNREADABLE = "unreadable"
 """Under this name a sample, and a batch, carries what was wrong with those that it stands in for."""
+UNFIT = "unfit"
+"""Likewise what made samples of no use (records.Unfit), which is no fault of the data and has no limit but the next one."""
+MOST_UNFIT = 1000
+"""In a row."""
 FAILED = "failed"
 """Under this name alone a batch carries why there are no more: an error that crosses processes loses its words in a traceback."""
 
@@ -94,7 +98,7 @@ def collate(examples: Sequence[Example]) -> Example:
         return first
     return {
         name: [reason for example in examples for reason in example[name]]
-        if name == UNREADABLE
+        if name in (UNREADABLE, UNFIT)
         else torch.stack([example[name] for example in examples])
         if isinstance(value, Tensor)
         else [example[name] for example in examples]
@@ -106,6 +110,13 @@ class Reader(Protocol):
     """Turns a record of a fixed set and a choice into an example."""
 
     def __call__(self, record: Record, choice: Choice) -> Example: ...
+
+
+class Source(Protocol):
+    """A fixed set in a fixed order; its records have at least a name and texts."""
+
+    @property
+    def records(self) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,7 @@ def _reason(name: str, error: Exception) -> str:
 class Examples(Dataset[Example]):
     """Samples by position in the run: every epoch is another shuffle of all records."""
 
-    def __init__(self, source: Records, inputs: Inputs, reader: Reader) -> None:
+    def __init__(self, source: Source, inputs: Inputs, reader: Reader) -> None:
         self.source, self.inputs, self.reader = source, inputs, reader
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -151,25 +162,36 @@ class Examples(Dataset[Example]):
             self._order = (epoch, order)
         order = self._order[1]
         reasons: list[str] = []
+        unfit: list[str] = []
+        limit = self.inputs.config.most_unreadable
         # What cannot be read is replaced by what comes after it in the epoch: the same samples, however often a run is resumed.
-        for further in range(min(count, self.inputs.config.most_unreadable + 1)):
+        for further in range(count):
             record = self.source.records[order[(index + further) % count]]
             try:
                 example = self.reader(record, choose(record, self.inputs, str(position)))
-                return {**example, UNREADABLE: reasons}
+                return {**example, UNREADABLE: reasons, UNFIT: unfit}
             except OutsideFolder as error:
                 return _failed(error)
+            except Unfit as error:
+                unfit.append(_reason(record.name, error))
             except UNREADABLE_BY as error:
                 reasons.append(_reason(record.name, error))
             except OSError as error:
                 return _failed(error)
-        limit = self.inputs.config.most_unreadable
+            if len(reasons) > limit or len(unfit) > MOST_UNFIT:
+                break
+        if unfit and len(reasons) <= limit:
+            return _failed(ValueError(_all_unfit(unfit)))
         return _failed(
             ValueError(
                 f"{len(reasons)} samples in a row cannot be read, the last: {reasons[-1]} Mend the data, or raise "
                 f"`most_unreadable` ({limit})."
             )
         )
+
+
+def _all_unfit(unfit: Sequence[str]) -> str:
+    return f"{len(unfit)} samples in a row are of no use, the last: {unfit[-1]} Give data of the kind that this method learns from."
 
 
 class StreamedExamples(IterableDataset[Example]):
@@ -198,6 +220,7 @@ class StreamedExamples(IterableDataset[Example]):
         config = self.inputs.config
         count = epoch = 0
         waiting: list[tuple[int, str]] = []
+        unfit: list[tuple[int, str]] = []
         while True:
             before, readable = count, 0
             for sample in shards.stream(data, config.seed, epoch, part, parts):
@@ -205,9 +228,15 @@ class StreamedExamples(IterableDataset[Example]):
                 if count <= consumed:
                     readable += 1
                     continue
+                places = [place for place, _ in sorted([*waiting, *unfit])]
                 try:
                     streamed = shards.Streamed(sample)
-                    examples = [self._example(streamed, f"{part} of {parts}/{place}") for place, _ in [*waiting, (count, "")]]
+                    examples = [self._example(streamed, f"{part} of {parts}/{place}") for place in [*places, count]]
+                except Unfit as error:
+                    unfit.append((count, _reason(sample["__key__"], error)))
+                    if len(unfit) > MOST_UNFIT:
+                        raise ValueError(_all_unfit([reason for _, reason in unfit])) from error
+                    continue
                 except UNREADABLE_BY as error:
                     waiting.append((count, _reason(sample["__key__"], error)))
                     if len(waiting) > config.most_unreadable:
@@ -217,17 +246,18 @@ class StreamedExamples(IterableDataset[Example]):
                     continue
                 readable += 1
                 examples[0][UNREADABLE] = [reason for _, reason in waiting]
-                waiting = []
+                examples[0][UNFIT] = [reason for _, reason in unfit]
+                waiting, unfit = [], []
                 yield from examples
             if count == before:
                 raise ValueError(f"The shards of {data} hold no samples for reader {part + 1} of {parts}.")
             if not readable:
-                raise ValueError(f"No sample in the shards of {data} can be read, the last: {waiting[-1][1]}")
+                raise ValueError(f"No sample in the shards of {data} can be used, the last: {max([*waiting, *unfit])[1]}")
             epoch += 1
 
     def _example(self, streamed: shards.Streamed, position: str) -> Example:
         choice = choose(streamed.record, self.inputs, position)
-        return {**read_example(streamed, streamed.record, choice, self.inputs), UNREADABLE: []}
+        return {**read_example(streamed, streamed.record, choice, self.inputs), UNREADABLE: [], UNFIT: []}
 
 
 def batches(config: TrainingConfig, start: int, process: int, processes: int) -> Iterator[list[int]]:

@@ -31,7 +31,7 @@ from . import checkpoints, records, run_state, shards
 from .average import Average
 from .cache import cached_reader
 from .config import TrainingConfig
-from .examples import FAILED, UNREADABLE, Examples, PictureReader, StreamedExamples, batches, collate
+from .examples import FAILED, UNFIT, UNREADABLE, Examples, PictureReader, StreamedExamples, batches, collate
 from .frozen import Frozen
 from .method import Example, Losses, Method
 from .methods import METHODS
@@ -161,8 +161,11 @@ def _examples(method: Method, accelerator: Accelerator, start: int) -> Iterator[
 
 
 def _readable(config: TrainingConfig, source: Iterator[Example]) -> Iterator[Example]:
-    """The batches without what the readers say about samples that they could not read: told once each, up to a limit."""
+    """The batches without what the readers say about samples: those that they could not read are told once each, up to a limit; of
+    those that are of no use the first, the second, the fourth and so on.
+    """
     met: set[str] = set()
+    unfit: set[str] = set()
     for batch in source:
         if FAILED in batch:
             raise ValueError(batch[FAILED])
@@ -177,6 +180,12 @@ def _readable(config: TrainingConfig, source: Iterator[Example]) -> Iterator[Exa
                     f"{len(met)} samples cannot be read, the last: {reason} Mend the data, or raise `most_unreadable` "
                     f"({config.most_unreadable})."
                 )
+        for reason in batch.pop(UNFIT):
+            if reason not in unfit:
+                unfit.add(reason)
+                if len(unfit).bit_count() == 1:
+                    told = plain(f"{reason} Left out ({len(unfit)} so far).")
+                    logging.getLogger(__name__).warning(told)
         yield batch
 
 

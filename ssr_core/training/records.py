@@ -28,6 +28,10 @@ class OutsideFolder(ValueError):
     """A name or a link that leads out of the folder of the data."""
 
 
+class Unfit(ValueError):
+    """A sample that is whole but of no use to a method, such as one with a single object. Another one stands in for it."""
+
+
 @dataclass(frozen=True)
 class SubjectSource:
     """queries: alternatives, one is drawn each time. reference, mask: names that open() understands; None: the target, no mask."""
@@ -54,11 +58,11 @@ class Records:
     records: tuple[Record, ...]
 
     def open(self, name: str) -> Image.Image:
-        return pictures.open_picture(_inside(self.folder, name))
+        return pictures.open_picture(inside(self.folder, name))
 
     def open_mask(self, name: str) -> Tensor:
         """[H, W] in 0..1."""
-        return pictures.open_mask(_inside(self.folder, name))
+        return pictures.open_mask(inside(self.folder, name))
 
 
 def read(data: str) -> Records:
@@ -77,7 +81,7 @@ def read(data: str) -> Records:
         text = file.with_suffix(".txt")
         if not text.is_file():
             raise ValueError(f"{file} has no text beside it; expected {text.name}, one alternative a line.")
-        _inside(path, text.relative_to(path).as_posix())
+        inside(path, text.relative_to(path).as_posix())
         records.append(described(file.relative_to(path).as_posix(), read_text(text), str(text)))
     return _some(Records(path, tuple(records)), data)
 
@@ -151,7 +155,7 @@ def _leads_out(name: str) -> bool:
     return False
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """A file of the folder, links followed. Raises OutsideFolder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):

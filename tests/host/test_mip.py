@@ -228,3 +228,37 @@ def test_a_gate_reads_the_layers_own_text_attention_whatever_stands_before_us(tw
             draw(host.apply_objects(start, loaded, objects, schedule.Manner(0.75)), steps=1)
     first = [kind[0] for kind in gates.values()]  # of the first layer, whose input is the same
     assert torch.equal(*first)
+
+
+def test_the_same_latent_as_in_diffusers(two, host, schedule):
+    """Guided, two pictures, not square, with the host's own sampler here and the same Euler steps around diffusers' UNet there."""
+    from diffusers import EulerDiscreteScheduler
+
+    from ssr_core.hosts.diffusers import mip
+
+    plain_model, loaded, objects = two
+    name, steps, guidance, size = "unet_tiny_n2", 3, 5.0, (12, 20)
+    found = draw(
+        host.apply_objects(plain_model, loaded, objects, schedule.Manner(0.75)), steps=steps, cfg=guidance, batch=2, size=size
+    )
+
+    unet = golden.fill(name, UNet2DConditionModel(**golden.case(name)["params"]["diffusers_config"]), "unet.")
+    module = golden.adapter(name)
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="linspace"
+    )
+    scheduler.set_timesteps(steps)
+    noise = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(7))
+    latents = noise * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
+    (negative, told_negative), (positive, told_positive) = cond(12)[0], cond(11)[0]
+    text = torch.cat([negative, negative, positive, positive])
+    pooled = torch.cat([told_negative["pooled_output"]] * 2 + [told_positive["pooled_output"]] * 2)
+    height, width = (side * 8 for side in size)
+    added = {"text_embeds": pooled, "time_ids": torch.tensor([[height, width, 0, 0, height, width]] * 4).float()}
+    with torch.inference_mode(), mip.objects_attached(unet, module, golden.objects(name), 0.75):
+        for step in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(torch.cat([latents, latents]), step)
+            without, conditional = unet(scaled, step, text, added_cond_kwargs=added).sample.chunk(2)
+            latents = scheduler.step(without + guidance * (conditional - without), step, latents).prev_sample
+    scale = plain_model.model.latent_format.scale_factor
+    assert relative_error(found, latents / scale) <= 1e-3

@@ -172,6 +172,15 @@ def test_scores_are_what_their_definitions_say(dreambench, judges, tmp_path):
         harness.score(entries, tmp_path, harness.Protocol(per_prompt=3), clip, dino)
 
 
+def test_clip_sees_a_square_picture_alike_by_either_packages_pixels(judges):
+    clip = scorers.load_clip(str(judges / "clip"))
+    square, oblong = (
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, width, 3), np.uint8)) for width in (128, 183)
+    )
+    assert torch.allclose(clip.pictures([square]), clip.pictures_as_clip([square]), atol=1e-5)
+    assert not torch.allclose(clip.pictures([oblong]), clip.pictures_as_clip([oblong]), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssr_core.layout import SD15
+from ssr_core.layout import SD15, SDXL
 from ssr_core.schedule import (
     CURVES,
     LAYER_PRESETS,
@@ -165,6 +165,13 @@ def test_every_preset_is_known_by_what_it_does():
     assert set(LAYER_PRESETS) == {
         "all", "encoder only", "middle only", "decoder only", "no encoder", "no decoder", "structure", "detail",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["structure", "detail"])
+def test_what_was_measured_on_sd15_is_refused_on_sdxl(preset):
+    """There "detail" would mean no layer at all."""
+    with pytest.raises(ValueError, match=r"measured on SD1\.x.*Choose one of: all, encoder only"):
+        layer_strengths(SDXL, preset)
 
 
 def test_one_number_is_for_all_layers_and_three_for_the_stages():
