@@ -46,6 +46,7 @@ class Applied:
     words: for each branch, of which subject of the prompt's riders the word is whose attention gates it (token_gate), or () for none;
     a branch acts in no chunk whose text does not say its word
     parts: which tokens of which branch are which subject's
+    maker: of prompts that say its subjects (words.py), by the fingerprint of the weights that made them; "" where it knows no prompt
     """
 
     layout: UNetLayout
@@ -56,6 +57,7 @@ class Applied:
     gates: tuple[Tensor, ...] = ()
     words: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    maker: str = ""
 
     def place_of(self, branch: int) -> Manner:
         """Whose region and pictures say where a branch acts."""
