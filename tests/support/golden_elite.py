@@ -138,6 +138,19 @@ def vision_encoder(name: str) -> Any:
     return fill(name, made, "image_encoder.", prefix).requires_grad_(False)
 
 
+def tokenizer() -> Any:
+    """CLIP's, with the words of the prompts that are sampled alone."""
+    import transformers
+
+    words = {"a</w>": 320, "s</w>": 338, "in</w>": 530, "the</w>": 518, "snow</w>": 2583}
+    merges = [("i", "n</w>"), ("t", "h"), ("th", "e</w>"), ("s", "n"), ("o", "w</w>"), ("sn", "ow</w>")]
+    letters = sorted({letter for word in words for letter in word.removesuffix("</w>")})
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "th", "sn", "ow</w>"]
+    free = {piece: 10_000 + number for number, piece in enumerate(pieces)}
+    vocabulary = {**free, **words, "<|startoftext|>": START, "<|endoftext|>": END}
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token="<|endoftext|>")
+
+
 def embedding(encoder: Any) -> Any:
     """The token embedding of transformers' CLIPTextModel, which newer versions keep in another place."""
     return getattr(encoder, "text_model", encoder).embeddings.token_embedding
