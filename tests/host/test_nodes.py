@@ -30,7 +30,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],
         "SSR_ApplySubjectAdvanced": [
             "model", "ssr_encoder", "subject", "strength", "start", "end", "curve", "layers", "combine", "subject_scaling", "region",
-            "layer_strengths", "curve_values", "frame_strengths",
+            "layer_strengths", "curve_values", "frame_strengths", "subject_per_picture",
         ],
         "SSR_ShowToControlNet": ["positive", "negative", "subject"],
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],

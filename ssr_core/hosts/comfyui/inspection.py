@@ -57,7 +57,9 @@ def _model(model: Any) -> Iterator[str]:
 def _applied(number: int, applied: Applied) -> Iterator[str]:
     keys = [branch[0][0] for branch in applied.branches]  # of the first layer
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
-    combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    shared = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    own = any(place.pictures != applied.manner.pictures for place in applied.places)
+    combined = "one for each picture" if own else shared
     manners = ([combined] if len(applied.parts) > 1 else []) + (["gated"] if applied.gates else [])
     manners += [f"texts read by ELITE {shown(applied.maker[:12])}"] if applied.maker else []
     order = applied.layout.execution_order
