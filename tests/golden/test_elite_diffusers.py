@@ -52,7 +52,9 @@ def test_sampling_from_a_picture_and_its_mask(name, count):
         text_encoder=golden.text_encoder(name),
         tokenizer=golden.tokenizer(),
         vision_encoder=golden.vision_encoder(name),
-        noise_schedule=diffusers.LMSDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        noise_schedule=diffusers.LMSDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
     )
     subjects = elite.encode(base, made, picture, mask, "stretch")
     golden.check(name, "word_embeddings", subjects[0].first_words(count)[None])

@@ -52,7 +52,7 @@ def check_prompts(parts: Sequence[Applied], conds: Mapping[str, list[dict[str, A
     on_side = [cond for name, own in conds.items() if side_of_name(name) == SUBJECT for cond in own or ()]
     positive = [rider for rider in (rider_of(cond, KIND) for cond in on_side) if rider is not None]
     for part in parts:
-        for word, named in zip(part.words, part.parts, strict=True):
+        for word, named in zip(part.words, part.parts, strict=bool(part.words)):
             if any(rider.content.places.get(word) for rider in positive):
                 continue
             prompts = ", ".join(f'"{shown(rider.text, 60)}"' for rider in positive[:4])
