@@ -40,11 +40,11 @@ class ApplyEliteSubject(io.ComfyNode):
                     "way to read the prompt always act.",
                 ),
                 *manner.schedule(
-                    "the subject's details",
+                    "the subject",
                     BLOCK_PRESETS,
                     "Which layers of the UNet see the subject's details: its input (encoder), middle and output (decoder) blocks.",
                 ),
-                *manner.places("the subject's details", len(SD15.layers)),
+                *manner.places("the subject", len(SD15.layers)),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
         )

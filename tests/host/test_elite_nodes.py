@@ -47,10 +47,10 @@ def say(nodes, clip):
 def applied(nodes, elite, model):
     """A function that runs Apply Subject (ELITE)."""
 
-    def apply(subjects, strength=0.8, start=model, own=elite, **inputs):
+    def apply(subjects, strength=0.8, onto=model, own=elite, **inputs):
         with torch.inference_mode():
             given = {**CHOICES, **inputs}
-            return nodes["SSR_ApplySubjectELITE"].execute(start, own, subjects, strength, **given).args[0]
+            return nodes["SSR_ApplySubjectELITE"].execute(onto, own, subjects, strength, **given).args[0]
 
     return apply
 
@@ -107,7 +107,7 @@ def test_loras_before_and_after_are_added_to_elites_matrices(applied, say, subje
     before, after = model.clone(), applied(subject).clone()
     for patched in (before, after):
         assert patched.add_patches({key: patch}, 0.5) == [key]
-    before = applied(subject, start=before)
+    before = applied(subject, onto=before)
     found = [weights(patched) for patched in (before, after)]
     assert len(found[0]) == len(found[1]) == 32
     torch.testing.assert_close(found[0][key], elite.text[0][0] + 0.5 * (up @ down))
@@ -120,14 +120,14 @@ def test_a_merge_before_leaves_nothing_under_elites_matrices(applied, subject, m
     merged = model.clone()
     other = tiny.model(seed=4)
     merged.add_patches(other.get_key_patches("diffusion_model."), 0.5, 0.5)
-    found = weights(applied(subject, start=merged))
+    found = weights(applied(subject, onto=merged))
     key = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v.weight"
     middle = next(layer.index for layer in elite.config.layout.layers if layer.block[0] == "middle")
     torch.testing.assert_close(found[key], elite.text[middle][1])
 
 
 def test_offloaded_weights_are_patched_too(applied, say, subject, drawn):
-    patched = applied(subject)
+    patched = applied(subject, onto=tiny.model())
     patched.patch_model(torch.device("cpu"), lowvram_model_memory=1000, load_weights=True)
     try:
         assert golden.relative_error(tiny.sample(patched, positive=say(subject)), drawn) <= 1e-5
@@ -136,7 +136,7 @@ def test_offloaded_weights_are_patched_too(applied, say, subject, drawn):
 
 
 def test_what_is_saved_has_elites_matrices(applied, subject, elite):
-    patched = applied(subject)
+    patched = applied(subject, onto=tiny.model())
     patched.patch_model(torch.device("cpu"))
     try:
         state = patched.model_state_dict()
@@ -154,7 +154,7 @@ def test_two_subjects_act_each_by_its_own_word(applied, say, two):
     swapped = tiny.sample(applied(two), positive=say(two, text, "T, S"))
     assert golden.relative_error(swapped, both) > 1e-4
     first = tiny.sample(applied((two[0], two[1].scaled(0))), positive=say(two, text, names))
-    apart = tiny.sample(applied(two[1:], start=applied(two[:1])), positive=say(two, text, names))
+    apart = tiny.sample(applied(two[1:], onto=applied(two[:1])), positive=say(two, text, names))
     assert golden.relative_error(first, both) > 1e-4
     assert golden.relative_error(apart, both) <= 1e-5
 
@@ -242,7 +242,7 @@ def test_beside_ssr_and_another_packs_attention_in_any_order(applied, say, subje
         return tiny.apply(start, encoder, dog, 0.6)
 
     def by_elite(start):
-        return applied(subject, start=start)
+        return applied(subject, onto=start)
 
     orders = [(busy, by_ssr, by_elite), (by_elite, by_ssr, busy), (by_ssr, by_elite, busy)]
     found = []
@@ -258,7 +258,7 @@ def test_beside_ssr_and_another_packs_attention_in_any_order(applied, say, subje
 def test_one_elite_for_a_model(applied, subject, other):
     stranger = (tiny_elite.subject(other.fingerprint),)
     with pytest.raises(ValueError, match="read by another ELITE already"):
-        applied(stranger, start=applied(subject), own=other)
+        applied(stranger, onto=applied(subject), own=other)
     with pytest.raises(ValueError, match="made by another ELITE"):
         applied(stranger)
 
