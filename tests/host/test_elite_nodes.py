@@ -201,7 +201,6 @@ def test_steps_layers_regions_and_frames_act_on_the_local_branch_alone(applied, 
     for nothing in (
         {"start": 1.0, "end": 1.0},
         {"layer_strengths": "0"},
-        {"region": torch.zeros(1, 16, 16)},
         {"frame_strengths": "0"},
     ):
         assert golden.relative_error(tiny.sample(applied(subject, **nothing), positive=say(subject)), word_alone) <= 1e-6
