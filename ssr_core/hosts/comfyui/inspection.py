@@ -61,9 +61,12 @@ def _applied(number: int, applied: Applied) -> Iterator[str]:
     own = any(place.pictures != applied.manner.pictures for place in applied.places)
     combined = "one for each picture" if own else shared
     manners = ([combined] if len(applied.parts) > 1 else []) + (["gated"] if applied.gates else [])
+    manners += [f"texts read by ELITE {shown(applied.maker[:12])}"] if applied.maker else []
     order = applied.layout.execution_order
     acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
     yield (f"{number}. " + ", ".join([f'"{shown(part.query, 60)}"' for part in applied.parts] + manners))
+    if not applied.branches:
+        return
     frames = f", per frame {_few(applied.manner.pictures)}" if applied.manner.pictures else ""
     where = _blocks(layer.block for layer in acting)
     yield f"   strength {applied.manner.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
