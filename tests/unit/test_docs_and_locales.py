@@ -36,6 +36,11 @@ NODES = (
     "SSR_ApplyObjectsMIP",
     "SSR_SaveObjectsMIP",
     "SSR_LoadObjectsMIP",
+    "SSR_LoadSubjectLASR",
+    "SSR_CombineSubjectsLASR",
+    "SSR_PromptWithSubjectLASR",
+    "SSR_ApplySubjectLASR",
+    "SSR_SaveSubjectLASR",
     "SSR_LoadELITE",
     "SSR_EncodeSubjectELITE",
     "SSR_PromptWithSubjectELITE",
@@ -216,7 +221,7 @@ def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
     saved = {
         name
-        for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS)
+        for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS, folders.LEARNED)
         for name in folders.saved_files(folder)
     }
     files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *saved}

@@ -93,7 +93,7 @@ def _steps(schedule: StepSchedule) -> str:
 
 def _region(applied: Applied) -> str:
     """One for all subjects, or each one's own."""
-    if not applied.places:
+    if all(place.region is applied.manner.region for place in applied.places):
         return _extent(applied.manner)
     return ", ".join(f'"{shown(part.query, 60)}" {_extent(applied.place_of(part.branch))}' for part in applied.parts)
 

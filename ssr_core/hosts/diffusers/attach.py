@@ -41,6 +41,14 @@ def check_unet(unet: Any, layout: UNetLayout) -> dict[str, Any]:
     return found
 
 
+def strength_at(manner: Manner, timestep: Any) -> float:
+    """Strength of a manner in a call of the UNet. Reads the timestep from the device only if a schedule needs it."""
+    if manner.steps.always_full:
+        return manner.strength
+    step = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
+    return manner.strength * manner.steps.at(min(max(1 - step / (TIMESTEPS - 1), 0.0), 1.0))
+
+
 class Attachment:
     """What is attached to a UNet, and what the UNet call in progress works on.
 
@@ -78,10 +86,7 @@ class Attachment:
         self.spans = plan_spans(self.rows)
         height, width = latents.shape[-2:]
         self.canvas = (height, width)
-        self.strength = self.manner.strength
-        if not self.manner.steps.always_full:
-            step = float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)
-            self.strength *= self.manner.steps.at(min(max(1 - step / (TIMESTEPS - 1), 0.0), 1.0))
+        self.strength = strength_at(self.manner, timestep)
 
     def at(
         self,
