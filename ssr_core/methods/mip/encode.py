@@ -27,6 +27,12 @@ from .objects import MOST_PICTURES, PICTURES_SHOWN, MIPObject, Name
 
 TOWERS = {(1664, 1280): "CLIP ViT-bigG/14", (1280, 1024): "CLIP ViT-H/14", (1024, 768): "CLIP ViT-L/14"}
 """By (width of the hidden states, width of the embedding); one number alone does not tell them apart."""
+PUBLISHED = {
+    "CLIP ViT-bigG/14": "h94/IP-Adapter, sdxl_models/image_encoder",
+    "CLIP ViT-H/14": "h94/IP-Adapter, models/image_encoder",
+    "CLIP ViT-L/14": "openai/clip-vit-large-patch14",
+}
+"""Where each tower is."""
 
 ToTokens = Callable[[Tensor], Tensor]
 """MIPAdapter.forward: features [B, E] or [B, P, E] -> tokens [B, T, D]."""
@@ -127,6 +133,12 @@ def encode_object(
     )
 
 
+def tower_of(config: AdapterConfig) -> str:
+    """The tower that an adapter of these shapes was made for."""
+    place = 1 if config.pooled else 0
+    return next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), "its own CLIP vision model")
+
+
 def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None:
     """Refuse a tower that the adapter was not made for, by the pair of its widths."""
     found = vision_model.embedding_width if config.pooled else vision_model.width
@@ -134,8 +146,7 @@ def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None
         return
     pair = (vision_model.width, vision_model.embedding_width)
     named = TOWERS.get(pair, "an unknown kind")
-    place = 1 if config.pooled else 0
-    wanted = next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), "its own")
+    wanted = tower_of(config)
     what = "a picture's embedding" if config.pooled else "a picture's hidden states"
     raise ValueError(
         f"This CLIP Vision model has hidden states of width {pair[0]} and an embedding of width {pair[1]} ({named}); the adapter takes "
