@@ -170,10 +170,11 @@ class ObjectKeysValues(nn.Module):
         tokens = given.flatten(0, 1)
         if self.projector is not None:
             tokens = self.projector(tokens)  # [B*n, T, D]
-        pairs = (layer(tokens) for layer in self.layers)
-        keys_values = tuple((key.unflatten(0, batch), value.unflatten(0, batch)) for key, value in pairs)
-        # Copies: engines that spread the weights take them back when this returns.
-        return keys_values, tuple(layer.gate.clone() for layer in self.layers)  # type: ignore[operator]
+        keys, values, gates = zip(*(layer(tokens) for layer in self.layers), strict=True)
+        keys_values = tuple(
+            (key.unflatten(0, batch), value.unflatten(0, batch)) for key, value in zip(keys, values, strict=True)
+        )
+        return keys_values, gates
 
 
 class MIP:
