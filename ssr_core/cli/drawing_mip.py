@@ -24,7 +24,7 @@ from ..methods.ssr.subject import SCALINGS
 from ..mini.files import MINI
 from ..reference import reference_picture
 from ..schedule import Manner, layer_strengths
-from .generate import one_each
+from .parsing import one_each
 
 NOT_TAKEN = {
     "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,

@@ -22,7 +22,7 @@ from ..methods.ssr.subject import SubjectSet
 from ..mini import files
 from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
-from .generate import one_each
+from .parsing import one_each
 
 STRENGTH = 0.65
 """Of SSR-Encoder's own scripts."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ..methods.mip.objects import MERGES
 from ..methods.ssr.subject import SCALINGS
@@ -101,14 +100,6 @@ def add(commands: Commands) -> None:
         "--maps", action="store_true", help="also write what each query selects, or what is seen of each object"
     )
     generate.set_defaults(run=_run)
-
-
-def one_each(options: argparse.Namespace, name: str, default: Any) -> list[Any]:
-    """An option's values, one for each reference. Raises ValueError where there are others than that, or none."""
-    given, count = getattr(options, name), len(options.reference)
-    if given and len(given) != count:
-        raise ValueError(f"{count} references, but {len(given)} of --{name}. Give one for each reference, or none.")
-    return given or [default] * count
 
 
 def _run(options: argparse.Namespace) -> int:

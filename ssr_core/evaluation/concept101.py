@@ -25,7 +25,9 @@ from .drawer import Reference
 from .harness import Protocol, Scheme, Scored
 from .scorers import ClipScorer, DinoScorer, likeness
 
-PROTOCOL = Protocol(per_prompt=1, steps=30, guidance=5.0, strength=SCALE, size=1024, seed=420, negative=NEGATIVE)
+PROTOCOL = Protocol(
+    per_prompt=1, steps=30, guidance=5.0, strength=SCALE, size=1024, seed=420, negative=NEGATIVE, sampler="euler"
+)
 """Of hqhQAQ/MIP-Adapter with SDXL base; the plus variant's strength is 0.65."""
 CLIP_WEIGHT = 2.5
 """Of CLIPScore (arXiv 2104.08718): an authors' CLIP-T of 0.77 is a cosine of 0.308."""

@@ -15,7 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
-from support import tiny_sdxl
+from support import sdxl_folder
 from support.golden import relative_error
 
 from ssr_core.hosts.diffusers.load import load_base
@@ -30,16 +30,16 @@ from ssr_core.training.mip import MIP, Dropped, MIPConfig
 
 PACK = Path(__file__).parents[2]
 ADAPTER = loop.trained_file(MIP)
-FIELDS = {"steps": 2, "batch_size": 1, "size": tiny_sdxl.SIDE, "workers": 0, "save_every": 2, "drop_prompt": 0.2}
+FIELDS = {"steps": 2, "batch_size": 1, "size": sdxl_folder.SIDE, "workers": 0, "save_every": 2, "drop_prompt": 0.2}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A tiny SDXL, an adapter for it, and data."""
     folder = tmp_path_factory.mktemp("xl")
-    tiny_sdxl.scenes(folder / "data")
-    tiny_sdxl.adapter_file(folder / "adapter.safetensors")
-    return folder, tiny_sdxl.folders(folder)
+    sdxl_folder.scenes(folder / "data")
+    sdxl_folder.adapter_file(folder / "adapter.safetensors")
+    return folder, sdxl_folder.folders(folder)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_checkpoint_is_an_adapter_whose_projector_is_the_one_it_began_with(wor
 
 
 def test_gates_of_a_plain_ip_adapter_start_at_random_and_learned_ones_stay(world, method, tmp_path):
-    plain = tiny_sdxl.adapter_file(tmp_path / "plain.safetensors", gated=False)
+    plain = sdxl_folder.adapter_file(tmp_path / "plain.safetensors", gated=False)
     for layer in method(start_from=(str(plain),)).adapter.layers:
         assert 0.5 < layer.gate.abs().max() * layer.gate.numel() ** 0.5 <= 1
     kept = weights(world[0], "adapter.safetensors")
@@ -239,7 +239,7 @@ def test_validation_draws_all_objects_together(world, settings, tmp_path):
     own = settings(tmp_path, steps=1, validation=wanted, validation_steps=1)
     loop.train(own, cpu=True)
     sheet = Image.open(tmp_path / "validation" / "step-000001.png")
-    assert sheet.width > 3 * tiny_sdxl.SIDE
+    assert sheet.width > 3 * sdxl_folder.SIDE
 
 
 def test_mini_learns_an_adapter_from_nothing(tmp_path):
@@ -275,7 +275,7 @@ def test_what_cannot_be_is_told_before_the_first_step(settings, method, base, tm
         cache.cached_reader(tmp_path / "cache", trained.inputs.source(), trained)
     with pytest.raises(ValueError, match="The object has no name"):
         method(validation=(ValidationPicture("a.png", "", "a cat"),))
-    plus = tiny_sdxl.adapter_file(tmp_path / "plus.safetensors", "pipeline_sdxl_plus")
+    plus = sdxl_folder.adapter_file(tmp_path / "plus.safetensors", "pipeline_sdxl_plus")
     state = load_file(plus)
     wrong = formats.read(plus)
     narrow = formats.Weights(
