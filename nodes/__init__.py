@@ -17,6 +17,9 @@ from .inspect import InspectModel
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
+from .mip import CombineObjects, EncodeObject, LoadMIPAdapter
+from .mip_apply import ApplyObjects
+from .mip_files import LoadObjects, SaveObjects
 from .select import SelectByPoints
 from .subject_files import LoadSubject, SaveSubject
 
@@ -36,6 +39,12 @@ NODES: list[type[io.ComfyNode]] = [
     LoadSubject,
     LoadMini,
     MiniScene,
+    LoadMIPAdapter,
+    EncodeObject,
+    CombineObjects,
+    ApplyObjects,
+    SaveObjects,
+    LoadObjects,
 ]
 
 

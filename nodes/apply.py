@@ -7,11 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui.ssr import HostEncoder, apply_subjects
+from ..ssr_core.layout import SD15
 from ..ssr_core.merge import COMBINES
 from ..ssr_core.methods.ssr.subject import SCALINGS, SubjectSet
-from ..ssr_core.schedule import CURVES, LAYER_PRESETS, Manner, StepSchedule, parse_numbers
-from ..ssr_core.schedule import layer_strengths as layer_strengths_of
-from . import checks, wires
+from ..ssr_core.schedule import LAYER_PRESETS, Manner
+from . import checks, manner, wires
 from .compat import Schema
 
 
@@ -20,13 +20,9 @@ def _inputs() -> list[io.Input]:
         io.Model.Input("model", tooltip="An SD1.5 model. It is not changed; the output is a copy that also sees the subject."),
         wires.Encoder.Input("ssr_encoder", tooltip="The encoder that made the subject."),
         wires.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
-        io.Float.Input(
-            "strength",
-            default=0.65,
-            min=0.0,
-            max=3.0,
-            step=0.05,
-            tooltip="How strongly the picture follows the subject. The authors recommend 0.5 to 0.8; 0 switches it off. A linked "
+        manner.strength(
+            0.65,
+            "How strongly the picture follows the subject. The authors recommend 0.5 to 0.8; 0 switches it off. A linked "
             "list of numbers gives every frame of an animation its own.",
         ),
     ]
@@ -61,33 +57,10 @@ class ApplySubjectAdvanced(io.ComfyNode):
             search_aliases=["ssr"],
             inputs=[
                 *_inputs(),
-                io.Float.Input(
-                    "start",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the sampling at which the subject sets in.",
-                ),
-                io.Float.Input(
-                    "end",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Share of the sampling at which the subject stops. Counted on the full noise schedule, as for ControlNet.",
-                ),
-                io.Combo.Input(
-                    "curve",
-                    options=list(CURVES),
-                    default="constant",
-                    tooltip="How the strength runs from start to end.",
-                ),
-                io.Combo.Input(
-                    "layers",
-                    options=list(LAYER_PRESETS),
-                    default="all",
-                    tooltip="Which layers of the UNet see the subject. structure: what the subject is, hardly its colours; detail: its "
+                *manner.schedule(
+                    "the subject",
+                    LAYER_PRESETS,
+                    "Which layers of the UNet see the subject. structure: what the subject is, hardly its colours; detail: its "
                     "colours and pattern on what the prompt names. The others name input (encoder), middle and output (decoder) blocks.",
                 ),
                 io.Combo.Input(
@@ -104,31 +77,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     tooltip="What a subject's own strength scales: official scales keys and values of the conditional side, value only "
                     "scales values on both sides and is linear.",
                 ),
-                io.Mask.Input(
-                    "region",
+                *manner.places("the subject", len(SD15.layers)),
+                io.Boolean.Input(
+                    "subject_per_picture",
+                    default=False,
                     optional=True,
-                    tooltip="Where in the new picture the subject may act: white is where it may. Any size, soft edges count; several "
-                    "masks are used picture by picture.",
-                ),
-                io.String.Input(
-                    "layer_strengths",
-                    default="",
-                    optional=True,
-                    tooltip="Overrides layers. Multipliers: 1 number, 3 (input, middle, output), "
-                    "or 16 (one per cross-attention, in running order).",
-                ),
-                io.String.Input(
-                    "curve_values",
-                    default="",
-                    optional=True,
-                    tooltip='Overrides curve: multipliers spread evenly from start to end and joined by lines, such as "0, 1, 0.5".',
-                ),
-                io.String.Input(
-                    "frame_strengths",
-                    default="",
-                    optional=True,
-                    tooltip='Multipliers for the pictures of the batch, such as the frames of an animation: "1, 0.5, 0". The last one '
-                    "holds for those that follow.",
+                    tooltip="On: the first picture of the batch has the first subject alone, the second the second and so on; the last "
+                    "subject holds for pictures that follow. Off: every picture has all subjects.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
@@ -151,14 +106,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
         layer_strengths: str = "",
         curve_values: str = "",
         frame_strengths: str = "",
+        subject_per_picture: Any = False,
     ) -> io.NodeOutput:
         checks.choice(combine, COMBINES, "combine")
         checks.choice(subject_scaling, SCALINGS, "subject_scaling")
-        values = parse_numbers(curve_values, "curve_values") or CURVES[checks.choice(curve, tuple(CURVES), "curve")]
-        manner = Manner(
-            *checks.strengths(strength, parse_numbers(frame_strengths, "frame_strengths")),
-            layers=layer_strengths_of(ssr_encoder.config.layout, layers, parse_numbers(layer_strengths, "layer_strengths")),
-            steps=StepSchedule(start, end, values),
-            region=region,
-        )
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, manner, combine, subject_scaling))
+        one_each = checks.switch(subject_per_picture, "subject_per_picture")
+        how = manner.manner(
+            ssr_encoder.config.layout, LAYER_PRESETS, strength, start, end, curve, layers,
+            region, layer_strengths, curve_values, frame_strengths,
+        )  # fmt: skip
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, how, combine, subject_scaling, one_each))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 from comfy_api.latest import io
+
+RARE: dict[str, Any] = {"advanced": True} if "advanced" in inspect.signature(io.String.Input.__init__).parameters else {}
+"""For a widget that few need: hosts that know such inputs fold it away."""
 
 _KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
 

@@ -6,10 +6,11 @@ from comfy_api.latest import io
 
 from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS
 from ..ssr_core.vision import FITS
+from .compat import RARE
 
 
-def fit(tooltip: str) -> io.Input:
-    return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip)
+def fit(tooltip: str, rare: bool = False) -> io.Input:
+    return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip, **(RARE if rare else {}))
 
 
 def index(tooltip: str) -> io.Input:

@@ -24,7 +24,9 @@ class SelectByPoints(io.ComfyNode):
             description="Makes a mask of what belongs to the places pointed at, as the vision model sees it. No other model is needed.",
             search_aliases=["ssr", "segment", "click", "mask"],
             inputs=[
-                io.ClipVision.Input("clip_vision", tooltip="CLIP ViT-L/14, the same as for Encode Subject."),
+                io.ClipVision.Input(
+                    "clip_vision", tooltip="The CLIP vision model of Encode Subject or of Encode Object (MIP)."
+                ),
                 io.Image.Input("image", tooltip="The picture; of a batch each gets its own mask."),
                 io.String.Input(
                     "points",

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.methods.ssr.subject import SubjectSet
-from ..ssr_core.methods.ssr.subject_file import load, provenance, save
+from ..ssr_core.methods.ssr.subject_file import load, save
+from ..ssr_core.methods.ssr.subject_file import provenance as provenance_of
 from ..ssr_core.shown import shown
 from . import checks, wires
 from .compat import Schema
@@ -38,16 +39,9 @@ class SaveSubject(io.ComfyNode):
     @classmethod
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
         made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        path, name = folders.new_subject_file(checks.text(filename_prefix, "filename_prefix"))
-        while True:
-            try:
-                save(subject, path, {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}, new=True)
-                break
-            except FileExistsError:  # another save was faster: the next free number
-                taken = path
-                path, name = folders.new_subject_file(filename_prefix)
-                if path == taken:
-                    raise
+        provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
+        prefix = checks.text(filename_prefix, "filename_prefix")
+        name = folders.save_new(folders.SUBJECTS, prefix, lambda path: save(subject, path, provenance, new=True))
         return io.NodeOutput(subject, ui={"text": [f"Saved {shown(name)}"]})
 
 
@@ -63,7 +57,7 @@ class LoadSubject(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "subject_file",
-                    options=folders.subject_files(),
+                    options=folders.saved_files(folders.SUBJECTS),
                     tooltip="Files in output/ssr_subjects, input/ssr_subjects and models/ssr_subjects. Press R after saving a new one.",
                 ),
             ],
@@ -74,8 +68,8 @@ class LoadSubject(io.ComfyNode):
     def execute(cls, subject_file: str) -> io.NodeOutput:
         path = folders.subject_path(subject_file)
         loaded = load(path)
-        text = _described(loaded, provenance(path))
-        if hidden := folders.hidden_subjects(subject_file):
+        text = _described(loaded, provenance_of(path))
+        if hidden := folders.hidden_files(folders.SUBJECTS, subject_file):
             text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
         return io.NodeOutput(loaded, ui={**view(loaded), "text": [text]})
 

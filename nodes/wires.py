@@ -13,4 +13,11 @@ Subject = io.Custom("SSR_SUBJECT")
 Footprint = io.Custom("SSR_FOOTPRINT")
 """hosts.comfyui.recording.Recorder: filled when the sampling ends"""
 
+MIPAdapter = io.Custom("SSR_MIP_ADAPTER")
+"""hosts.comfyui.mip.HostAdapter"""
+
+MIPObjects = io.Custom("SSR_MIP_OBJECTS")
+"""methods.mip.objects.ObjectSet: a tuple of one or several objects"""
+
 CATEGORY = "SSR-Encoder"
+MIP_CATEGORY = f"{CATEGORY}/MIP"

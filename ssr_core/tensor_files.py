@@ -14,7 +14,7 @@ import re
 import stat
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .new_files import take_new_name
+from .paths import mode_of
 from .shown import shown
 
 State = dict[str, Tensor]
@@ -122,6 +123,15 @@ def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
+
+
+MOST_PROVENANCE = 16
+
+
+def provenance(path: Path, own: Collection[str], remedy: str = REMEDY) -> dict[str, str]:
+    """What a file says about itself beyond its format's own entries, such as who made it and when; as it can be shown."""
+    found = {name: text for name, text in read_metadata(path, remedy).items() if name not in own}
+    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
 
 
 def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None, new: bool = False) -> None:
@@ -293,9 +303,10 @@ class _Objects(_Refused):
 def _named(path: Path, remedy: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read, in words that name it."""
     name = shown(path)
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
-            kind = "a pipe" if stat.S_ISFIFO(path.stat().st_mode) else "a device or the like"
+    mode = mode_of(path)
+    if not stat.S_ISREG(mode):
+        if mode and not stat.S_ISDIR(mode):
+            kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or the like"
             raise ValueError(f"{name} is {kind}, not a file. Check the name, or {remedy}.")
         raise FileNotFoundError(f"There is no file {name}. Check the name, or {remedy}.")
     try:

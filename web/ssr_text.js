@@ -1,11 +1,11 @@
 // @ts-check
-// What Inspect Model, Save Subject and Load Subject have to say, as text in the node to read and to copy.
+// What Inspect Model, and the nodes that load and save, have to say, as text in the node to read and to copy.
 
 import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 import { lastOutput, liveNodes } from "./lib/graph.js";
 
-const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject"];
+const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMIPAdapter", "SSR_SaveObjectsMIP", "SSR_LoadObjectsMIP"];
 const NAME = "report";
 const HEIGHT = 90;
 /** Of a report: a set of 64 subjects takes as many lines of one entry. */

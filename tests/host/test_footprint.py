@@ -106,7 +106,7 @@ def test_the_report_says_what_acts_where_and_beside_whom(recording, model, encod
         '1. "dog", "hat", by word',
         "strength 0.65, in 9 of 16 cross-attentions: output 3 4 5 6 7 8 9 10 11",
         "steps 0 to 0.8, region everywhere",
-        "K and V: 462 tokens, torch.float32, 18.5 MB on cpu",
+        "K and V: 462 + 462 tokens, torch.float32, 18.5 MB on cpu",
         f"also replaces cross-attentions: {__name__}.",
         "at input 1 (called first, then ours is added)",
         f"sampler_cfg_function: {__name__}.",

@@ -12,6 +12,8 @@ IDS = {
     "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMini", "SSR_MiniScene",
     "SSR_SelectByPoints", "SSR_RecordFootprint", "SSR_SubjectFootprint", "SSR_InspectModel",
     "SSR_ShowToControlNet",
+    "SSR_LoadMIPAdapter", "SSR_EncodeObjectMIP", "SSR_CombineObjectsMIP", "SSR_ApplyObjectsMIP", "SSR_SaveObjectsMIP",
+    "SSR_LoadObjectsMIP",
 }  # fmt: skip
 
 
@@ -28,7 +30,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],
         "SSR_ApplySubjectAdvanced": [
             "model", "ssr_encoder", "subject", "strength", "start", "end", "curve", "layers", "combine", "subject_scaling", "region",
-            "layer_strengths", "curve_values", "frame_strengths",
+            "layer_strengths", "curve_values", "frame_strengths", "subject_per_picture",
         ],
         "SSR_ShowToControlNet": ["positive", "negative", "subject"],
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
@@ -40,6 +42,17 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_InspectModel": ["model", "after"],
         "SSR_LoadMini": [],
         "SSR_MiniScene": ["scene", "objects", "background", "marked"],
+        "SSR_LoadMIPAdapter": ["adapter_file"],
+        "SSR_EncodeObjectMIP": [
+            "mip_adapter", "clip", "clip_vision", "image", "name", "mask", "points", "fit", "strength", "region", "previous",
+        ],
+        "SSR_CombineObjectsMIP": [f"objects_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
+        "SSR_ApplyObjectsMIP": [
+            "model", "mip_adapter", "objects", "strength", "start", "end", "curve", "layers", "combine", "region",
+            "layer_strengths", "curve_values", "frame_strengths",
+        ],
+        "SSR_SaveObjectsMIP": ["objects", "filename_prefix"],
+        "SSR_LoadObjectsMIP": ["objects_file"],
     }  # fmt: skip
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 
@@ -47,7 +60,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
 def test_every_input_and_output_explains_itself(nodes):
     for name, node in nodes.items():
         schema = node.GET_SCHEMA()
-        assert schema.category == "SSR-Encoder"
+        assert schema.category == ("SSR-Encoder/MIP" if name.endswith(("MIP", "MIPAdapter")) else "SSR-Encoder")
         assert schema.description, name
         for slot in [*schema.inputs, *schema.outputs]:
             assert slot.tooltip, f"{name}.{slot.id}"
@@ -68,6 +81,23 @@ def test_defaults_are_the_official_scripts(nodes):
     assert defaults["SSR_EncodeSubject", "fit"] == "center crop"
     assert defaults["SSR_ApplySubjectAdvanced", "combine"] == "joint"
     assert defaults["SSR_ApplySubjectAdvanced", "subject_scaling"] == "official"
+
+
+def test_defaults_of_the_mip_adapter_are_its_demos(nodes):
+    """Of hqhQAQ/MIP-Adapter (mip.md, section 1): scale 0.75, the merge of the paper, raw photos."""
+    schemas = {name: node.GET_SCHEMA().inputs for name, node in nodes.items() if name.endswith("MIP")}
+    defaults = {(name, slot.id): getattr(slot, "default", None) for name, slots in schemas.items() for slot in slots}
+    assert defaults["SSR_ApplyObjectsMIP", "strength"] == 0.75
+    assert defaults["SSR_ApplyObjectsMIP", "combine"] == "by word, gated"
+    assert defaults["SSR_EncodeObjectMIP", "fit"] == "center crop"
+
+
+def test_rare_inputs_are_folded_away_on_hosts_that_can(nodes):
+    from comfy_api.latest import io
+
+    folded = {slot.id for slot in nodes["SSR_ApplyObjectsMIP"].GET_SCHEMA().inputs if getattr(slot, "advanced", False)}
+    known = "advanced" in io.String.Input("x").as_dict() or hasattr(io.String.Input("x"), "advanced")
+    assert folded == ({"layer_strengths", "curve_values", "frame_strengths"} if known else set())
 
 
 def test_query_is_encoded_with_the_last_layer_whatever_is_set_upstream(encoders, clip):
@@ -195,6 +225,9 @@ def test_clip_of_another_family_is_refused(encoders):
 
         def tokenize(self, text):
             return {"g": [[]], "l": [[]]}
+
+        class cond_stage_model:
+            clip_g = clip_l = None
 
     with pytest.raises(ValueError, match=r"text encoders g, l; the SSR-Encoder needs SD1\.5's own CLIP-L"):
         encoders.encode_query(TwoEncoders(), "dog", 768)

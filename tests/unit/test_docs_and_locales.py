@@ -30,6 +30,12 @@ NODES = (
     "SSR_LoadSubject",
     "SSR_LoadMini",
     "SSR_MiniScene",
+    "SSR_LoadMIPAdapter",
+    "SSR_EncodeObjectMIP",
+    "SSR_CombineObjectsMIP",
+    "SSR_ApplyObjectsMIP",
+    "SSR_SaveObjectsMIP",
+    "SSR_LoadObjectsMIP",
 )
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Tips", "Errors"),
@@ -139,7 +145,7 @@ def test_locale_has_a_text_for_every_part_and_no_other(language):
     translated = texts(locale(language, "nodeDefs.json"))
     assert translated.keys() == expected.keys()
     assert all(isinstance(text, str) and text.strip() for text in translated.values())
-    categories = {schema.category for schema in schemas().values()}
+    categories = {part for schema in schemas().values() for part in schema.category.split("/")}
     assert set(locale(language, "main.json")["nodeCategories"]) == categories
 
 
@@ -202,7 +208,8 @@ def test_help_page_lists_every_output(node, language):
 @each_node
 def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    files = {*folders.files(), *folders.subject_files()}
+    saved = {name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS) for name in folders.saved_files(folder)}
+    files = {*folders.files(), *folders.adapter_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:
         missing = set(getattr(field, "options", None) or ()) - files - explained

@@ -18,10 +18,10 @@ const ROUNDING = 1e-6;
 
 /**
  * @param {HTMLCanvasElement} canvas as large as its place on the page
- * @param {Shown | null} shown @param {Uint8Array | null} map null if nothing is selected any more
+ * @param {Shown | null} shown @param {boolean} selected whether anything is selected still @param {Uint8Array | null} map of what looks
  * @param {number} opacity @param {Point[]} points
  */
-export function drawSubject(canvas, shown, map, opacity, points) {
+export function drawSubject(canvas, shown, selected, map, opacity, points) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, canvas.clientWidth * ratio);
   canvas.height = Math.max(1, canvas.clientHeight * ratio);
@@ -37,14 +37,14 @@ export function drawSubject(canvas, shown, map, opacity, points) {
   context.rect(whole.x, whole.y, whole.width, whole.height);
   context.clip();
   context.drawImage(image, whole.x, whole.y, whole.width, whole.height);
-  if (map) {
-    if (subject.marked) context.drawImage(shadePicture(subject.marked, subject.grid), ...box);
+  if (selected && subject.marked) context.drawImage(shadePicture(subject.marked, subject.grid), ...box);
+  if (selected && map) {
     context.imageSmoothingQuality = "high";
     context.globalAlpha = opacity;
     context.drawImage(heatPicture(map, subject.grid), ...box);
     context.globalAlpha = 1;
   }
-  drawFrame(context, whole, box);
+  if (subject.framed) drawFrame(context, whole, box);
   context.restore();
   for (const point of points) {
     const x = whole.x + ((point.x + 0.5) / subject.width) * whole.width;

@@ -2,9 +2,11 @@
 // What the server tells about subjects. A shared workflow is untrusted: everything is checked, nothing is trusted to be text or short.
 
 /**
+ * grid: patches along a side of the box; map: null where there is nothing that looks; framed: whether what is outside the box is darkened;
+ * editable: whether its places are those that points tell.
  * @typedef {{ text: string, map: Uint8Array }} Word
  * @typedef {{ picture: Record<string, string>, width: number, height: number, box: number[], grid: number,
- *   map: Uint8Array, words: Word[], marked: Uint8Array | null }} Subject
+ *   map: Uint8Array | null, words: Word[], marked: Uint8Array | null, framed: boolean, editable: boolean }} Subject
  */
 
 /** Far beyond what the node sends: 16 x 16 patches, CLIP's 77 tokens, a batch that anybody would leaf through. */
@@ -19,14 +21,14 @@ export function readSubjects(output) {
 
 /** @param {any} entry @returns {Subject | null} */
 function readSubject(entry) {
-  const map = bytes(entry?.map);
-  const grid = Math.sqrt(map.length);
+  const map = entry?.map === undefined ? null : bytes(entry.map);
+  const grid = map ? Math.sqrt(map.length) : Number(entry?.grid);
   const [width, height] = [Number(entry?.width), Number(entry?.height)];
   const box = list(entry?.box, 5).map(Number);
   const [left, top, right, bottom] = box;
-  if (!Number.isInteger(grid) || grid < 1 || ![width, height].every((side) => side >= 1 && side <= MOST.side)) return null;
+  if (!Number.isInteger(grid) || grid < 1 || grid > MOST.grid || ![width, height].every((side) => side >= 1 && side <= MOST.side)) return null;
   if (box.length !== 4 || !box.every((side) => Math.abs(side) <= MOST.box) || right <= left || bottom <= top) return null;
-  const fits = (/** @type {Uint8Array} */ found) => found.length === map.length;
+  const fits = (/** @type {Uint8Array} */ found) => found.length === grid ** 2;
   const marked = entry.marked ? bytes(entry.marked) : null;
   return {
     picture: Object.fromEntries(["filename", "subfolder", "type"].map((key) => [key, words(entry.picture?.[key])])),
@@ -39,6 +41,8 @@ function readSubject(entry) {
       .map((word) => ({ text: words(word?.text), map: bytes(word?.map) }))
       .filter((word) => fits(word.map)),
     marked: marked && fits(marked) ? marked : null,
+    framed: entry.framed !== false,
+    editable: entry.editable !== false,
   };
 }
 

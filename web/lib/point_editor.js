@@ -47,7 +47,7 @@ export class PointEditor {
   /** @returns {Shown | null} */
   editable() {
     const shown = this.owner.shown();
-    return shown?.image && !this.owner.linked() ? shown : null;
+    return shown?.image && shown.subject.editable && !this.owner.linked() ? shown : null;
   }
 
   /** @param {PointerEvent} event */

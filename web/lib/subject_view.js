@@ -12,7 +12,7 @@ import { WordChips } from "./word_chips.js";
  * @typedef {import("./points.js").Point} Point
  * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean,
  *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether something besides the points says what to take
- * @typedef {{ texts: import("./texts.js").Texts, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
+ * @typedef {{ texts: import("./texts.js").Texts, maps: boolean, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
  *   points: PointsInput | null, pictureUrl: (file: Record<string, string>) => string,
  *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
  */
@@ -168,9 +168,11 @@ export class SubjectView {
   showPoints() {
     this.editor?.read();
     const { points, texts } = this.options;
-    const click = points && !points.linked() ? texts.click : "";
-    this.canvas.title = click;
-    this.canvas.setAttribute("aria-label", click || texts.picture);
+    const editable = this.shown?.subject.editable ?? true;
+    const told = !editable ? texts.seen : points && !points.linked() ? texts.click : "";
+    this.canvas.title = told;
+    this.canvas.setAttribute("aria-label", told || texts.picture);
+    this.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
     this.clear.hidden = !this.editor?.points.length;
     this.draw();
   }
@@ -185,7 +187,7 @@ export class SubjectView {
 
   draw() {
     const subject = this.shown?.subject;
-    const map = subject && this.selected ? (subject.words[this.chips.word]?.map ?? subject.map) : null;
-    drawSubject(this.canvas, this.shown, map, this.opacity, this.editor?.visible ?? []);
+    const map = subject?.words[this.chips.word]?.map ?? subject?.map ?? null;
+    drawSubject(this.canvas, this.shown, this.selected, map, this.opacity, (subject?.editable && this.editor?.visible) || []);
   }
 }

@@ -78,11 +78,13 @@ class Call:
         return found
 
     def _keys_values(self, applied: Applied, branch: int, layer: Layer) -> tuple[Tensor, Tensor]:
-        pair = applied.branches[branch][layer.site.index]
-        key, value = (
-            self._placed((name, applied, branch, layer.site.index), side, layer) for name, side in zip("kv", pair, strict=True)
-        )
-        return key, value
+        device, dtype = layer.query.device, layer.query.dtype
+
+        def make() -> tuple[Tensor, Tensor]:
+            key, value = applied.branches[branch][layer.site.index]
+            return _for_gradients(key.to(device, dtype)), _for_gradients(value.to(device, dtype))
+
+        return self.run.kept(("kv", applied, branch, layer.site.index, device, dtype), make)
 
     def _shares(self, applied: Applied, layer: Layer, places: Sequence[Weighted]) -> Sequence[Tensor | None]:
         """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""

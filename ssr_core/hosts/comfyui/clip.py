@@ -17,7 +17,8 @@ def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
     if embeddings is None or getattr(embeddings, "class_embedding", None) is None:  # SigLIP, DINO
         raise ValueError(
             f"This CLIP_VISION is a {type(clip_vision.model).__name__} without a class token; a CLIP vision model is needed: the "
-            'SSR-Encoder needs CLIP ViT-L/14. Load openai/clip-vit-large-patch14 in "Load CLIP Vision".'
+            "SSR-Encoder needs CLIP ViT-L/14 (openai/clip-vit-large-patch14), an MIP-Adapter CLIP ViT-bigG/14 or ViT-H/14 "
+            '(h94/IP-Adapter). Load it in "Load CLIP Vision".'
         )
 
     def hidden_states(pixels: Tensor) -> tuple[Tensor, ...]:

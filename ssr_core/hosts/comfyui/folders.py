@@ -1,9 +1,11 @@
-"""Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for
-encoders; output/, input/ and models/ssr_subjects for subjects."""
+"""Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for encoders;
+models/ssr_mip, and where other packs keep IP-Adapters, for MIP-Adapters; output/, input/ and models/ssr_subjects or ssr_mip_objects for
+what users save."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -11,6 +13,10 @@ import folder_paths
 FOLDER = "ssr_encoder"
 OLDER_PORT_FOLDER = "ssr"
 SUBJECTS = "ssr_subjects"
+MIP_FOLDER = "ssr_mip"
+IP_ADAPTER_FOLDER = "ipadapter"
+"""Of ComfyUI_IPAdapter_plus, which registers it; read, never changed."""
+MIP_OBJECTS = "ssr_mip_objects"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
 PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1", "model": "model_1"}
@@ -22,8 +28,10 @@ def register() -> None:
     """Make our folders known to the host. Keeps entries that extra_model_paths.yaml made before packs were loaded."""
     models = folder_paths.models_dir
     _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
+    _add(MIP_FOLDER, [os.path.join(models, name) for name in (MIP_FOLDER, IP_ADAPTER_FOLDER)], EXTENSIONS)
     places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
-    _add(SUBJECTS, [os.path.join(place, SUBJECTS) for place in places], {".safetensors"})
+    for saved_things in (SUBJECTS, MIP_OBJECTS):
+        _add(saved_things, [os.path.join(place, saved_things) for place in places], {".safetensors"})
 
 
 def _add(name: str, defaults: list[str], extensions: set[str]) -> None:
@@ -56,12 +64,44 @@ def partner_of(name: str | None) -> str | None:
     return next((listed for listed in files() if other and listed.replace("\\", "/") == wanted), None)
 
 
-def subject_files() -> list[str]:
-    return folder_paths.get_filename_list(SUBJECTS)
+def adapter_files() -> list[str]:
+    """Adapters that lie with MIP-Adapters or where other packs look for IP-Adapters."""
+    return list(dict.fromkeys(name for folder in _adapter_folders() for name in folder_paths.get_filename_list(folder)))
+
+
+def adapter_path(name: str) -> str:
+    remedy = (
+        'Run "python install.py --download --only mip" in the pack\'s folder, or put the file there by hand and press R to refresh '
+        "(weights_manifest.json lists it)."
+    )
+    return _found(_folder_of_adapter(name), name, "There is no MIP-Adapter file", remedy)
+
+
+def adapter_stamp(name: str | None) -> tuple[str, int, int] | None:
+    return stamp(_folder_of_adapter(name), name)
+
+
+def _folder_of_adapter(name: str | None) -> str:
+    found = (folder for folder in _adapter_folders() if name and folder_paths.get_full_path(folder, name) is not None)
+    return next(found, MIP_FOLDER)
+
+
+def _adapter_folders() -> list[str]:
+    """extra_model_paths.yaml may give IP-Adapters a place that only their own folder's name knows."""
+    return [folder for folder in (MIP_FOLDER, IP_ADAPTER_FOLDER) if folder in folder_paths.folder_names_and_paths]
+
+
+def saved_files(folder: str) -> list[str]:
+    return folder_paths.get_filename_list(folder)
 
 
 def subject_path(name: str) -> Path:
     return Path(_found(SUBJECTS, name, "There is no subject file", "Save one with Save Subject, then press R to refresh."))
+
+
+def objects_path(name: str) -> Path:
+    remedy = "Save one with Save Objects (MIP), then press R to refresh."
+    return Path(_found(MIP_OBJECTS, name, "There is no file of objects", remedy))
 
 
 def _found(folder: str, name: str, missing: str, remedy: str) -> str:
@@ -72,17 +112,32 @@ def _found(folder: str, name: str, missing: str, remedy: str) -> str:
     return path
 
 
-def hidden_subjects(name: str) -> list[str]:
-    """Files of that name that subject_path does not read, since a folder before theirs has one too."""
-    places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(SUBJECTS)]
+def hidden_files(folder: str, name: str) -> list[str]:
+    """Files of that name that are not read, since a place before theirs has one too."""
+    places = [os.path.join(place, name) for place in folder_paths.get_folder_paths(folder)]
     return [place for place in places if os.path.isfile(place)][1:]
 
 
-def new_subject_file(prefix: str) -> tuple[Path, str]:
-    """A free file name in output/ssr_subjects, and how to show it. The host refuses prefixes that leave the output folder."""
+def save_new(folder: str, prefix: str, write: Callable[[Path], None]) -> str:
+    """Write to a file in output/<folder> whose name nobody has, and say how to show it. write: raises FileExistsError for a name that is
+    taken by then: another save was faster, and the next free number is tried."""
+    path, name = _free_name(folder, prefix)
+    while True:
+        try:
+            write(path)
+            return name
+        except FileExistsError:
+            taken = path
+            path, name = _free_name(folder, prefix)
+            if path == taken:
+                raise
+
+
+def _free_name(folder: str, prefix: str) -> tuple[Path, str]:
+    """The host refuses prefixes that leave the output folder."""
     output = folder_paths.get_output_directory()
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{SUBJECTS}/{prefix}", output)
-    while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+    place, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{folder}/{prefix}", output)
+    while (path := Path(place) / f"{name}_{counter:05}_.safetensors").exists():
         counter += 1
     return path, f"{subfolder}/{path.name}"
 

@@ -11,7 +11,8 @@ import comfyui_version
 import torch
 
 from ...attention import SUBJECT
-from ...schedule import StepSchedule
+from ...schedule import Manner, StepSchedule
+from ...shown import shown
 from .applied import Applied
 from .layout import cross_attentions
 from .recording import recorders
@@ -51,16 +52,15 @@ def _model(model: Any) -> Iterator[str]:
 
 
 def _applied(number: int, applied: Applied) -> Iterator[str]:
-    key = applied.branches[0][0][0]
+    keys = [branch[0][0] for branch in applied.branches]  # of the first layer
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
-    combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    shared = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    own = any(place.pictures != applied.manner.pictures for place in applied.places)
+    combined = "one for each picture" if own else shared
+    manners = ([combined] if len(applied.parts) > 1 else []) + (["gated"] if applied.gates else [])
     order = applied.layout.execution_order
     acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
-    yield (
-        f"{number}. "
-        + ", ".join(f'"{part.query}"' for part in applied.parts)
-        + (f", {combined}" if len(applied.parts) > 1 else "")
-    )
+    yield (f"{number}. " + ", ".join([f'"{shown(part.query, 60)}"' for part in applied.parts] + manners))
     frames = f", per frame {_few(applied.manner.pictures)}" if applied.manner.pictures else ""
     where = _blocks(layer.block for layer in acting)
     yield f"   strength {applied.manner.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
@@ -68,7 +68,8 @@ def _applied(number: int, applied: Applied) -> Iterator[str]:
     if len(set(strengths)) > 1:
         yield f"   times {_few(strengths, len(order))} there"
     yield f"   steps {_steps(applied.manner.steps)}, region {_region(applied)}"
-    yield f"   K and V: {key.shape[1]} tokens, {key.dtype}, {size / 1e6:.1f} MB on {key.device}"
+    tokens = " + ".join(str(key.shape[1]) for key in keys)
+    yield f"   K and V: {tokens} tokens, {keys[0].dtype}, {size / 1e6:.1f} MB on {keys[0].device}"
 
 
 def _blocks(blocks: Iterable[tuple[Any, ...]]) -> str:
@@ -85,10 +86,18 @@ def _steps(schedule: StepSchedule) -> str:
 
 
 def _region(applied: Applied) -> str:
-    if applied.manner.region is None:
+    """One for all subjects, or each one's own."""
+    if all(place.region is applied.manner.region for place in applied.places):
+        return _extent(applied.manner)
+    return ", ".join(f'"{shown(part.query, 60)}" {_extent(applied.place_of(part.branch))}' for part in applied.parts)
+
+
+def _extent(manner: Manner) -> str:
+    if manner.region is None:
         return "everywhere"
-    frames, height, width = applied.manner.region.shape
-    return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "")
+    frames, height, width = manner.region.shape
+    share = float(manner.region.mean())
+    return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "") + f" ({share:.0%} of it)"
 
 
 def _neighbours(model: Any) -> Iterator[str]:
@@ -140,5 +149,5 @@ def _name(thing: Any) -> str:
 
 
 def _few(numbers: Any, limit: int = 8) -> str:
-    shown = ", ".join(f"{number:g}" for number in numbers[:limit])
-    return shown + (f", ... {len(numbers)} in all" if len(numbers) > limit else "")
+    first = ", ".join(f"{number:g}" for number in numbers[:limit])
+    return first + (f", ... {len(numbers)} in all" if len(numbers) > limit else "")

@@ -36,10 +36,11 @@ def encode_plain(clip: Any, text: str, width: int, what: str, noun: str) -> Enco
     encoder = clip.clone()
     encoder.clip_layer(None)
     tokens = encoder.tokenize(text)
-    if set(tokens) != ENCODERS.get(width, {"l"}):
+    has = {name for name in tokens if hasattr(encoder.cond_stage_model, f"clip_{name}")}  # the refiner's tokenizer knows more
+    if not has == set(tokens) == ENCODERS.get(width, {"l"}):
         needed, found = _NAMED.get(width, _NAMED[768])
         raise ValueError(
-            f"This CLIP has the text encoders {', '.join(sorted(tokens))}; {what} needs {needed}. Connect the CLIP of {found}."
+            f"This CLIP has the text encoders {', '.join(sorted(has or tokens))}; {what} needs {needed}. Connect the CLIP of {found}."
         )
     first = {name: [(entry[0], 1.0) for entry in chunks[0]] for name, chunks in tokens.items()}
     for name, entries in first.items():

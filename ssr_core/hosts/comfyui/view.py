@@ -1,9 +1,10 @@
-"""What Encode Subject and Load Subject send to their view in the browser (web/ssr_subject.js)."""
+"""What Encode Subject and Encode Object, and the nodes that load what they made, send to their view in the browser (web/ssr_subject.js)."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,20 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ...methods.mip.encode import References
+from ...methods.mip.objects import MIPObject, ObjectSet
 from ...methods.ssr.subject import Subject, SubjectSet
+from ...reference import filled, marked
+from ...vision import seen_box
+from ...vision_model import VisionModel
 
 KEY = "ssr_subject"
 LONGEST = 640
 """Longer side of the picture that is shown, in pixels."""
 MOST = 16
-"""How many subjects of a set are shown: each costs a file at every run."""
+"""How many entries are shown: each costs a file at every run."""
+SHADE = 0.3
+"""What is left of the light where a reference is not the object."""
 
 
 def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
@@ -31,25 +39,64 @@ def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) ->
     return {KEY: [_entry(subject, pictures[index] if pictures else None) for index, subject in enumerate(subjects[:MOST])]}
 
 
+def view_of_references(made: MIPObject, references: References, vision_model: VisionModel) -> dict[str, Any]:
+    """A node's `ui` for an object that was just made: its first reference, in which points may be set, dark where it is not the object;
+    then the squares that the vision model saw, unless the reference's frame shows that already."""
+    picture = references.pictures[0].convert("RGB")
+    mask = references.mask_of(0, vision_model)
+    box = seen_box(*picture.size, vision_model.size, references.fit)
+    shares = [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)]
+    first = {
+        **_shown(picture if mask is None else _shaded(picture, mask), picture.size),
+        "box": shares,
+        "grid": math.isqrt(vision_model.tokens - 1),
+        "framed": mask is None,
+    }
+    alone = mask is None and made.count == 1
+    return {KEY: [first, *([] if alone else _squares(made))]}
+
+
+def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
+    """A node's `ui`: the squares that the vision model saw of each object."""
+    return {KEY: [entry for one in objects[:MOST] for entry in _squares(one)][:MOST]}
+
+
 def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
     height, width = subject.source_size
     left, top, right, bottom = subject.box
-    shown = (picture or Image.fromarray(subject.picture.numpy())).copy()
-    shown.thumbnail((LONGEST, LONGEST))
-    pixels = torch.from_numpy(np.asarray(shown).astype(np.float32) / 255)
-    # Named by its content: after a restart the host counts from 1 again, and a browser would show the older picture of that name.
-    # Without a node class the host writes no workflow into the file.
-    name = f"{KEY}_{hashlib.blake2b(shown.tobytes(), digest_size=6).hexdigest()}"
-    (file,) = ui.ImageSaveHelper.save_images([pixels], name, io.FolderType.temp, None)
+    seen = picture or Image.fromarray(subject.picture.numpy())
     return {
-        "picture": dict(file),
-        "width": width if picture else subject.picture.shape[1],
-        "height": height if picture else subject.picture.shape[0],
+        **_shown(seen, (width, height) if picture else seen.size),
         "box": [left / width, top / height, right / width, bottom / height] if picture else [0, 0, 1, 1],
         "map": _bytes(subject.heat()),
         "words": [{"text": word.text, "map": _bytes(subject.heat(word.text))} for word in subject.words],
         "marked": None if subject.marked is None else _bytes(subject.marked),
     }
+
+
+def _squares(made: MIPObject) -> list[dict[str, Any]]:
+    """No place in these squares is a place in a reference, so that no points can be set in them."""
+    squares = [Image.fromarray(square.numpy()) for square in made.pictures]
+    return [{**_shown(square, square.size), "box": [0, 0, 1, 1], "grid": 1, "editable": False} for square in squares]
+
+
+def _shaded(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The picture, dark where the cut is white: [H, W] in 0..1."""
+    inside = filled(marked(mask, picture.size))[..., None]
+    pixels = np.asarray(picture)
+    return Image.fromarray(np.where(inside, pixels, (pixels * SHADE).astype(np.uint8)))
+
+
+def _shown(picture: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
+    """A file that the browser can fetch. size: (width, height) of the picture in which points are told."""
+    copy = picture.copy()
+    copy.thumbnail((LONGEST, LONGEST))
+    pixels = torch.from_numpy(np.asarray(copy).astype(np.float32) / 255)
+    # Named by its content: after a restart the host counts from 1 again, and a browser would show the older picture of that name.
+    # Without a node class the host writes no workflow into the file.
+    name = f"{KEY}_{hashlib.blake2b(copy.tobytes(), digest_size=6).hexdigest()}"
+    (file,) = ui.ImageSaveHelper.save_images([pixels], name, io.FolderType.temp, None)
+    return {"picture": dict(file), "width": size[0], "height": size[1]}
 
 
 def _bytes(patches: Tensor) -> str:

@@ -46,7 +46,8 @@ class Attachment:
     branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows_of: the rows of a call's chunks, given its latents and
     text; pictures: how many different pictures the rows of one side of the guidance belong to; words: by row, the branches' word
     embeddings, [W, D] each, if positions are shared out by word, else (); places: where each branch may act, as its manner's region and
-    pictures, () if all act where `manner` says; gates: [C] for every layer, the direction of its text_gate, or () for none.
+    pictures, () if all act where `manner` says; gates: [C] for every layer, the direction of its text_gate, or () for none; there: [R, N],
+    which tokens the rows have, as Branch has it.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class Attachment:
         pictures: int,
         places: Sequence[Manner] = (),
         gates: Sequence[Tensor] = (),
+        there: Tensor | None = None,
     ) -> None:
         self.branches, self.rows_of, self.manner, self.words, self.pictures = branches, rows_of, manner, words, pictures
-        self.places, self.gates = places, gates
+        self.places, self.gates, self.there = places, gates, there
         self.rows: Rows = ()
         self.spans: tuple[Span, ...] = ()
         self.strength = 0.0
@@ -97,7 +99,7 @@ class Attachment:
         for number, (of_layers, share, (weight, where)) in enumerate(zip(self.branches, shares, weighted, strict=True)):
             key, value = self._placed(number, layer, of_layers[layer.index], query)
             own = share if weight is None else weight if share is None else share * weight
-            branches.append(Branch(key, value, strength, own, where))
+            branches.append(Branch(key, value, strength, own, where, self.there))
         return branches
 
     def _placed(self, branch: int, layer: CrossAttention, pair: tuple[Tensor, Tensor], query: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,14 +233,15 @@ def branches_attached(
     pictures: int = 1,
     places: Sequence[Manner] = (),
     gates: Sequence[Tensor] = (),
+    there: Tensor | None = None,
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block. The arguments are as Attachment takes them; rows: of every call, or a
     function of its latents and text."""
     modules = check_unet(unet, layout)
     manner = manner or Manner()
-    attachment = Attachment(
-        branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures, places, gates
-    )
+    manner.check_layers(layout)
+    of_call = rows if callable(rows) else lambda latents, text: rows
+    attachment = Attachment(branches, of_call, manner, words, pictures, places, gates, there)
     before = {name: module.processor for name, module in modules.items()}
     ours = {
         layer.diffusers_name: BranchProcessor(layer, before[layer.diffusers_name], attachment)

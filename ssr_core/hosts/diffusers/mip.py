@@ -45,7 +45,7 @@ def strength_of(config: AdapterConfig) -> float:
 def vision_named(config: AdapterConfig) -> str:
     """The vision model that an adapter of these shapes takes, and where it is published."""
     tower = tower_of(config)
-    return f"{tower} ({PUBLISHED[tower]})" if tower in PUBLISHED else tower
+    return "the CLIP vision model it was trained with" if tower is None else f"{tower} ({PUBLISHED[tower]})"
 
 
 def for_encoding(adapter: MIPAdapter) -> Adapter:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -77,14 +78,17 @@ class References:
 
     def prepared(self, vision_model: VisionModel) -> list[Image.Image]:
         """The square pictures that the vision model sees."""
-        pictures = []
-        for number, picture in enumerate(self.pictures):
-            mask = None if self.masks is None else self.masks[min(number, len(self.masks) - 1)].numpy()  # [H, W]
-            if self.points:
-                around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit)[0].numpy()
-                mask = around if mask is None else np.maximum(_over(mask, picture), around)
-            pictures.append(vision.frame(reference_picture(picture, mask), vision_model.size, self.fit))
-        return pictures
+        cut = [reference_picture(picture, self.mask_of(number, vision_model)) for number, picture in enumerate(self.pictures)]
+        return [vision.frame(picture, vision_model.size, self.fit) for picture in cut]
+
+    def mask_of(self, number: int, vision_model: VisionModel) -> NDArray[np.float32] | None:
+        """What mask and points mark of a picture, over the whole of it: [H, W] in 0..1; None where there are neither."""
+        picture = self.pictures[number]
+        mask = None if self.masks is None else self.masks[min(number, len(self.masks) - 1)].numpy()  # [H, W]
+        if self.points:
+            around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit)[0].numpy()
+            mask = around if mask is None else np.maximum(_over(mask, picture), around)
+        return mask
 
 
 def encode_object(
@@ -133,10 +137,10 @@ def encode_object(
     )
 
 
-def tower_of(config: AdapterConfig) -> str:
-    """The tower that an adapter of these shapes was made for."""
+def tower_of(config: AdapterConfig) -> str | None:
+    """The tower that an adapter of these shapes was made for; None for an unknown one."""
     place = 1 if config.pooled else 0
-    return next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), "its own CLIP vision model")
+    return next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), None)
 
 
 def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None:
@@ -145,12 +149,14 @@ def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None
     if found == config.vision_width:
         return
     pair = (vision_model.width, vision_model.embedding_width)
-    named = TOWERS.get(pair, "an unknown kind")
-    wanted = tower_of(config)
+    found_kind, wanted_kind = TOWERS.get(pair), tower_of(config)
+    embedding = f"an embedding of width {pair[1]}" if pair[1] else "no embedding"
     what = "a picture's embedding" if config.pooled else "a picture's hidden states"
+    other = f", or the adapter that was made for {found_kind}" if found_kind else ""
     raise ValueError(
-        f"This CLIP Vision model has hidden states of width {pair[0]} and an embedding of width {pair[1]} ({named}); the adapter takes "
-        f"{what}, of width {config.vision_width} ({wanted}). Load {wanted} in Load CLIP Vision, or the adapter that was made for {named}."
+        f"This CLIP Vision model has hidden states of width {pair[0]} and {embedding} ({found_kind or 'an unknown kind'}); the adapter "
+        f"takes {what}, of width {config.vision_width} ({wanted_kind or 'an unknown kind'}). "
+        f"Load {wanted_kind or 'the tower it was trained with'} in Load CLIP Vision{other}."
     )
 
 

@@ -71,6 +71,11 @@ def load(path: Path) -> ObjectSet:
         raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
 
 
+def provenance(path: Path) -> dict[str, str]:
+    """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
+    return tensor_files.provenance(path, ("format", "format_version", "objects"), REMEDY)
+
+
 def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file says about itself, before its tensors are read."""
     if metadata.get("format") != FORMAT:

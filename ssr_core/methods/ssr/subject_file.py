@@ -55,6 +55,9 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
         for name in _OPTIONAL_TENSORS
         if (tensor := getattr(subject, name)) is not None
     }
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"The subject cannot be saved: {name} is a {type(tensor).__name__}, no tensor. Encode it again.")
     described = [
         {
             "query": subject.query,
@@ -136,16 +139,13 @@ def _check_extent(shapes: Shapes, index: int) -> None:
             raise ValueError(f"{name} of subject {index + 1} has shape {shown(shape)}, at most {limits}")
 
 
-MOST_PROVENANCE = 16
 ROUNDING = 1e-2
 """By how much a share may exceed 1, averaged in half precision."""
 
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    own = ("format", "format_version", "subjects")
-    found = {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
-    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
+    return tensor_files.provenance(path, ("format", "format_version", "subjects"), REMEDY)
 
 
 def _in_order(words: tuple[Word, ...]) -> tuple[Word, ...]:
