@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -17,9 +16,6 @@ from ..hosts.diffusers.base import Base
 from ..methods.mip import formats
 from ..methods.mip.adapter import AdapterConfig, MIPAdapter, ResamplerShape
 from ..shown import plain
-
-if TYPE_CHECKING:
-    from .mip import MIPConfig
 
 HEAD_SIZE = 64
 """Of a resampler's attention."""
@@ -35,20 +31,22 @@ def started(file: str) -> MIPAdapter:
     return adapter
 
 
-def fresh(config: MIPConfig, base: Base) -> MIPAdapter:
-    """Shapes by the base and the configuration. Raises ValueError where they go with no adapter."""
-    tower = base.vision_encoder.config
-    pooled = config.projector == "linear"
-    width = config.resampler_width
-    if not pooled and width > HEAD_SIZE and width % HEAD_SIZE:
+def resampler(width: int, depth: int) -> ResamplerShape:
+    """Raises ValueError for a width that its heads do not divide."""
+    if width > HEAD_SIZE and width % HEAD_SIZE:
         raise ValueError(f"resampler_width must be a multiple of {HEAD_SIZE}, or less, got {width}.")
-    shape = ResamplerShape(width, width, min(HEAD_SIZE, width), config.resampler_depth, 4 * width)
+    return ResamplerShape(width, width, min(HEAD_SIZE, width), depth, 4 * width)
+
+
+def fresh(base: Base, tokens: int, shape: ResamplerShape | None) -> MIPAdapter:
+    """An adapter for the base. tokens: of a reference; shape: of its resampler, None for the linear projector."""
+    tower = base.vision_encoder.config
     shapes = AdapterConfig(
         layout=base.layout,
         text_width=base.text_width,
-        vision_width=tower.projection_dim if pooled else tower.hidden_size,
-        tokens=config.tokens,
-        resampler=None if pooled else shape,
+        vision_width=tower.projection_dim if shape is None else tower.hidden_size,
+        tokens=tokens,
+        resampler=shape,
     )
     adapter = MIPAdapter(shapes)
     attentions = check_unet(base.unet, shapes.layout)

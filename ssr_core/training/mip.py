@@ -33,7 +33,7 @@ from ..sheet import Labelled
 from . import subject_dataset
 from .config import LARGEST_BATCH, STRICT, WIDEST, Amount, Chance, Count, Switch, Text, TrainingConfig, ValidationPicture
 from .examples import VisionShape, reference_pixels
-from .fresh_adapter import fresh, started
+from .fresh_adapter import fresh, resampler, started
 from .frozen import Frozen
 from .method import Autocast, Choice, Example, Losses, Source
 from .records import Record
@@ -186,7 +186,12 @@ class MIP:
     def __init__(self, config: MIPConfig, frozen: Frozen) -> None:
         self.config, self.frozen = config, frozen
         base = frozen.base
-        self.adapter = started(config.start_from[0]) if config.start_from else fresh(config, base)
+        if config.start_from:
+            self.adapter = started(config.start_from[0])
+        else:
+            pooled = config.projector == "linear"
+            shape = None if pooled else resampler(config.resampler_width, config.resampler_depth)
+            self.adapter = fresh(base, config.tokens, shape)
         shapes = self.adapter.config
         check_unet(base.unet, shapes.layout)
         if shapes.text_width != base.text_width:
