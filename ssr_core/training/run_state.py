@@ -158,9 +158,13 @@ def _put_optimizer_state(accelerator: Accelerator, model: nn.Module, optimizer: 
 
 
 def _fits_eight_bit(state: Any, parameter: Tensor) -> bool:
-    """Whether this is bitsandbytes' state of a parameter, whose two moments are bytes with scales (or floats of a small parameter)."""
-    return isinstance(state, dict) and all(
-        isinstance(state.get(name), Tensor) and state[name].numel() == parameter.numel() for name in ("state1", "state2")
+    """Whether this is bitsandbytes' state of a parameter, whose two moments are bytes with scales (or floats of a small parameter), all in
+    one dictionary beside the step (bitsandbytes/optim/optimizer.py, state_dict)."""
+    if not isinstance(state, dict):
+        return False
+    moments = next((value for value in state.values() if isinstance(value, dict)), state)
+    return all(
+        isinstance(moments.get(name), Tensor) and moments[name].numel() == parameter.numel() for name in ("state1", "state2")
     )
 
 

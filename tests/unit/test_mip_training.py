@@ -20,7 +20,7 @@ from support.golden import relative_error
 
 from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.methods.mip import formats
-from ssr_core.training import cache, loop, subject_dataset
+from ssr_core.training import cache, loop, optimizers, run_state, subject_dataset
 from ssr_core.training.config import ValidationPicture, ValidationThing
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
@@ -265,6 +265,18 @@ def test_mini_learns_an_adapter_from_nothing(tmp_path):
 def test_a_configuration_that_says_two_things_is_refused(settings, changes, message):
     with pytest.raises(ValueError, match=message):
         settings(**changes)
+
+
+def test_eight_bits_need_their_library_and_keep_a_state_that_is_known_again(settings, monkeypatch):
+    """bitsandbytes keeps what is not to be cast in a dictionary of its own."""
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
+    with pytest.raises(ValueError, match=r"needs bitsandbytes .*ssr-encoder\[8bit\]"):
+        optimizers.made(settings(optimizer="adamw8bit"), [], torch.device("cuda"))
+    parameter = torch.zeros(4, 3)
+    moments = {name: torch.zeros(12, dtype=torch.uint8) for name in ("state1", "state2")}
+    assert run_state._fits_eight_bit({"step": 3, "quantised": moments}, parameter)
+    assert run_state._fits_eight_bit({"step": 3, **moments}, parameter)
+    assert not run_state._fits_eight_bit({"step": 3, "exp_avg": parameter}, parameter)
 
 
 def test_what_cannot_be_is_told_before_the_first_step(settings, method, base, tmp_path):
