@@ -11,9 +11,13 @@ from ..ssr_core.hosts.comfyui import folders
 from . import migration
 from .apply import ApplySubject, ApplySubjectAdvanced
 from .controlnet import ShowToControlNet
+from .elite import EncodeEliteSubject, LoadELITE, PromptWithEliteSubject
+from .elite_apply import ApplyEliteSubject
+from .elite_files import LoadEliteSubject, SaveEliteSubject
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
+from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
@@ -45,6 +49,17 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyObjects,
     SaveObjects,
     LoadObjects,
+    LoadLearned,
+    CombineLearned,
+    PromptWithLearned,
+    ApplyLearned,
+    SaveLearned,
+    LoadELITE,
+    EncodeEliteSubject,
+    PromptWithEliteSubject,
+    ApplyEliteSubject,
+    SaveEliteSubject,
+    LoadEliteSubject,
 ]
 
 

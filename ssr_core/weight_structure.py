@@ -18,7 +18,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 ENCODER_PARTS = ("aligner", "layers")
 ADAPTER_PARTS = ("mip_adapter", "mip_adapter_plus")
-OWN_PARTS = (*ENCODER_PARTS, *ADAPTER_PARTS)
+ELITE_PARTS = ("elite_global", "elite_local")
+OWN_PARTS = (*ENCODER_PARTS, *ADAPTER_PARTS, *ELITE_PARTS)
 """Parts of the manifest that our own methods read."""
 
 
@@ -33,6 +34,8 @@ def compared(part: str, name: str, holds: Shapes, path: Path) -> tuple[Shapes, S
         return _encoder(part, name, path)
     if part in ADAPTER_PARTS:
         return _adapter(part, name, path)
+    if part in ELITE_PARTS:
+        return _mapper(name, path)
     expected = {key: tuple(shape) for key, shape in holds.items()}
     return {key: shape for key, shape in shapes_of(path).items() if key in expected}, expected
 
@@ -60,6 +63,17 @@ def _adapter(part: str, name: str, path: Path) -> tuple[Shapes, Shapes]:
     with torch.device("meta"):
         whole = MIPAdapter(config).state_dict()
     return _shapes(formats.rename(_tensors(name, path), str(path))), _shapes(whole)
+
+
+def _mapper(name: str, path: Path) -> tuple[Shapes, Shapes]:
+    """Both published mappers have the same names and shapes."""
+    import torch
+
+    from .methods.elite.mapper import EliteConfig, GlobalMapper
+
+    with torch.device("meta"):
+        whole = GlobalMapper(EliteConfig()).state_dict()
+    return _shapes(_tensors(name, path)), _shapes(whole)
 
 
 def _tensors(name: str, path: Path) -> Mapping[str, Tensor]:

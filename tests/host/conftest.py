@@ -69,27 +69,6 @@ def clip_vision(tmp_path):
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory):
     """SD1.5's CLIP with two narrow layers and CLIP's own tokenizer."""
-    import comfy.sd
-    import comfy.sd1_clip
-    import comfy.supported_models_base
-
-    config = {
-        "hidden_size": 768, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12,
-        "max_position_embeddings": 77, "hidden_act": "quick_gelu", "vocab_size": 49408, "eos_token_id": 49407,
-        "model_type": "clip_text_model",
-    }  # fmt: skip
-    path = tmp_path_factory.mktemp("clip") / "config.json"
-    path.write_text(json.dumps(config))
-
-    class Target(comfy.supported_models_base.ClipTarget):
-        pass
-
-    def model(device="cpu", dtype=None, model_options=None):
-        return comfy.sd1_clip.SD1ClipModel(
-            device=device, dtype=dtype, model_options={**(model_options or {}), "clip_l_model_config": config}
-        )
-
-    target = Target(comfy.sd1_clip.SD1Tokenizer, model)
-    clip = comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
-    tiny.fill(clip.cond_stage_model, 5)
-    return clip
+    made = tiny.clip(tmp_path_factory.mktemp("clip") / "config.json", tiny.CLIP_CONFIG)
+    tiny.fill(made.cond_stage_model, 5)
+    return made

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from support import golden_weights
 from torch import Tensor, nn
 
+from ssr_core.hosts.diffusers import context
 from ssr_core.layout import SD15, UNetLayout
 from ssr_core.methods.lasr.contexts import Learned
 from ssr_core.methods.lasr.embedder import EmbedderShapes, SubjectEmbedder
@@ -90,6 +92,16 @@ def token_ids(prompts: Sequence[str]) -> Tensor:
     known = _listing()["token_ids"]
     rows = [[START, *known[prompt]] for prompt in prompts]
     return torch.tensor([row + [END] * (LENGTH - len(row)) for row in rows])
+
+
+class Tokenizer:
+    """The cases' prompts and placeholders as transformers' tokenizer gives them."""
+
+    def __call__(self, texts: Any, add_special_tokens: bool = True, **_: Any) -> Any:
+        ids = token_ids([texts] if isinstance(texts, str) else texts)
+        if not add_special_tokens:
+            return SimpleNamespace(input_ids=[token for token in ids[0].tolist() if token not in (START, END)])
+        return SimpleNamespace(input_ids=ids)
 
 
 def features(case: dict[str, Any], layer: dict[str, Any], batch: int) -> Tensor:
@@ -191,25 +203,16 @@ def run_with_contexts(model: Any, latents: Tensor, steps: Tensor, contexts: Call
 
     contexts: (layer, what enters its block [B, C, h, w], time vector [B, T]) -> [B, 77, 768], asked in the order of layers.
     """
-    made: dict[int, Tensor] = {}
-    handles = []
-    for index, layer in enumerate(EmbedderShapes(TINY).layers):
-        transformer = layer.diffusers_name.partition(".transformer_blocks")[0]
-        resnet = model.get_submodule(transformer.replace("attentions", "resnets"))
 
-        def enters(_: Any, inputs: Any, index: int = index, width: int = layer.enters) -> None:
-            made[index] = contexts(index, inputs[0][:, :width], inputs[1])  # on the way up, the skip follows
+    class Given:
+        def begin(self, timestep: Any, text: Tensor) -> None:
+            pass
 
-        def attends(_: Any, inputs: Any, named: dict[str, Any], index: int = index) -> Any:
-            return inputs, named | {"encoder_hidden_states": made[index]}
+        def make(self, number: int, text: Tensor, entering: context.Entering) -> Tensor:
+            return contexts(number, *entering)
 
-        handles.append(resnet.register_forward_pre_hook(enters))
-        handles.append(model.get_submodule(transformer).register_forward_pre_hook(attends, with_kwargs=True))
-    try:
+    with context.contexts_attached(model, TINY, Given()):
         return model(latents, steps, torch.zeros(len(latents), LENGTH, 768)).sample
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def noisy(latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:

@@ -65,6 +65,34 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
     return comfy.model_patcher.ModelPatcher(base, load_device=cpu, offload_device=cpu)
 
 
+CLIP_CONFIG: dict[str, Any] = {
+    "hidden_size": 768, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 12,
+    "max_position_embeddings": 77, "hidden_act": "quick_gelu", "vocab_size": 49408, "eos_token_id": 49407,
+    "model_type": "clip_text_model",
+}  # fmt: skip
+
+
+def clip(path: Path, config: dict[str, Any]) -> Any:
+    """CLIP: SD1.5's classes around a text encoder of this shape, with CLIP's own tokenizer. path: where to write the shape."""
+    comfy_host.start()
+    import comfy.sd
+    import comfy.sd1_clip
+    import comfy.supported_models_base
+
+    path.write_text(json.dumps(config))
+
+    class Target(comfy.supported_models_base.ClipTarget):
+        pass
+
+    def model(device: Any = "cpu", dtype: Any = None, model_options: Any = None) -> Any:
+        return comfy.sd1_clip.SD1ClipModel(
+            device=device, dtype=dtype, model_options={**(model_options or {}), "clip_l_model_config": config}
+        )
+
+    target = Target(comfy.sd1_clip.SD1Tokenizer, model)
+    return comfy.sd.CLIP(target, embedding_directory=None, tokenizer_data={}, parameters=0)
+
+
 def encoder_file(path: Path, layout: dict[str, Any] | None = None, seed: int = 1, vision_width: int = 64) -> Path:
     """An encoder file in our own format that fits the tiny UNet and a narrow vision model."""
     core = comfy_host.part("ssr_core.methods.ssr.encoder")

@@ -5,6 +5,8 @@ managed.py     modules of ours under the host's memory management
 clip.py        its CLIP_VISION
 mini.py        the built-in models in its classes
 ssr.py         the SSR-Encoder: its module, its queries, subjects on a MODEL
+lasr.py        LASR: prompts with learned subjects, and their contexts on a MODEL
+clip_text.py   its CLIP as a function of token embeddings
 layout.py      the cross-attention layers of a MODEL
 conditions.py  which side each chunk of a batch is on, and which crop of the picture it works on
 applied.py     what hangs on a MODEL that has subjects
@@ -15,6 +17,9 @@ call.py        one call of the UNet in a sampling: which applied parts act, and 
 layer.py       one cross-attention in a call, as the host describes it
 place.py       which part of which picture a layer's positions are
 compiled.py    what torch.compile sees of the subjects
+riders.py      what rides on a CONDITIONING
+context.py     a text context of its own for every layer
+compiled_context.py  what torch.compile sees of it
 inspection.py  a MODEL in words
 recording.py   where each subject acted, if a node asks
 controlnet.py  what ControlNets see of a prompt

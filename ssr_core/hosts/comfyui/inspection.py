@@ -13,7 +13,9 @@ import torch
 from ...attention import SUBJECT
 from ...schedule import Manner, StepSchedule
 from ...shown import shown
+from . import context
 from .applied import Applied
+from .context import hung_on
 from .layout import cross_attentions
 from .recording import recorders
 from .sampling import KEY, SIDES
@@ -31,6 +33,7 @@ def describe(model: Any) -> str:
     lines = [*_model(model), f"{_number(subjects, 'subject')} in {_number(len(applied), 'Apply node')}"]
     for number, one in enumerate(applied, start=1):
         lines += _applied(number, one)
+    lines += [line for part in hung_on(model) for line in part.described]
     lines += _neighbours(model)
     if recorders(model):
         lines.append("The footprint is recorded.")
@@ -58,9 +61,12 @@ def _applied(number: int, applied: Applied) -> Iterator[str]:
     own = any(place.pictures != applied.manner.pictures for place in applied.places)
     combined = "one for each picture" if own else shared
     manners = ([combined] if len(applied.parts) > 1 else []) + (["gated"] if applied.gates else [])
+    manners += [f"texts read by ELITE {shown(applied.maker[:12])}"] if applied.maker else []
     order = applied.layout.execution_order
     acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
     yield (f"{number}. " + ", ".join([f'"{shown(part.query, 60)}"' for part in applied.parts] + manners))
+    if not applied.branches:
+        return
     frames = f", per frame {_few(applied.manner.pictures)}" if applied.manner.pictures else ""
     where = _blocks(layer.block for layer in acting)
     yield f"   strength {applied.manner.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
@@ -117,7 +123,7 @@ def _neighbours(model: Any) -> Iterator[str]:
     for name, patches in options.get("patches", {}).items():
         yield f"patches {name}: {_counted(patches)}"
     for kind, keyed in model.wrappers.items():
-        others = {key: found for key, found in keyed.items() if key != KEY and found}
+        others = {key: found for key, found in keyed.items() if key not in (KEY, context.KEY) and found}
         for key, found in others.items():
             yield f"wrapper {kind}: {key or 'unnamed'}, {_counted(found)}"
     for name in SAMPLER_OPTIONS:

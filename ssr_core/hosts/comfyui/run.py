@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ...footprint import Footprint
-from ...schedule import StepSchedule
+from ...schedule import Manner, StepSchedule
 from .applied import Applied
 
 log = logging.getLogger("ssr_encoder")
 
 
-class Run:
-    """One sampling: the applied parts, a cache for what their layers need, and the warnings that were given."""
+class Sampling:
+    """A cache for what does not change from step to step, the warnings that were given, and how far schedules are."""
 
-    def __init__(self, parts: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
-        self.parts = parts
-        self.guider = guider
-        self.sides: set[tuple[int, ...]] = set()
-        """The sides (NULL, SUBJECT) of the chunks of every kind of batch that was met."""
-        self.footprint = Footprint([part.query for applied in parts for part in applied.parts]) if recording else None
-        self.expected_in = ""
-        """Class of the UNet in which the subjects should have acted; empty while there was no step at which they should."""
-        self.reached = False
+    def __init__(self) -> None:
         self._warned: set[str] = set()
         self._kept: dict[tuple[Any, ...], Any] = {}
 
@@ -37,9 +29,8 @@ class Run:
             self._kept[key] = make()
         return self._kept[key]
 
-    def strengths(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
-        """Strength of every applied part at this step. Reads the step from the device only if a schedule needs it."""
-        manners = [applied.manner for applied in self.parts]
+    def at_step(self, manners: Sequence[Manner], model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
+        """Strength of every manner at this step. Reads the step from the device only if a schedule needs it."""
         if all(manner.steps.always_full for manner in manners):
             return tuple(manner.strength for manner in manners)
         sigma = float(sigmas.max())
@@ -71,6 +62,31 @@ class Run:
         low, high = table[right - 1], table[right]
         return (right + (0.0 if high == low else (-sigma - low) / (high - low))) / points
 
+    def warn(self, message: str) -> None:
+        """Log a message once in a sampling."""
+        if message not in self._warned:
+            log.warning("SSR-Encoder: %s", message)
+            self._warned.add(message)
+
+
+class Run(Sampling):
+    """One sampling of branches: the applied parts, and where their subjects acted."""
+
+    def __init__(self, parts: tuple[Applied, ...], guider: Any = None, recording: bool = False) -> None:
+        super().__init__()
+        self.parts = parts
+        self.guider = guider
+        self.sides: set[tuple[int, ...]] = set()
+        """The sides (NULL, SUBJECT) of the chunks of every kind of batch that was met."""
+        self.footprint = Footprint([part.query for applied in parts for part in applied.parts]) if recording else None
+        self.expected_in = ""
+        """Class of the UNet in which the subjects should have acted; empty while there was no step at which they should."""
+        self.reached = False
+
+    def strengths(self, model_sampling: Any, sigmas: Tensor) -> tuple[float, ...]:
+        """Strength of every applied part at this step."""
+        return self.at_step([applied.manner for applied in self.parts], model_sampling, sigmas)
+
     def check_reached(self) -> None:
         """Warn, at the end, if the subjects acted nowhere. In a single call they need not act: nodes that cache steps skip the UNet."""
         if self.expected_in and not self.reached:
@@ -78,9 +94,3 @@ class Run:
                 f"no cross-attention of {self.expected_in} called its replacement, so the subject had no effect. Another node has "
                 "probably exchanged the model's attention."
             )
-
-    def warn(self, message: str) -> None:
-        """Log a message once in a sampling."""
-        if message not in self._warned:
-            log.warning("SSR-Encoder: %s", message)
-            self._warned.add(message)

@@ -30,21 +30,13 @@ def encode_plain(clip: Any, text: str, width: int, what: str, noun: str) -> Enco
 
     what: needs it, as in "the SSR-Encoder"; noun: what the text is called. Raises ValueError for a CLIP of another kind.
     """
-    if clip is None:
-        wanted = _NAMED.get(width, _NAMED[768])[1].split(" (")[0]
-        raise ValueError(f"CLIP is missing: this checkpoint has no text encoder. Load {wanted} or its CLIP.")
+    check_kind(clip, width, what)
     encoder = clip.clone()
     encoder.clip_layer(None)
     tokens = encoder.tokenize(text)
-    has = {name for name in tokens if hasattr(encoder.cond_stage_model, f"clip_{name}")}  # the refiner's tokenizer knows more
-    if not has == set(tokens) == ENCODERS.get(width, {"l"}):
-        needed, found = _NAMED.get(width, _NAMED[768])
-        raise ValueError(
-            f"This CLIP has the text encoders {', '.join(sorted(has or tokens))}; {what} needs {needed}. Connect the CLIP of {found}."
-        )
     first = {name: [(entry[0], 1.0) for entry in chunks[0]] for name, chunks in tokens.items()}
     for name, entries in first.items():
-        _check_embeddings(encoder, name, entries, text, what, noun)
+        check_embeddings(encoder, name, entries, text, what, noun)
     embeds = encoder.encode_from_tokens({name: [entries] for name, entries in first.items()}).float().cpu()  # [1, T, D]
     if embeds.shape[-1] != width:
         source = _NAMED.get(width, _NAMED[768])[1].split(" (")[0]
@@ -59,7 +51,20 @@ def encode_plain(clip: Any, text: str, width: int, what: str, noun: str) -> Enco
     return Encoded(embeds, pieces, any(len(chunks) > 1 for chunks in tokens.values()))
 
 
-def _check_embeddings(encoder: Any, name: str, entries: list[Any], text: str, what: str, noun: str) -> None:
+def check_kind(clip: Any, width: int, what: str) -> None:
+    """Refuse a CLIP that is missing, or whose text encoders are not those of a width."""
+    needed, found = _NAMED.get(width, _NAMED[768])
+    if clip is None:
+        raise ValueError(f"CLIP is missing: this checkpoint has no text encoder. Load {found.split(' (')[0]} or its CLIP.")
+    tokens = clip.tokenize("")
+    has = {name for name in tokens if hasattr(clip.cond_stage_model, f"clip_{name}")}  # the refiner's tokenizer knows more
+    if not has == set(tokens) == ENCODERS.get(width, {"l"}):
+        raise ValueError(
+            f"This CLIP has the text encoders {', '.join(sorted(has or tokens))}; {what} needs {needed}. Connect the CLIP of {found}."
+        )
+
+
+def check_embeddings(encoder: Any, name: str, entries: list[Any], text: str, what: str, noun: str) -> None:
     """The host drops an embedding of another width, and every word behind it would move up by one."""
     own = getattr(encoder.cond_stage_model, f"clip_{name}").transformer.get_input_embeddings().weight.shape[-1]
     widths = {token.shape[-1] for token, _ in entries if isinstance(token, Tensor)} - {own}

@@ -6,6 +6,8 @@ For training, evaluation and scripts. This package exports what a script calls; 
   controlnet.py   what a ControlNet sees of the subjects
   encoders.py     queries and pictures, encoded
   ssr.py          the SSR-Encoder: subjects out of pictures, and pictures with subjects
+  context.py      a text context of its own for every layer, for the length of a with-block
+  lasr.py         LASR: prompts with learned subjects, and pictures of them
   base.py         the frozen models around an encoder
   load.py         a base from a folder of diffusers, or the built-in one; ControlNets, motion adapters
   mini.py         the built-in models in diffusers' and transformers' classes

@@ -7,7 +7,7 @@ Knows neither text encoder nor UNet: a host gives a function that encodes rows o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ ALPHA = 0.5
 """Share of the adaptive context (lasr_emb_weight in askerlee/AdaFace-dev)."""
 CHUNK = 77
 """Tokens that the text encoder sees at once; longer prompts are several of these."""
+
+ORDINARY = 4
+"""Letters from which a placeholder looks like an ordinary word."""
 
 
 class Learned(NamedTuple):
@@ -57,6 +60,16 @@ class Prompts:
     @property
     def all_marked(self) -> bool:
         return len(self.marked) == len(self.embeds)
+
+    def to(self, device: torch.device) -> Prompts:
+        return replace(
+            self,
+            embeds=self.embeds.to(device),
+            marks=self.marks.to(device),
+            marked=self.marked.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
+            neutral=None if self.neutral is None else self.neutral.to(device),
+        )
 
     def rows(self, indices: Tensor) -> Prompts:
         """Some of the prompts, in another order or several times over, such as those of a UNet batch. indices: [B'].
@@ -118,6 +131,34 @@ def check_named(ids: Tensor, tokens: Sequence[int], placeholders: Sequence[str],
             f'The prompt "{shown(text, 100)}" does not have the placeholder {names}, so that subject would not be drawn. Write it where '
             'the subject belongs, as in "a photo of a z", or leave the subject out.'
         )
+
+
+def doubts(pieces: Sequence[str], ids: Sequence[int], tokens: Mapping[str, int]) -> list[str]:
+    """Where a placeholder may be meant as a word, in sentences. pieces: the prompt's byte pairs, the start token first, where </w> marks a
+    word's last; ids: their tokens; tokens: of the placeholders, by name.
+    """
+    found = []
+    for name, token in tokens.items():
+        named = f'the placeholder "{shown(name, 40)}"'
+        places = [place for place, one in enumerate(ids) if one == token]
+        for place in places:
+            first = place
+            while first > 1 and not pieces[first - 1].endswith("</w>") and not pieces[first - 1].startswith("<|"):
+                first -= 1
+            if first < place:
+                word = "".join(pieces[first : place + 1]).removesuffix("</w>")
+                found.append(
+                    f'{named} is the end of the word "{shown(word, 40)}", where the subject is drawn too. Choose another word.'
+                )
+        if len(places) > 1:
+            found.append(
+                f"{named} stands {len(places)} times, and the subject is drawn for each. Choose another if one is an ordinary word."
+            )
+        if len(name) >= ORDINARY and name.isalpha():
+            found.append(
+                f"{named} looks like an ordinary word, which it replaces wherever it stands. A rare one such as z is safer."
+            )
+    return found
 
 
 def substituted(embeds: Tensor, marks: Sequence[Tensor] | Tensor, vectors: Sequence[Tensor]) -> Tensor:

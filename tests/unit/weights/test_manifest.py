@@ -24,7 +24,7 @@ def test_the_manifests_addresses_are_those_the_hub_is_asked_for():
 def test_the_manifest_is_complete_and_its_names_are_unique():
     manifest = read_manifest()
     assert {weight.id for weight in manifest if weight.default} == {"aligner", "layers", "clip-vision"}
-    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 11
+    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 13
     for weight in manifest:
         assert weight.purpose
         assert weight.licence
@@ -34,12 +34,14 @@ def test_the_manifest_is_complete_and_its_names_are_unique():
 
 def test_a_method_is_fetched_by_its_name_with_the_tower_that_it_wants():
     named = {
-        method: [weight.id for weight in read_manifest() if weight.method == method] for method in ("ssr", "mip", "mip-plus")
+        method: [weight.id for weight in read_manifest() if weight.method == method]
+        for method in ("ssr", "mip", "mip-plus", "elite")
     }
     assert named == {
         "ssr": ["aligner", "layers", "clip-vision"],
         "mip": ["mip-sdxl", "mip-vision-bigg"],
         "mip-plus": ["mip-sdxl-plus", "mip-vision-h"],
+        "elite": ["elite-global", "elite-local"],  # its tower is the SSR-Encoder's, which comes by default
     }
 
 
