@@ -68,9 +68,7 @@ class HostModels:
     @contextmanager
     def opened(self, memory: int) -> Iterator[None]:
         """Loaded, with gradients on. memory: bytes that a step takes besides the weights, for which the host makes room."""
-        comfy.model_management.load_models_gpu(
-            [self.patcher, self.text.patcher], memory_required=memory, force_full_load=True
-        )
+        comfy.model_management.load_models_gpu([self.patcher, self.text.patcher], memory_required=memory, force_full_load=True)
         unet = self.patcher.model.diffusion_model
         with gradients_through(unet, self.text.model, self.checkpointing):
             yield
@@ -84,7 +82,9 @@ class HostModels:
         for text in texts:
             chunk = [entry[0] for entry in self.clip.tokenize(text, disable_weights=True)["l"][0]]
             if not all(isinstance(token, int) for token in chunk):
-                raise ValueError(f"The text {text[:60]!r} has an embedding in it. Subjects are learned with words only; take it out.")
+                raise ValueError(
+                    f"The text {text[:60]!r} has an embedding in it. Subjects are learned with words only; take it out."
+                )
             rows.append(chunk)
         return torch.tensor(rows)
 
@@ -120,7 +120,9 @@ class _Asked:
 
     def context(self, block: Row, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor:
         if features is None or time is None:
-            raise ValueError(f"What enters block {block} of this MODEL is not known; another node runs its UNet in its own way.")
+            raise ValueError(
+                f"What enters block {block} of this MODEL is not known; another node runs its UNet in its own way."
+            )
         return self._context_of(self.sites[block][0], features, time).to(text.dtype)
 
 
@@ -154,7 +156,5 @@ def views_of_images(
 
     with torch.inference_mode(False), torch.no_grad():
         square = [squared(picture[..., :3].clone().float().cpu().permute(2, 0, 1), side, fit) for picture in pictures]
-        parts = [
-            None if mask is None else squared(mask.clone().float().cpu()[None], side, fit)[0].round() for mask in masks
-        ]
+        parts = [None if mask is None else squared(mask.clone().float().cpu()[None], side, fit)[0].round() for mask in masks]
         return views_of(square, parts, encode, coarsest, on_view=on_view)

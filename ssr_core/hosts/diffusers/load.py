@@ -17,10 +17,10 @@ from . import mini
 from .base import Base
 
 
-def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32) -> Base:
+def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32, sees: bool = True) -> Base:
     """The built-in models ("mini"), or a diffusers folder of Stable Diffusion 1.x and a folder of its CLIP vision model.
 
-    Raises ValueError or OSError that says what is missing.
+    sees: whether the vision model is needed. Raises ValueError or OSError that says what is missing.
     """
     if model == MINI:
         return mini.load(dtype=dtype)
@@ -32,7 +32,7 @@ def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype 
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if not (Path(model) / part).is_dir():
             raise ValueError(f"{model} has no folder {part}. Give the whole diffusers folder of Stable Diffusion 1.5.")
-    if vision_encoder is None:
+    if sees and vision_encoder is None:
         raise ValueError(f"{model} needs an image encoder: give a folder of openai/clip-vit-large-patch14.")
     options: dict[str, Any] = {"torch_dtype": dtype}
     with loading(model, "Stable Diffusion 1.5 in diffusers' layout"):
@@ -45,9 +45,12 @@ def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype 
             "tokenizer": CLIPTokenizer.from_pretrained(model, subfolder="tokenizer"),
             "noise_schedule": DDPMScheduler.from_pretrained(model, subfolder="scheduler"),
         }
-    with loading(vision_encoder, "openai/clip-vit-large-patch14"):
-        models = Base(**parts, vision_encoder=CLIPVisionModelWithProjection.from_pretrained(vision_encoder, **options))
-    for part in (models.unet, models.vae, models.text_encoder, models.vision_encoder):
+    vision = None
+    if vision_encoder is not None:
+        with loading(vision_encoder, "openai/clip-vit-large-patch14"):
+            vision = CLIPVisionModelWithProjection.from_pretrained(vision_encoder, **options)
+    models = Base(**parts, vision_encoder=vision)
+    for part in models.models:
         part.requires_grad_(False).train(False)
     return models
 

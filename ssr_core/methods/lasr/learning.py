@@ -32,6 +32,9 @@ from .views import Views
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of AdamW, without weight decay (askerlee/AdaFace-dev, configs of LASR)."""
 
+ROWS_AGAIN = 16
+"""Rows of the text encoder that are made again at a time, for their gradient, where a run is checkpointed."""
+
 
 class Step(NamedTuple):
     """What a learner makes its loss from. noisy, noise: [B, 4, h, w]; timesteps: [B]; mask: [B, h, w]; all on the models' device."""
@@ -273,6 +276,7 @@ def _encoding(models: Models) -> contexts.Encode:
         return models.encode
 
     def encode(embeds: Tensor) -> Tensor:
-        return torch.utils.checkpoint.checkpoint(models.encode, embeds, use_reentrant=False)
+        parts = embeds.split(ROWS_AGAIN)
+        return torch.cat([torch.utils.checkpoint.checkpoint(models.encode, part, use_reentrant=False) for part in parts])
 
     return encode

@@ -115,66 +115,17 @@ TEXTS: dict[str, Texts] = {
 }
 """By what the subject is; SSR Mini knows the words of its drawn world only."""
 
-PEOPLE = frozenset(
-    [
-        "person",
-        "man",
-        "woman",
-        "boy",
-        "girl",
-        "baby",
-        "child",
-        "kid",
-        "guy",
-        "lady",
-        "actor",
-        "actress",
-        "singer",
-        "king",
-        "queen",
-        "face",
-        "human",
-        "people",
-        "male",
-        "female",
-    ]
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(" ".join(lines).split())
+
+
+PEOPLE = _words(
+    "person man woman boy girl baby child kid guy lady actor actress singer king queen face human people male female",
 )
-ANIMALS = frozenset(
-    [
-        "cat",
-        "dog",
-        "puppy",
-        "kitten",
-        "bird",
-        "horse",
-        "cow",
-        "sheep",
-        "pig",
-        "rabbit",
-        "bunny",
-        "hamster",
-        "fish",
-        "lion",
-        "tiger",
-        "bear",
-        "wolf",
-        "fox",
-        "elephant",
-        "monkey",
-        "duck",
-        "chicken",
-        "parrot",
-        "turtle",
-        "frog",
-        "snake",
-        "corgi",
-        "tabby",
-        "poodle",
-        "goat",
-        "mouse",
-        "animal",
-        "pet",
-    ]
+ANIMALS = _words(
+    "cat dog puppy kitten bird horse cow sheep pig rabbit bunny hamster fish lion tiger bear wolf fox elephant monkey duck chicken",
+    "parrot turtle frog snake corgi tabby poodle goat mouse animal pet",
 )
 
 
