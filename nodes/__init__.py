@@ -15,6 +15,7 @@ from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
 from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
+from .lasr_learn import LearnSubject
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
@@ -51,6 +52,7 @@ NODES: list[type[io.ComfyNode]] = [
     PromptWithLearned,
     ApplyLearned,
     SaveLearned,
+    LearnSubject,
 ]
 
 

@@ -44,7 +44,8 @@ def _ordinary(module: nn.Module) -> Iterator[None]:
     replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
     try:
         for part in module.modules():
-            for own, wrap in ((part._parameters, _frozen), (part._buffers, _aliased)):
+            kinds: tuple[tuple[dict[str, Any], Any], ...] = ((part._parameters, _frozen), (part._buffers, _aliased))
+            for own, wrap in kinds:
                 for name, tensor in list(own.items()):
                     if tensor is not None and tensor.is_inference():
                         own[name] = alias = wrap(tensor)

@@ -105,6 +105,11 @@ class HostModels:
         return unet(noisy.to(dtype), timesteps.float(), context=text, transformer_options=options).float()
 
     @property
+    def unet_bytes(self) -> int:
+        """Of a number in the UNet."""
+        return self._dtype.itemsize
+
+    @property
     def _dtype(self) -> torch.dtype:
         base = self.patcher.model
         return base.get_dtype() if base.manual_cast_dtype is None else base.manual_cast_dtype
