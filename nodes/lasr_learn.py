@@ -61,7 +61,7 @@ class LearnSubject(io.ComfyNode):
                 io.String.Input(
                     "weights",
                     default="",
-                    tooltip='A number for each word, such as "1 2": the word for what it is gets about twice the others. Empty: equal ones.',
+                    tooltip='A number for each word, such as "1 2": what the subject is gets about twice the others. Empty: equal ones.',
                 ),
                 io.String.Input(
                     "placeholder",

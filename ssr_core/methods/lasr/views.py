@@ -15,6 +15,8 @@ from torch import Tensor
 
 SCALES = (0.75, 0.85, 0.95)
 """Of the pictures that are shown smaller; the authors draw between 0.7 and 1 (askerlee/AdaFace-dev, ldm/data/personalized.py)."""
+HALF = 0.5
+"""Of a latent's cell that must be marked for it to count."""
 FITS = ("crop", "stretch")
 """How a picture becomes square: its middle, or the whole pulled to a square, as the authors do."""
 MOST_PICTURES = 200
@@ -24,7 +26,7 @@ EncodePixels = Callable[[Tensor], Tensor]
 
 
 class Views(NamedTuple):
-    """latents: [P, V, 4, h, w]; masks: [P, V, h, w] in 0..1, what counts; both on the CPU. plain: how many of V are of full size."""
+    """latents: [P, V, 4, h, w]; masks: [P, V, h, w] of 0 and 1, what counts; both on the CPU. plain: how many of V are of full size."""
 
     latents: Tensor
     masks: Tensor
@@ -75,7 +77,7 @@ def views_of(
                 on_view()
                 pixels, marked = (one.flip(-1) if flipped else one for one in (shown, part))
                 latent = encode(pixels[None] * 2 - 1)[0].float().cpu()
-                cells = F.interpolate(marked[None], latent.shape[-2:], mode="nearest")[0, 0]
+                cells = (F.adaptive_avg_pool2d(marked[None], latent.shape[-2:])[0, 0] > HALF).float()
                 if not F.interpolate(cells[None, None], (coarsest, coarsest), mode="nearest").any():
                     raise ValueError(
                         f"The mask of picture {number} marks too little to learn from. Crop the picture closer to the subject, or mark it "
