@@ -60,18 +60,30 @@ def say_missing(missing: Sequence[WeightFile], models: Path) -> None:
         print(f"      from {weight.url}" + ("" if weight.url.endswith(weight.remote_name) else f" (its {weight.remote_name})"))
         print(f"      into {weight.place(models).parent}" + ("" if weight.name == weight.remote_name else f" as {weight.name}"))
     print(f'Fetch them with "python install.py --download" in {PACK}, or by hand; then press R in ComfyUI.')
-    print("You also need an SD1.5 checkpoint in models/checkpoints. --all lists every file, --only the ones you name.")
+    bases = {"mip": "an SDXL", "mip-plus": "an SDXL"}
+    needed = sorted({bases.get(weight.method or "", "an SD1.5") for weight in missing})
+    print(
+        f"You also need {' and '.join(needed)} checkpoint in models/checkpoints. --all lists every file, --only the ones or the method "
+        "you name."
+    )
 
 
 def _options(manifest: Sequence[WeightFile], arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="install.py", description="Weights of the SSR-Encoder: what is missing, or fetch it.")
+    parser = argparse.ArgumentParser(
+        prog="install.py", description="Weights of the pack's methods: what is missing, or fetch it."
+    )
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--download", action="store_true", help="fetch what is missing; check what is there")
     action.add_argument("--check", action="store_true", help="check size, hash and structure of what is there; no network")
     choice = parser.add_mutually_exclusive_group()
     identifiers = ", ".join(f"{weight.id}{' (default)' if weight.default else ''}" for weight in manifest)
+    methods = list(dict.fromkeys(weight.method for weight in manifest if weight.method))
     choice.add_argument(
-        "--only", nargs="+", metavar="NAME", choices=[weight.id for weight in manifest], help=f"these files: {identifiers}"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=[*methods, *(weight.id for weight in manifest)],
+        help=f"all files of a method: {', '.join(methods)}; or these files: {identifiers}",
     )
     choice.add_argument("--all", action="store_true", help="every file that weights_manifest.json knows")
     parser.add_argument("--models-dir", type=Path, metavar="FOLDER", help="ComfyUI's models folder, if the pack is not in it")
@@ -82,7 +94,9 @@ def _options(manifest: Sequence[WeightFile], arguments: Sequence[str] | None) ->
 
 
 def _named(manifest: Sequence[WeightFile], options: argparse.Namespace) -> list[WeightFile]:
-    return [weight for weight in manifest if options.all or (weight.id in options.only if options.only else weight.default)]
+    if options.only:
+        return [weight for weight in manifest if weight.id in options.only or weight.method in options.only]
+    return [weight for weight in manifest if options.all or weight.default]
 
 
 def _instead(weight: WeightFile, manifest: Sequence[WeightFile], models: Path) -> WeightFile:

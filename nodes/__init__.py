@@ -11,6 +11,9 @@ from ..ssr_core.hosts.comfyui import folders
 from . import migration
 from .apply import ApplySubject, ApplySubjectAdvanced
 from .controlnet import ShowToControlNet
+from .elite import EncodeEliteSubject, LoadELITE, PromptWithEliteSubject
+from .elite_apply import ApplyEliteSubject
+from .elite_files import LoadEliteSubject, SaveEliteSubject
 from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
@@ -53,6 +56,12 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyLearned,
     SaveLearned,
     LearnSubject,
+    LoadELITE,
+    EncodeEliteSubject,
+    PromptWithEliteSubject,
+    ApplyEliteSubject,
+    SaveEliteSubject,
+    LoadEliteSubject,
 ]
 
 

@@ -78,6 +78,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     "scales values on both sides and is linear.",
                 ),
                 *manner.places("the subject", len(SD15.layers)),
+                io.Boolean.Input(
+                    "subject_per_picture",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the first picture of the batch has the first subject alone, the second the second and so on; the last "
+                    "subject holds for pictures that follow. Off: every picture has all subjects.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
         )
@@ -99,11 +106,13 @@ class ApplySubjectAdvanced(io.ComfyNode):
         layer_strengths: str = "",
         curve_values: str = "",
         frame_strengths: str = "",
+        subject_per_picture: Any = False,
     ) -> io.NodeOutput:
         checks.choice(combine, COMBINES, "combine")
         checks.choice(subject_scaling, SCALINGS, "subject_scaling")
+        one_each = checks.switch(subject_per_picture, "subject_per_picture")
         how = manner.manner(
             ssr_encoder.config.layout, LAYER_PRESETS, strength, start, end, curve, layers,
             region, layer_strengths, curve_values, frame_strengths,
         )  # fmt: skip
-        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, how, combine, subject_scaling))
+        return io.NodeOutput(apply_subjects(model, ssr_encoder, subject, how, combine, subject_scaling, one_each))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..ssr_core import finite
+from ..ssr_core import choices, finite
 from ..ssr_core.schedule import MOST_NUMBERS
 from ..ssr_core.shown import shown
+from ..ssr_core.text_files import check_characters
 
+choice = choices.choice
+"""Older hosts do not check, and shared workflows may hold stale ones."""
 number = finite.finite
 whole = finite.whole
 strength = finite.strength
@@ -39,14 +42,13 @@ def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[
     return 1.0, numbers
 
 
-def choice(value: str, choices: tuple[str, ...], what: str) -> str:
-    """Refuse a value that is not a choice: older hosts do not check, and shared workflows may hold stale ones."""
-    if value not in choices:
-        raise ValueError(f'{what} is "{shown(value, 60)}"; expected one of: {", ".join(choices)}.')
-    return value
+def switch(value: Any, what: str) -> bool:
+    """Off or on; linked numbers 0 and 1 are taken for them."""
+    if not finite.is_number(value) or float(value) not in (0.0, 1.0):
+        raise ValueError(f"{what} is {shown(repr(value), 60)}; expected true or false.")
+    return bool(value)
 
 
 def text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{what} is a {type(value).__name__}; expected a text.")
+    check_characters(value, what)
     return value

@@ -67,7 +67,7 @@ class SubjectFootprint(io.ComfyNode):
         found = footprint.of(image)
         if found is None:
             raise ValueError(
-                "Nothing was recorded. Connect the MODEL of Record Footprint to the sampler, and Apply Subject before or after it; if it "
+                "Nothing was recorded. Connect the MODEL of Record Footprint to the sampler, and an Apply node before or after it; if it "
                 "is connected, change the seed so that the sampler runs again."
             )
         maps = found.maps()  # [subjects, pictures, h, w]

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.lasr import apply_subjects, encode_prompt, placeholder_token
+from ..ssr_core.layout import SD15
 from ..ssr_core.methods.lasr import formats, subject_file
 from ..ssr_core.methods.lasr.contexts import ALPHA, checked_alpha
 from ..ssr_core.methods.lasr.subject import LasrSubject, LasrSubjects, check_count, together
@@ -115,7 +116,7 @@ class CombineLearned(io.ComfyNode):
             search_aliases=ALIASES,
             inputs=[
                 *(
-                    wires.Learned.Input(f"subject_{slot}", optional=True, tooltip="One learned subject, or a set of them.")
+                    wires.Learned.Input(f"subject_{slot}", optional=True, tooltip="One subject, or a set of them.")
                     for slot in slots
                 ),
                 *(
@@ -232,21 +233,7 @@ class ApplyLearned(io.ComfyNode):
                     tooltip="For how many steps adaptive contexts are kept before they are made anew. 1 is exact; more is faster.",
                     **RARE,
                 ),
-                io.String.Input(
-                    "layer_strengths",
-                    default="",
-                    optional=True,
-                    tooltip="Overrides layers. Multipliers of alpha: 1 number, 3 (input, middle, output), or 16 (one per cross-attention, "
-                    "in running order).",
-                    **RARE,
-                ),
-                io.String.Input(
-                    "curve_values",
-                    default="",
-                    optional=True,
-                    tooltip="Overrides curve: multipliers of alpha, spread evenly from start to end and joined by lines.",
-                    **RARE,
-                ),
+                *manner.places("the subject", len(SD15.layers))[1:3],
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],
         )

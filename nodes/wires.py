@@ -22,6 +22,13 @@ MIPObjects = io.Custom("SSR_MIP_OBJECTS")
 Learned = io.Custom("SSR_LASR_SUBJECT")
 """methods.lasr.subject.LasrSubjects: a tuple of one or several learned subjects"""
 
+Elite = io.Custom("SSR_ELITE")
+"""hosts.comfyui.elite.HostElite"""
+
+EliteSubject = io.Custom("SSR_ELITE_SUBJECT")
+"""methods.elite.subject.EliteSubjects: a tuple of one or several subjects"""
+
 CATEGORY = "SSR-Encoder"
 MIP_CATEGORY = f"{CATEGORY}/MIP"
 LASR_CATEGORY = f"{CATEGORY}/LASR"
+ELITE_CATEGORY = f"{CATEGORY}/ELITE"

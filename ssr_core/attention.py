@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,8 @@ class Branch:
     weight: [chunks, 1 or pictures, 1 or L, 1 or heads] multiplies the output at every picture, position and head; None for 1 everywhere.
     where: [M], the only positions that are computed, numbered through all pictures of a chunk (picture * L + position); the weight is 0
     at all others. None for all positions.
+    there: [rows, N], which tokens each row has; the others only fill it up to N, and nothing attends to them. None for all tokens. Only
+    with an attention that takes it as its mask, as scaled_dot_product does.
     """
 
     key: Tensor
@@ -39,6 +42,7 @@ class Branch:
     strength: float
     weight: Tensor | None = None
     where: Tensor | None = None
+    there: Tensor | None = None
 
 
 class Span(NamedTuple):
@@ -73,10 +77,14 @@ def plan_spans(rows: Sequence[int | None]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Plain multi-head attention, for hosts without one of their own. [B, L, C], [B, N, C] -> [B, L, C]."""
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int, there: Tensor | None = None) -> Tensor:
+    """Plain multi-head attention, for hosts without one of their own. [B, L, C], [B, N, C] -> [B, L, C].
+
+    there: [B, N], True where there is a token to attend to.
+    """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))  # [B, H, L | N, d]
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    mask = None if there is None else there[:, None, None]  # [B, 1, 1, N]
+    return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
 def attend_shared(query: Tensor, key: Tensor, value: Tensor, heads: int, attention: AttentionFn) -> Tensor:
@@ -105,8 +113,8 @@ def add_branches(
     """
     pictures = query.shape[0] // chunks
     whole = [branch for branch in branches if branch.where is None]
-    partial = [branch for branch in branches if branch.where is not None and len(branch.where)]
-    if not spans or not (whole or partial):
+    parts = [branch for branch in branches if branch.where is not None and len(branch.where)]
+    if not spans or not (whole or parts):
         return text
     if whole and spans[0].stop - spans[0].start == chunks:
         delta, strength = _contribution(query, whole, spans[0], pictures, heads, attention)
@@ -119,7 +127,7 @@ def add_branches(
             out[part].add_(delta, alpha=strength)
     for span in spans:
         part = slice(span.start * pictures, span.stop * pictures)
-        for branch in partial:
+        for branch in parts:
             _add_where(out[part], query[part], branch, span, heads, attention)
     return out
 
@@ -131,7 +139,7 @@ def _contribution(
     rows = slice(span.row, span.row + span.rows)
     total: Tensor | None = None
     for branch in branches:
-        delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, attention)
+        delta = attend_shared(query, branch.key[rows], branch.value[rows], heads, _masked(attention, branch, rows))
         if branch.weight is not None:
             grouped = delta.unflatten(0, (-1, pictures))  # [span, pictures, L, C]
             delta = _weigh(grouped, branch.weight[span.start : span.stop]).flatten(0, 1)
@@ -148,12 +156,16 @@ def _add_where(out: Tensor, query: Tensor, branch: Branch, span: Span, heads: in
     count, rows = span.stop - span.start, slice(span.row, span.row + span.rows)
     folded = query.reshape(count, -1, query.shape[-1])  # [span, pictures*L, C]
     chosen = folded.index_select(1, branch.where)  # [span, M, C]
-    delta = attend_shared(chosen, branch.key[rows], branch.value[rows], heads, attention)
+    delta = attend_shared(chosen, branch.key[rows], branch.value[rows], heads, _masked(attention, branch, rows))
     if branch.weight is not None:
         weight = branch.weight[span.start : span.stop]  # [span, 1 or pictures, 1 or L, 1 or heads]
         spread = weight.expand(-1, query.shape[0] // count, query.shape[1], -1).flatten(1, 2)
         delta = _weigh(delta, spread.index_select(1, branch.where))
     out.view_as(folded).index_add_(1, branch.where, delta, alpha=branch.strength)
+
+
+def _masked(attention: Callable[..., Tensor], branch: Branch, rows: slice) -> AttentionFn:
+    return attention if branch.there is None else partial(attention, there=branch.there[rows])
 
 
 def _weigh(delta: Tensor, weight: Tensor) -> Tensor:

@@ -29,8 +29,10 @@ def as_masks(masks: Tensor, what: str) -> Tensor:
     if masks.ndim != 3 or 0 in shape or masks.is_complex():
         hint = " This is an IMAGE; put Convert Image to Mask in between." if masks.ndim == 4 and shape[3] in (3, 4) else ""
         raise ValueError(f"{what} has shape {shape}; expected a MASK, [masks, height, width].{hint}")
-    if masks.layout is not torch.strided or masks.device.type == "meta":
-        raise ValueError(f"{what} is no plain tensor ({masks.layout}, {masks.device}); expected a MASK. Connect a MASK output.")
+    if masks.layout is not torch.strided or masks.device.type == "meta" or masks.is_quantized:
+        raise ValueError(
+            f"{what} is no plain tensor ({masks.layout}, {masks.device}, {masks.dtype}); expected a MASK. Connect a MASK output."
+        )
     check_size(masks.shape[2], masks.shape[1], what)
     if masks.numel() > MOST_NUMBERS:
         raise ValueError(

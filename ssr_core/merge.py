@@ -5,7 +5,7 @@ Knows the queries, the keys and the text attention of one layer. Multiplying by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -54,3 +54,39 @@ def text_gate(text: Tensor, direction: Tensor) -> Tensor:
     """
     opened = torch.sigmoid(text.float() @ direction.float()).clamp_min(_TINY)[..., None]  # [B, L, 1]
     return opened / opened.mean(dim=1, keepdim=True)
+
+
+def words_at(places: Sequence[Sequence[Iterable[int]]], tokens: int, device: torch.device | None = None) -> Tensor:
+    """Where words stand in texts: places of each word's tokens, by word and text -> [words, texts, tokens] of 0 and 1, float32. A text
+    without the word has none."""
+    words = torch.zeros(len(places), len(places[0]) if places else 0, tokens)
+    for word, texts in zip(words, places, strict=True):
+        for row, own in zip(word, texts, strict=True):
+            row[list(own)] = 1.0
+    return words.to(device)
+
+
+def word_attention(query: Tensor, text_key: Tensor, words: Tensor, heads: int) -> Tensor:
+    """Probability that a head attends to each word, summed over the word's places, in float32.
+
+    query: [chunks*pictures, L, C]; text_key: [chunks or chunks*pictures, T, C]; words: [words, chunks, T] (words_at) ->
+    [words, chunks, pictures, L, heads]. Needs all T logits of a position: a probability is one of them over the sum of all.
+    """
+    chunks = words.shape[1]
+    q = query.unflatten(0, (chunks, -1)).unflatten(-1, (heads, -1)).transpose(2, 3)  # [chunks, pictures, H, L, d]
+    k = text_key.unflatten(0, (chunks, -1)).unflatten(-1, (heads, -1)).transpose(2, 3)  # [chunks, 1 or pictures, H, T, d]
+    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()  # [chunks, pictures, H, L, T]
+    attends = logits.softmax(dim=-1) @ words.permute(1, 2, 0)[:, None, None].to(logits)  # [chunks, pictures, H, L, words]
+    return attends.permute(4, 0, 1, 3, 2)
+
+
+def token_gate(query: Tensor, text_key: Tensor, words: Tensor, heads: int) -> Tensor:
+    """How strongly every head attends to each word at every position, as a share of the largest such value in the same picture, over heads
+    and positions: word_attention -> [words, chunks, pictures, L, heads] in 0..1, float32 (arXiv 2302.13848, section 3.2; csyxwei/ELITE,
+    inference_local.py, inj_forward_crossattention).
+
+    The authors divide by the largest of the whole batch, so that samples change each other (elite.md, E1); of one sample that is the
+    same. A chunk without the word gets zeros.
+    """
+    attends = word_attention(query, text_key, words, heads)
+    return attends / attends.amax(dim=(3, 4), keepdim=True).clamp_min(_TINY)

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from .shown import shown
+
 
 def check_writable(folder: Path) -> None:
     """Make the folder if it is not there, and see that a file can be written in it. Raises ValueError that names it."""
@@ -19,10 +21,22 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         trial.touch(exist_ok=False)
         trial.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError for a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"Nothing can be written to {folder} ({error.strerror}). Give another folder, or the right to."
+            f"Nothing can be written to {shown(folder)} ({reason}). Give another folder, or the right to."
         ) from error
+
+
+def check_new(path: Path) -> None:
+    """See that a file may have this name in its folder, which is made as check_writable makes it. Raises ValueError that names it."""
+    check_writable(path.parent)
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # too long; with a null character
+        raise ValueError(f"No file can be named {shown(path)} ({shown(error)}). Give another name.") from error
 
 
 def write_new(path: Path, write: Callable[[Path], object]) -> Path:

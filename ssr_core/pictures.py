@@ -6,6 +6,7 @@ Knows files and colour modes. Which part of a picture a vision model sees, and h
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from .paths import mode_of
+from .shown import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 """How names of pictures end, where a folder is searched for them."""
@@ -102,12 +106,12 @@ def _shares(grey: Image.Image) -> Tensor:
 @contextmanager
 def _opened(source: Path | IO[bytes], name: str, upright: bool = True) -> Iterator[Image.Image]:
     """The whole picture, upright or as it is stored. Errors name it."""
-    shown = name or str(source)
+    named = shown(name or str(source))
     if isinstance(source, str | os.PathLike):
-        _check_file(Path(source), shown)
+        _check_file(Path(source), named)
     try:
         with _header(source) as picture:
-            _check_size(picture, shown)
+            _check_size(picture, named)
             picture.load()
             turned = ImageOps.exif_transpose(picture) if upright else picture
             turned.format = picture.format
@@ -115,22 +119,23 @@ def _opened(source: Path | IO[bytes], name: str, upright: bool = True) -> Iterat
     except (MemoryError, PictureTooLarge):
         raise
     except Image.DecompressionBombError as error:
-        raise PictureTooLarge(f"{shown} is too large ({error}). Give a smaller copy of it.") from error
+        raise PictureTooLarge(f"{named} is too large ({error}). Give a smaller copy of it.") from error
     except Exception as error:
         # Pillow raises OSErrors without a number. One with a number is the system's, such as no permission to read the file.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(
-            f"{shown} cannot be read as a picture ({reason}). It is truncated, damaged or something else; give another file."
+            f"{named} cannot be read as a picture ({reason}). It is truncated, damaged or something else; give another file."
         ) from error
 
 
-def _check_file(path: Path, shown: str) -> None:
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(f"{shown} is a pipe or a device; give a picture file.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no picture {shown}.")
+def _check_file(path: Path, named: str) -> None:
+    kind = mode_of(path)
+    if not kind or stat.S_ISDIR(kind):
+        raise FileNotFoundError(f"There is no picture {named}.")
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"{named} is a pipe or a device; give a picture file.")
 
 
 def _header(source: Path | IO[bytes]) -> Image.Image:
@@ -141,15 +146,15 @@ def _header(source: Path | IO[bytes]) -> Image.Image:
         return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
-def _check_size(picture: Image.Image, shown: str) -> None:
+def _check_size(picture: Image.Image, named: str) -> None:
     width, height = picture.size
     if width * height > MOST_PIXELS:
         raise PictureTooLarge(
-            f"{shown} is too large ({width} x {height}; at most {MOST_PIXELS:,} pixels are read). Give a smaller copy of it."
+            f"{named} is too large ({width} x {height}; at most {MOST_PIXELS:,} pixels are read). Give a smaller copy of it."
         )
     if max(width, height) > MOST_OBLONG * min(width, height):
         raise PictureTooLarge(
-            f"{shown} is too narrow ({width} x {height}; one side may be {MOST_OBLONG} times as long as the other). Cut a part out."
+            f"{named} is too narrow ({width} x {height}; one side may be {MOST_OBLONG} times as long as the other). Cut a part out."
         )
 
 
@@ -165,7 +170,9 @@ def _levels(picture: Image.Image) -> NDArray[np.float64] | None:
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in SIXTEEN_BITS_AS_I):
         return values / SIXTEEN_BITS
     finite = values[np.isfinite(values)]
-    least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    if not finite.size:
+        raise ValueError("it holds no numbers, only NaN or infinity")
+    least, greatest = finite.min(), finite.max()
     if (least < 0 or greatest > 1) and least < greatest:
         values = (values - least) / (greatest - least)
     return np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)

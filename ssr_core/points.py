@@ -56,6 +56,20 @@ def parse_points(text: str) -> tuple[Point, ...]:
     return points
 
 
+def check_points(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Points as a caller gives them; raises ValueError for anything else."""
+    try:
+        pairs = tuple((float(x), float(y)) for x, y in points)
+    except (OverflowError, TypeError, ValueError):
+        pairs = ((math.nan, math.nan),)
+    if isinstance(points, str | bytes) or not all(abs(x) <= FARTHEST and abs(y) <= FARTHEST for x, y in pairs):
+        raise ValueError(
+            f"points is {shown(repr(points), 60)}; expected pairs (x, y) of pixels, each number at most {FARTHEST:,}. parse_points reads "
+            "a text."
+        )
+    return pairs
+
+
 def points_to_patches(points: Sequence[Point], box: tuple[float, float, float, float], grid: int) -> Tensor:
     """Points in a picture's pixels -> [grid*grid] bool of the patches under them. box: what the vision model sees (vision.seen_box).
 

@@ -15,3 +15,7 @@ DEFAULT = "unipc"
 """All of Xiaojiu-z/SSR_Encoder's infer_*.py sample with UniPC, except the one for motion."""
 FOR_MOTION = "euler ancestral"
 """What Xiaojiu-z/SSR_Encoder's infer_animate.py samples with."""
+
+MOST_STEPS = 1000
+"""Timesteps that the models were trained with; samplers have no more."""
+LARGEST_GUIDANCE = 100.0

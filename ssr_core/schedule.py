@@ -5,7 +5,7 @@ Plain numbers and masks; the host says where in the sampling it is and which lay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -71,9 +71,9 @@ class StepSchedule:
             raise ValueError(
                 f"start {self.start} and end {self.end} must lie in 0..1 with start not after end. Swap or correct them."
             )
+        object.__setattr__(self, "curve", _strengths(self.curve, "The strength curve"))
         if not self.curve:
             raise ValueError("The strength curve is empty; it must be one or more finite numbers.")
-        object.__setattr__(self, "curve", _strengths(self.curve, "The strength curve"))
 
     @property
     def always_full(self) -> bool:
@@ -111,6 +111,8 @@ class Manner:
         object.__setattr__(self, "strength", finite.strength(self.strength))
         object.__setattr__(self, "pictures", _strengths(self.pictures, "The list of frame strengths"))
         object.__setattr__(self, "layers", _strengths(self.layers, "The list of layer strengths"))
+        if not isinstance(self.steps, StepSchedule):
+            raise ValueError(f"steps is a {type(self.steps).__name__}; expected a StepSchedule.")
         together = abs(self.strength)
         for factors in (self.pictures, self.layers, self.steps.curve):
             together *= max(map(abs, factors), default=1.0)
@@ -140,14 +142,29 @@ class Manner:
         """Whether strength, pictures and layers leave anything of it."""
         return bool(self.strength and any(self.pictures or (1.0,)) and any(self.layers or (1.0,)))
 
+    def check_layers(self, layout: UNetLayout) -> None:
+        """Refuse multipliers for another number of layers than a UNet has; raises ValueError."""
+        if len(self.layers) not in (0, len(layout.layers)):
+            raise ValueError(
+                f"The list of layer strengths has {len(self.layers)} numbers for a UNet of {len(layout.layers)} cross-attention layers. "
+                "Make it with layer_strengths."
+            )
+
     def in_layer(self, index: int) -> float:
         """Multiplier of a layer, by its number in checkpoint order."""
         return self.layers[index] if self.layers else 1.0
 
 
 def _strengths(numbers: Sequence[float], what: str) -> tuple[float, ...]:
-    if len(numbers) > MOST_NUMBERS:
-        raise ValueError(f"{what} has {len(numbers):,} numbers; at most {MOST_NUMBERS:,} are read.")
+    """A list, or one of numpy's or torch's, as a tuple. Bytes and dictionaries would pass as lists of numbers."""
+    try:
+        count = len(numbers)
+        if isinstance(numbers, str | bytes | bytearray | Mapping | Set):
+            raise TypeError
+    except TypeError:
+        raise ValueError(f"{what} is a {type(numbers).__name__}; expected a list of numbers.") from None
+    if count > MOST_NUMBERS:
+        raise ValueError(f"{what} has {count:,} numbers; at most {MOST_NUMBERS:,} are read.")
     return tuple(finite.strength(number, f"{what}: number {place}") for place, number in enumerate(numbers, start=1))
 
 
@@ -185,9 +202,10 @@ def layer_strengths(layout: UNetLayout, preset: str = "all", numbers: Sequence[f
 
     One number serves all layers; three serve the input, middle and output blocks; as many as there are layers serve one layer each.
     """
+    numbers = _strengths(numbers, "The list of layer strengths")
     if not numbers:
-        if preset not in LAYER_PRESETS:
-            raise ValueError(f'There is no layer preset "{preset}". Choose one of: {", ".join(LAYER_PRESETS)}.')
+        if not isinstance(preset, str) or preset not in LAYER_PRESETS:
+            raise ValueError(f'There is no layer preset "{shown(preset, 60)}". Choose one of: {", ".join(LAYER_PRESETS)}.')
         if preset not in BLOCK_PRESETS and not layout.depths[0]:
             raise ValueError(
                 f'The layer preset "{preset}" is measured on SD1.x, and this model has no cross-attention at its finest level. Choose one '
@@ -242,6 +260,17 @@ def frame_index(count: int, pictures: int, indices: Sequence[int] | None) -> Ten
 def frame_weights(strengths: Sequence[float], pictures: int, indices: Sequence[int] | None) -> Tensor:
     """Strength per picture of a pass, from one per picture of the whole batch, chosen by frame_index: [1, pictures, 1, 1]."""
     return torch.tensor(strengths)[frame_index(len(strengths), pictures, indices)].view(1, -1, 1, 1)
+
+
+def one_each(count: int, strengths: Sequence[float] = ()) -> tuple[tuple[float, ...], ...]:
+    """Strengths per picture for each of `count` subjects, by which picture i of the batch has subject i alone, and the pictures after them
+    the last one. strengths: per picture of whichever subject it has, () for 1."""
+    given = strengths or (1.0,)
+    pictures = range(max(count, len(given)))
+    own = [given[min(picture, len(given) - 1)] for picture in pictures]
+    return tuple(
+        tuple(own[picture] if min(picture, count - 1) == subject else 0.0 for picture in pictures) for subject in range(count)
+    )
 
 
 def positions_where(weights: Tensor, pictures: int, length: int) -> Tensor | None:

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .new_files import take_new_name
+from .paths import mode_of
 from .shown import shown
 
 State = dict[str, Tensor]
@@ -291,9 +292,10 @@ class _Objects(_Refused):
 def _named(path: Path, remedy: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read, in words that name it."""
     name = shown(path)
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
-            kind = "a pipe" if stat.S_ISFIFO(path.stat().st_mode) else "a device or the like"
+    mode = mode_of(path)
+    if not stat.S_ISREG(mode):
+        if mode and not stat.S_ISDIR(mode):
+            kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or the like"
             raise ValueError(f"{name} is {kind}, not a file. Check the name, or {remedy}.")
         raise FileNotFoundError(f"There is no file {name}. Check the name, or {remedy}.")
     try:

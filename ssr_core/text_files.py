@@ -8,9 +8,13 @@ no part of the text.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .paths import mode_of
+from .shown import shown
 
 LARGEST_TEXT = 16 * 2**20
 """Bytes of a text, YAML or JSON file."""
@@ -24,10 +28,11 @@ LONGEST_LINE = 2**20
 
 def check_regular(path: Path, what: str = "file") -> None:
     """Raises FileNotFoundError, or ValueError for folders, pipes and devices, which may never end."""
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {what} {path}.")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file (a folder, a pipe or a device); give a {what}.")
+    kind = mode_of(path)
+    if not kind:
+        raise FileNotFoundError(f"There is no {what} {shown(path)}.")
+    if not stat.S_ISREG(kind):
+        raise ValueError(f"{shown(path)} is not a regular file (a folder, a pipe or a device); give a {what}.")
 
 
 def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
@@ -67,14 +72,28 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise ValueError(f"{path}, near line {number + 1}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
 
 
+def check_characters(text: str, what: str) -> None:
+    """Refuse half a character (a surrogate alone), which no text encoder and no file takes; raises ValueError."""
+    if not isinstance(text, str):
+        raise ValueError(f"{what} is a {type(text).__name__}; expected a text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = shown(text[error.start])
+        raise ValueError(f"{what} holds half a character ({half} without its other half). Write it anew.") from error
+
+
 def parse_json(text: str, named: str) -> Any:
     """Raises ValueError that names the text."""
     try:
-        return json.loads(text)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{named} is no JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets in brackets without end
         raise ValueError(f"{named} is no JSON that can be read: {error}.") from error
+    if "\\ud" in text.lower():
+        check_characters(json.dumps(content, ensure_ascii=False), named)
+    return content
 
 
 def read_json(path: Path) -> Any:

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .choices import choice
+
 Fit = Literal["center crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
 """How a picture that is not square meets the square input of the vision model. "center crop" is CLIPImageProcessor's, which
@@ -74,6 +76,7 @@ def frame(picture: Image.Image, size: int, fit: Fit) -> Image.Image:
     "center crop" equals transformers' CLIPImageProcessor bit for bit: bicubic on 8-bit pixels, the long side truncated to
     int(size * long / short), crop offset (length - size) // 2.
     """
+    choice(fit, FITS, "fit")
     if fit == "stretch":
         return picture.resize((size, size), Image.Resampling.BICUBIC)
     if fit == "pad":

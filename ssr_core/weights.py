@@ -21,8 +21,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import weight_structure
 from .new_files import take_new_name
 from .shown import shown
+from .weight_structure import Shapes, WeightsError
 
 MANIFEST = Path(__file__).parent.parent / "weights_manifest.json"
 PAUSES = (2.0, 4.0, 8.0)  # seconds before the second, third and last attempt; each goes on where the one before it stopped
@@ -31,12 +33,7 @@ FINAL = (401, 403, 404, 410)  # answers that another attempt does not change: th
 
 PIN_BYTES = 4096  # of a .sha256 file that are looked at
 
-Shapes = dict[str, tuple[int, ...]]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class WeightsError(ValueError):
-    """A file that is wrong, or that cannot be had. Trying again at once would not help."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ class WeightFile:
 
     part: what it is for; files of the same part replace each other. folders: below models/; it is put into the first and may already
     be in one of the others. host: "hub" or "drive"; repository and remote_name say what it is called there. size and
-    sha256: None where nobody has published them. holds: tensors (name -> shape) by which a model that is not ours is recognised.
+    sha256: None where nobody has published them. holds: tensors (name -> shape) by which a model that is not ours is recognised. method:
+    which one cannot do without it; its name stands for all its files.
     """
 
     id: str
@@ -62,6 +60,7 @@ class WeightFile:
     licence: str
     default: bool
     holds: Shapes
+    method: str | None = None
 
     def place(self, models: Path) -> Path:
         return models / self.folders[0] / self.name
@@ -101,7 +100,7 @@ def fetch(weight: WeightFile, models: Path, endpoint: str | None = None) -> Path
     final.parent.mkdir(parents=True, exist_ok=True)
     staged = staged_path(weight, final)
     _check_staged(staged)
-    if weight.part in ("aligner", "layers") and not weight.name.endswith(".safetensors"):
+    if weight.part in weight_structure.OWN_PARTS and not weight.name.endswith(".safetensors"):
         _check_pickles_are_read(weight)
     expected = _expected_hash(weight, final)
     stated = _transfer(weight, final, staged, expected, endpoint)
@@ -145,8 +144,8 @@ def _check_pickles_are_read(weight: WeightFile) -> None:
 
     if not reads_pickles():
         raise WeightsError(
-            f"{weight.name} is a pickle, which torch {torch.__version__} does not read safely. Take the pair in safetensors instead: "
-            "install.py --download --only aligner layers"
+            f"{weight.name} is a pickle, which torch {torch.__version__} does not read safely. Update it, or take the SSR-Encoder's pair "
+            "in safetensors: install.py --download --only aligner layers"
         )
 
 
@@ -257,50 +256,12 @@ def _check(weight: WeightFile, path: Path, expected: str | None) -> str:
 
 
 def _check_structure(weight: WeightFile, path: Path) -> None:
-    if weight.part in ("aligner", "layers"):
-        found, expected = _encoder_part(weight, path)
-    else:
-        expected = {name: tuple(shape) for name, shape in weight.holds.items()}
-        found = {name: shape for name, shape in _shapes(path).items() if name in expected}
+    found, expected = weight_structure.compared(weight.part, weight.name, weight.holds, path)
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
         shapes = f"{wrong[0]} has shape {found.get(wrong[0], 'none')}, expected {expected.get(wrong[0], 'none')}"
         more = f" and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
         raise WeightsError(f"{path} is not {weight.name} ({weight.purpose}): {shapes}{more}. Remove it and download it again.")
-
-
-def _encoder_part(weight: WeightFile, path: Path) -> tuple[Shapes, Shapes]:
-    """Shapes under our own names: those in the file, and those of this part of the released encoder."""
-    import torch
-
-    from . import tensor_files
-    from .methods.ssr import formats
-    from .methods.ssr.encoder import EncoderConfig, SSREncoder
-
-    with torch.device("meta"):
-        whole = SSREncoder(EncoderConfig()).state_dict()
-        if weight.name.endswith(".safetensors"):  # asked of the manifest: the file is called .part while it is staged
-            try:
-                tensors = {key: torch.empty(shape) for key, shape in _shapes(path).items()}
-            except RuntimeError as error:  # sides whose product overflows
-                raise WeightsError(
-                    f"{path} has impossible shapes ({_first_line(error)}). Remove it and download it again."
-                ) from error
-        else:
-            tensors = tensor_files.read(path)[0]
-    found = {name: tuple(tensor.shape) for name, tensor in formats.rename(tensors, str(path)).items()}
-    return found, {name: tuple(tensor.shape) for name, tensor in whole.items() if name.startswith(f"{weight.part}.")}
-
-
-def _shapes(path: Path) -> Shapes:
-    """Shapes of the tensors of a safetensors file, from its header; the file must be as long as the header says."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read ({_first_line(error)}). Remove it and download it again.") from error
 
 
 def _expected_hash(weight: WeightFile, path: Path) -> str | None:

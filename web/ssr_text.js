@@ -5,7 +5,7 @@ import { app } from "../../scripts/app.js";
 import { ComfyWidgets } from "../../scripts/widgets.js";
 import { lastOutput, liveNodes } from "./lib/graph.js";
 
-const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMIPAdapter", "SSR_SaveObjectsMIP", "SSR_LoadObjectsMIP"];
+const NODES = ["SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMIPAdapter", "SSR_SaveObjectsMIP", "SSR_LoadObjectsMIP", "SSR_LoadELITE", "SSR_SaveSubjectELITE", "SSR_LoadSubjectELITE"];
 const NAME = "report";
 const HEIGHT = 90;
 /** Of a report: a set of 64 subjects takes as many lines of one entry. */

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from .. import pictures
-from ..new_files import check_writable, write_new
+from ..new_files import check_new, write_new
 from . import numbers
 from .commands import Commands
 
@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ValueError("--picture needs --query: the words of what to select in it.")
     if options.out.suffix.lower() not in pictures.SUFFIXES:
         raise ValueError(f"--out must name a picture ({', '.join(pictures.SUFFIXES)}), got {options.out}.")
-    check_writable(options.out.parent)
+    check_new(options.out)
     from .. import demo  # needs diffusers
 
     scene = demo.scene(options.seed)

@@ -28,6 +28,8 @@ from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
 from . import devices
 
+FRAMES = 16
+"""Of an animation, where it is not said."""
 FRAME_MILLISECONDS = 125
 
 
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace) -> list[Path]:
         for seed in range(options.seed, options.seed + options.count):
             noise = generate.noise(base, [seed], width, height)
             if adapter is not None:
-                frames = [seed * 1000 + frame for frame in range(options.frames)]
+                frames = [seed * 1000 + frame for frame in range(more["num_frames"])]
                 noise = generate.noise(base, frames, width, height).transpose(0, 1)[None]  # [1, 4, F, h, w]
             latents = ssr.sample(
                 pipe,
@@ -101,18 +103,15 @@ def _companions(
     options: argparse.Namespace, dtype: torch.dtype, control: Image.Image | None
 ) -> tuple[Any, Any, dict[str, Any]]:
     """ControlNet, motion adapter, and what the pipeline's call needs for them."""
-    if (options.controlnet is None) != (options.control_image is None):
-        raise ValueError("--controlnet and --control-image go together.")
-    if options.controlnet_sees_subject and options.controlnet is None:
-        raise ValueError("--controlnet-sees-subject needs a --controlnet.")
     if options.controlnet is not None:
         controlnet = load_controlnet(options.controlnet, dtype)
         return controlnet, None, {"image": control}
     if options.motion_adapter is not None:
         adapter = load_motion_adapter(options.motion_adapter, dtype)
-        if options.frames > (most := adapter.config.motion_max_seq_length):
-            raise ValueError(f"{options.motion_adapter} moves at most {most} frames at once, got --frames {options.frames}.")
-        return None, adapter, {"num_frames": options.frames}
+        count = options.frames or FRAMES
+        if count > (most := adapter.config.motion_max_seq_length):
+            raise ValueError(f"{options.motion_adapter} moves at most {most} frames at once, got --frames {count}.")
+        return None, adapter, {"num_frames": count}
     return None, None, {}
 
 

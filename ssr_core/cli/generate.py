@@ -67,7 +67,7 @@ def add(commands: Commands) -> None:
     picture.add_argument("--guidance", type=numbers.guidance, default=5.0, help="of the prompt; 1 switches it off")
     picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion")
     picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
-    picture.add_argument("--frames", type=numbers.frames, default=16, help="of an animation")
+    picture.add_argument("--frames", type=numbers.frames, help="of an animation (default: 16)")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")
     picture.add_argument("--maps", action="store_true", help="also write what each query selects, as a heat map")
     generate.set_defaults(run=_run)
@@ -84,7 +84,20 @@ def _run(options: argparse.Namespace) -> int:
         setattr(options, name, given or [default] * count)
     if any(not query and mask is None for query, mask in zip(options.query, options.mask, strict=True)):
         raise ValueError("Every reference needs a query: words (--query), a mask (--mask), or both.")
+    _check_companions(options)
     written = drawing.run(options)
     for path in written:
         print(path)
     return 0
+
+
+def _check_companions(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect beside the others."""
+    if (options.controlnet is None) != (options.control_image is None):
+        raise ValueError("--controlnet and --control-image go together.")
+    if options.controlnet_sees_subject and options.controlnet is None:
+        raise ValueError("--controlnet-sees-subject needs a --controlnet.")
+    if options.controlnet is not None and options.motion_adapter is not None:
+        raise ValueError("--controlnet and --motion-adapter cannot be used together. Leave one of them out.")
+    if options.frames is not None and options.motion_adapter is None:
+        raise ValueError("--frames needs a --motion-adapter, which makes an animation; for more pictures give --count.")

@@ -6,18 +6,17 @@ import argparse
 import math
 from collections.abc import Callable
 
+from ..samplers import LARGEST_GUIDANCE, MOST_STEPS
+
 LARGEST_SEED = 2**53 - 1
 """An animation draws frame f of seed s from the noise of s * 1000 + f, which torch takes up to 2 ** 64."""
 LARGEST_BENCHMARK_SEED = 2**40
 """A benchmark draws picture n from the noise of seed * 1,000,003 + n."""
 MOST_PICTURES = 100_000
-MOST_STEPS = 1000
-"""Timesteps that the models were trained with; samplers have no more."""
 MOST_FRAMES = 1024
 LEAST_SIDE, LARGEST_SIDE = 64, 4096
 LARGEST_STRENGTH = 10.0
 """Of strengths and mask weights. The nodes end at 3 and 10; below 0 a subject is pushed away."""
-LARGEST_GUIDANCE = 100.0
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

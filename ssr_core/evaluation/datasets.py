@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import pictures
+from ..paths import mode_of
+from ..shown import shown
 from ..text_files import parse_json, read_json, read_text
 
 
@@ -124,10 +126,10 @@ def _within(folder: Path, path: str) -> Path:
     parts = [part for part in PurePosixPath(path).parts if part not in (".", "..", "/", "//")]
     for start in range(len(parts)):
         found = Path(*parts[start:])
-        if not found.is_absolute() and (folder / found).exists():
+        if not found.is_absolute() and mode_of(folder / found):
             _check_inside(folder, found)
             return found
-    raise FileNotFoundError(f"{folder} has no {path}. Give the folder that holds dataset.json and the pictures.")
+    raise FileNotFoundError(f"{folder} has no {shown(path)}. Give the folder that holds dataset.json and the pictures.")
 
 
 def _check_inside(folder: Path, path: Path) -> None:

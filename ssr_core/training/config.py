@@ -19,6 +19,7 @@ from pydantic_core import ArgsKwargs
 from ..faults import told
 from ..mini.files import MINI
 from ..mini.scene import SIDE
+from ..samplers import LARGEST_GUIDANCE, MOST_STEPS
 from ..text_files import parse_yaml, read_text
 
 
@@ -53,13 +54,10 @@ LARGEST_SIDE = 4096
 LARGEST_BATCH = 65536
 MOST_WORKERS = 256
 MOST_SUBJECTS = 64
-MOST_SAMPLER_STEPS = 1000
-"""Timesteps that the models were trained with."""
 WIDEST = 65536
 """Of an encoder's inside."""
 LARGEST_SEED = 2**32 - 1
 """numpy takes no larger one."""
-LARGEST_GUIDANCE = 100
 
 # YAML reads 5e-5 as text and 1 as a whole number; both are welcome as float. nan and infinity are no numbers.
 Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False), BeforeValidator(_no_switch)]
@@ -144,7 +142,7 @@ class TrainingConfig:
     """Checkpoints to keep besides the last."""
     validate_every: Count = 1000
     validation: Annotated[tuple[ValidationPicture, ...], BeforeValidator(as_list)] = ()
-    validation_steps: Annotated[Count, Field(le=MOST_SAMPLER_STEPS)] = 30
+    validation_steps: Annotated[Count, Field(le=MOST_STEPS)] = 30
     guidance: Annotated[Amount, Field(le=LARGEST_GUIDANCE)] = 7.5
     most_unreadable: CountOrNone = 10
     """Samples whose pictures or texts cannot be read that are named, counted and replaced by the next; one more ends the run."""

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torchvision.transforms import functional as transforms
 
 from .. import vision
+from ..shown import shown
 from . import shards
 from .config import TrainingConfig
 from .method import Example, Inputs, Opener
@@ -142,7 +143,7 @@ def _failed(error: Exception) -> Example:
 
 
 def _reason(name: str, error: Exception) -> str:
-    words = str(error)
+    name, words = shown(name), str(error)
     return words if name in words else f"{name}: {words}"
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import pictures
+from ..shown import shown
 from ..text_files import parse_json, read_lines, read_text
 
 OUTSIDE = (
@@ -91,7 +92,7 @@ def parse(line: str, where: str) -> Record:
     record = parse_fields(parse_json(line, where), where)
     for name in (record.name, *(name for subject in record.subjects for name in (subject.reference, subject.mask))):
         if name is not None and (PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or _leads_out(name)):
-            raise ValueError(f"{where}: {name} {OUTSIDE}")
+            raise ValueError(f"{where}: {shown(name)} {OUTSIDE}")
     return record
 
 
@@ -159,5 +160,5 @@ def inside(folder: Path, name: str) -> Path:
     """A file of the folder, links followed. Raises OutsideFolder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise OutsideFolder(f"{path} {OUTSIDE}")
+        raise OutsideFolder(f"{shown(path)} {OUTSIDE}")
     return path

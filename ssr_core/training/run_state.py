@@ -26,12 +26,17 @@ OLD_OPTIMIZER, OLD_AVERAGE, OLD_SCALER = "optimizer.bin", "custom_checkpoint_0.p
 
 
 def check_engine(accelerator: Accelerator) -> None:
-    """Raises ValueError for engines whose state cannot be kept."""
+    """Raises ValueError for engines whose state cannot be kept, and where half precision would train without scaled gradients."""
     known = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP)
     if accelerator.distributed_type not in known:
         raise ValueError(
             f"accelerate is set up for {accelerator.distributed_type.value}; training runs on one device, data-parallel or "
             "with FSDP. Run `accelerate config` again, or start without `accelerate launch`."
+        )
+    if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
+        raise ValueError(
+            f"precision: fp16 needs a GPU: on {accelerator.device.type} gradients are not scaled, and small ones would be lost. Set "
+            "precision to bf16 or no."
         )
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import pictures
+from ..shown import shown
 from ..text_files import check_regular, decoded, parse_json
 from .records import Record, described, parse_fields
 
@@ -141,12 +142,13 @@ def _members(shard: Path) -> Iterator[dict[str, Any]]:
                     sample, sizes = key, {}
                 if suffix.lower() in sizes:
                     raise ValueError(
-                        f"{shard}: sample {key} has two members .{suffix.lower()}; give each of its files its own ending."
+                        f"{shard}: sample {shown(key)} has two members .{suffix.lower()}; give each of its files its own ending."
                     )
                 sizes[suffix.lower()] = member.size
                 if sum(sizes.values()) > LARGEST_SAMPLE or len(sizes) > MOST_MEMBERS:
                     raise ValueError(
-                        f"{shard}: sample {key} has more than {LARGEST_SAMPLE:,} bytes or {MOST_MEMBERS} members, the most that are read."
+                        f"{shard}: sample {shown(key)} has more than {LARGEST_SAMPLE:,} bytes or {MOST_MEMBERS} members, the "
+                        "most that are read."
                     )
                 file = tar.extractfile(member)
                 assert file is not None
@@ -168,7 +170,7 @@ class Streamed:
     """
 
     def __init__(self, sample: Mapping[str, Any]) -> None:
-        self.named = f"{sample['__url__']}, sample {sample['__key__']}"
+        self.named = f"{sample['__url__']}, sample {shown(sample['__key__'])}"
         self.parts = {name: content for name, content in sample.items() if isinstance(content, bytes)}
         self.record = self._record()
 

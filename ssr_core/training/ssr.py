@@ -76,25 +76,32 @@ class SSRConfig(TrainingConfig):
     whole_picture: Switch = False
     """Query every reference with the empty text: conditioning on all of it, for comparison."""
     subjects: Annotated[Count, Field(le=MOST_SUBJECTS)] = 1
-    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly."""
+    """Subjects a target is told at once, of those its record has; they share one softmax, as when combined jointly. A record with fewer
+    is told those that it has."""
 
     of_mini: ClassVar[Mapping[str, Any]] = {**TrainingConfig.of_mini, "vision_layers": (1, 2, 3, 4, 5, 6)}
 
 
 @dataclass(frozen=True)
 class ChosenSubject:
-    """source None: the unconditional subject. words: the query; masked: whether the mask is used."""
+    """source None: the unconditional subject. words: the query; masked: whether the mask is used; there False: it only fills up a sample
+    to the batch's length."""
 
     source: SubjectSource | None
     words: str
     masked: bool
+    there: bool = True
+
+
+ABSENT = ChosenSubject(None, "", False, there=False)
 
 
 @dataclass(frozen=True)
 class SubjectInputs:
     """A sample's inputs for its n subjects.
 
-    references [n, 3, s, s] or their features [n, S, P, C]; queries or query_embeds [n, T, D]; masks [n, P-1]; mask_weights [n, 1]
+    references [n, 3, s, s] or their features [n, S, P, C]; queries or query_embeds [n, T, D]; masks [n, P-1]; mask_weights [n, 1];
+    there [n] bool, the subjects that the sample has
     """
 
     config: SSRConfig
@@ -104,8 +111,7 @@ class SubjectInputs:
         count = self.config.subjects
         shown = rng.sample(record.subjects, min(count, len(record.subjects)))
         subjects = [self._choose_subject(source, rng) for source in shown]
-        # Copies fill up a sample to the batch's length: of a single subject they change nothing in the shared softmax.
-        return tuple(subjects + [subjects[-1]] * (count - len(subjects)))
+        return tuple(subjects + [ABSENT] * (count - len(subjects)))
 
     def _choose_subject(self, source: SubjectSource, rng: random.Random) -> ChosenSubject:
         config = self.config
@@ -155,7 +161,8 @@ class SubjectInputs:
 
     def _masks(self, opener: Opener, chosen: Sequence[ChosenSubject]) -> Example:
         masks, weights = zip(*(self._mask(opener, subject) for subject in chosen), strict=True)
-        return {"masks": torch.stack(masks), "mask_weights": torch.tensor(weights)[:, None]}
+        there = torch.tensor([subject.there for subject in chosen])
+        return {"masks": torch.stack(masks), "mask_weights": torch.tensor(weights)[:, None], "there": there}
 
     def _mask(self, opener: Opener, subject: ChosenSubject) -> tuple[Tensor, float]:
         """A subject's patch mask and its weight. All ones with weight 1 adds one number to all logits: it is no mask at all."""
@@ -236,10 +243,14 @@ class SSR:
         with autocast():
             tokens, keys_values = module(query, batch["features"].float(), batch["masks"], batch["mask_weights"])
         # Every sample attends to its own subjects.
-        with branches_attached(base.unet, base.layout, [keys_values], list(range(noisy.shape[0]))):
+        rows, there, shares = list(range(noisy.shape[0])), None, None
+        if self.config.subjects > 1:
+            there = batch["there"].repeat_interleave(tokens.shape[1], dim=1)  # [B, n*S*T]
+            shares = _shares(batch["there"])
+        with branches_attached(base.unet, base.layout, [keys_values], rows, there=there):
             with autocast():
                 predicted = self.frozen.predict(noisy, timesteps, batch["prompt_embeds"])
-                found = objective(predicted, noise, tokens, query.flatten(0, 1), self.config.regulariser, weights)
+                found = objective(predicted, noise, tokens, query.flatten(0, 1), self.config.regulariser, weights, shares)
             yield found._asdict()
 
     def validation_row(self, pipe: Any, wanted: ValidationPicture, latents: Tensor) -> list[Labelled]:
@@ -271,6 +282,11 @@ class SSR:
         own = {name.removeprefix("encoder."): tensor.detach().cpu().float() for name, tensor in state.items()}
         weights = formats.Weights(shapes, own, fingerprint(own, shapes))
         formats.write(weights, path, extra={"training": self.config.to_yaml()})
+
+
+def _shares(there: Tensor) -> Tensor:
+    """How much each subject counts in a batch whose samples count alike, whatever their numbers of subjects: [B, n] -> [B*n]."""
+    return (there / there.sum(dim=1, keepdim=True) / len(there)).flatten()
 
 
 def _encoder(config: SSRConfig, base: Base) -> SSREncoder:

@@ -11,8 +11,10 @@ from support.server import running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 MODELS = {
-    "checkpoints": ["v1-5-pruned-emaonly.safetensors"],
-    "clip_vision": ["clip-vit-large-patch14.safetensors"],
+    "checkpoints": ["v1-5-pruned-emaonly.safetensors", "sd_xl_base_1.0.safetensors"],
+    "clip_vision": ["clip-vit-large-patch14.safetensors", "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors"],
+    "controlnet": ["control-lora-canny-rank128.safetensors"],
+    "ssr_mip": ["model_sdxl.bin"],
     "ssr_encoder": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],
     "ssr": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],  # where the older port kept its files
 }

@@ -7,9 +7,10 @@ from support import golden_elite as golden
 from support import golden_recipe
 
 from ssr_core import attention, prompt, vision
-from ssr_core.attention import add_branches, plan_spans
+from ssr_core.attention import Branch, add_branches, plan_spans
 from ssr_core.layout import SD15
-from ssr_core.methods.elite import framing, gate
+from ssr_core.merge import token_gate, words_at
+from ssr_core.methods.elite import framing
 from ssr_core.methods.elite.mapper import EliteConfig, GlobalMapper, LocalMapper, stem
 
 
@@ -72,11 +73,11 @@ def test_cross_attention_with_the_gated_branch(name):
     text_key, text_value = pair("_global", text)
     plain = attention.scaled_dot_product(query, text_key, text_value, heads)
     golden.check(name, "no_local", finished(plain))
-    gated = gate.token_gate(query, text_key, gate.word_at([[place] for place in params["index"]], 77), heads)
-    golden.check(name, "gate", gated[:, 0].transpose(1, 2))
+    (gate,) = token_gate(query, text_key, words_at([[[place] for place in params["index"]]], 77), heads)
+    golden.check(name, "gate", gate[:, 0].transpose(1, 2))
     key, value = pair("_local", local)
     for entry, strength in (("lambda_0.0", 0.0), ("lambda_0.6", 0.6), ("lambda_0.8", 0.8), ("default_lambda", 1.0)):
-        branch = gate.local_branch(key, value, gated, strength)
+        branch = Branch(key, value, strength, gate)
         out = add_branches(plain, query, [branch], plan_spans([0, 1]), 2, heads)
         golden.check(name, entry, finished(out))
 

@@ -7,71 +7,73 @@ from support import golden_elite as golden
 from support import golden_recipe
 
 from ssr_core import prompt
-from ssr_core.methods.elite.encode import Encoder, Selection, encode_subjects
 from ssr_core.methods.elite.losses import global_objective, local_objective
+from ssr_core.methods.elite.subject import EliteSubject
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
-from ssr_core.hosts.diffusers.encoders import vision_model  # noqa: E402
+from ssr_core.hosts.diffusers import elite, generate  # noqa: E402
+from ssr_core.hosts.diffusers.base import Base  # noqa: E402
+
+
+def subject_of(words, tokens, mask):
+    return EliteSubject(words, tokens, mask, torch.zeros(8, 8, 3, dtype=torch.uint8), (8, 8), (0, 0, 8, 8), "stretch", "")
 
 
 @torch.no_grad()
 def test_a_whole_unet():
     name = "unet_tiny"
-    unet, elite = golden.unet(name), golden.elite(name)
+    unet, made = golden.unet(name), golden.elite(name)
     params = golden.case(name)["params"]
     latent, text, step = golden.given(name, "latent"), golden.given(name, "context"), params["timestep"]
-    tokens = golden.given(name, "local") * torch.from_numpy(golden_recipe.ellipse(16, 16)).flatten()[:, None]
+    mask = torch.from_numpy(golden_recipe.ellipse(16, 16)).flatten().float()
+    subject = subject_of(torch.zeros(1, 48), golden.given(name, "local")[0] * mask[:, None], mask)
+    before = {key: (value, value.clone()) for key, value in unet.named_parameters()}
     golden.check(name, "plain_sd", unet(latent, step, text).sample)
-    with golden.attached(unet, elite, [[params["index"]]], None, 1.0):
-        golden.check(name, "global_only", unet(latent, step, text).sample)
-    for strength in (0.0, 0.6, 0.8):
-        with golden.attached(unet, elite, [[params["index"]]], tokens, strength):
-            golden.check(name, f"lambda_{strength}", unet(latent, step, text).sample)
+    places = [{subject.identity: (params["index"],)}]
+    for strength, key in ((0.0, "global_only"), (0.0, "lambda_0.0"), (0.6, "lambda_0.6"), (0.8, "lambda_0.8")):
+        with elite.subjects_attached(unet, made, (subject,), places, strength):
+            golden.check(name, key, unet(latent, step, text).sample)
+    for key, value in unet.named_parameters():
+        assert value is before[key][0], key
+        assert torch.equal(value, before[key][1]), key
 
 
-@torch.no_grad()
 @pytest.mark.parametrize(("name", "count"), [("sample_local", 1), ("sample_global_w0", 1), ("sample_global_full", 5)])
 def test_sampling_from_a_picture_and_its_mask(name, count):
     case, expected = golden.case(name), golden.outputs(name)
     params, seed = case["params"], case["case_seed"]
-    elite, unet, encoder, vision = golden.elite(name), golden.unet(name), golden.text_encoder(name), golden.vision_encoder(name)
     picture = Image.fromarray(golden_recipe.picture(seed, "input:photo", 300, 420))
     mask = torch.from_numpy(golden_recipe.ellipse(300, 420))
-    own = Encoder(elite.config, "", elite.global_mapper, elite.local_mapper)
-    (subject,) = encode_subjects(own, vision_model(vision), [picture], Selection(mask, "stretch"))
-    golden.check(name, "word_embeddings", subject.first_words(count)[None])
-    if "local" in expected:
-        golden.check(name, "local", subject.tokens[None])
-
-    ids = expected["input_ids"]
-    words = {golden.PLACEHOLDER: subject.first_words(count)[None]}
-    embeds, places = prompt.embeds_in_place(golden.embedding(encoder)(ids), ids, words, golden.END)
-    text = golden.encode(encoder, ids, embeds)
-    golden.check(name, "encoder_hidden_states", text)
-    null = golden.encode(encoder, torch.tensor([[golden.START] + [golden.END] * 76]))
-    golden.check(name, "uncond", null)
-
-    scheduler = diffusers.LMSDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000
+    made = golden.elite(name)
+    base = Base(
+        unet=golden.unet(name),
+        vae=diffusers.AutoencoderTiny(),
+        text_encoder=golden.text_encoder(name),
+        tokenizer=golden.tokenizer(),
+        vision_encoder=golden.vision_encoder(name),
+        noise_schedule=diffusers.LMSDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
     )
-    scheduler.set_timesteps(params["steps"])
-    torch.testing.assert_close(scheduler.sigmas, expected["sigmas"].float())
+    subjects = elite.encode(base, made, picture, mask, "stretch")
+    golden.check(name, "word_embeddings", subjects[0].first_words(count)[None])
+    if "local" in expected:
+        golden.check(name, "local", subjects[0].tokens[None])
+    prompts = elite.encode_prompts(base.tokenizer, base.text_encoder, subjects, [params["prompt"]], words=count)
+    golden.check(name, "encoder_hidden_states", prompts.embeds)
+    assert prompts.places == [{subjects[0].identity: (params["index"],)}]
+    golden.check(name, "uncond", base.embed([""]))
+
+    pipe = generate.pipeline(base)
+    pipe.scheduler = base.noise_schedule
     noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(params["seed"]))
     golden.check(name, "initial_noise", noise)
-    latents = noise * scheduler.sigmas.max()
-    tokens = subject.tokens[None] if params["llambda"] is not None else None
-    where = [places[0][golden.PLACEHOLDER]]
-    for step in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(latents, step)
-        with golden.attached(unet, elite, where, tokens, params["llambda"] or 0.0):
-            cond = unet(scaled, step, text).sample
-        with golden.attached(unet, elite, [[]], None, 0.0):
-            uncond = unet(scaled, step, null).sample
-        latents = scheduler.step(uncond + params["guidance"] * (cond - uncond), step, latents).prev_sample
-    golden.check(name, "last_noise_cond", cond)
-    golden.check(name, "last_noise_uncond", uncond)
-    golden.check(name, "latents_final", latents)
+    manner, steps = params["llambda"] or 0.0, params["steps"]
+    kinds = {"steps": steps, "guidance": params["guidance"]}
+    found = elite.sample(pipe, made, subjects, [params["prompt"]], noise, manner, words=count, **kinds)
+    torch.testing.assert_close(pipe.scheduler.sigmas.cpu(), expected["sigmas"].float())
+    golden.check(name, "latents_final", found)
 
 
 def check_gradients_and_step(name, mapper):
@@ -98,15 +100,15 @@ def stored_features(name):
 def test_loss_and_gradients_of_the_first_stage():
     name = "train_global"
     expected, told = golden.outputs(name), golden.case(name)["params"]["steps"][0]
-    elite, unet, encoder = golden.elite(name), golden.unet(name), golden.text_encoder(name)
-    words = elite.global_mapper(stored_features(name))
+    made, unet, encoder = golden.elite(name), golden.unet(name), golden.text_encoder(name)
+    words = made.global_mapper(stored_features(name))
     golden.check(name, "step0.inj_embedding", words)
     ids = expected["step0.input_ids"]
     embeds, places = prompt.embeds_in_place(golden.embedding(encoder)(ids), ids, {golden.PLACEHOLDER: words}, golden.END)
     assert [own[golden.PLACEHOLDER] for own in places] == [(place,) for place in told["index"]]
     text = golden.encode(encoder, ids, embeds)
     golden.check(name, "step0.encoder_hidden_states", text)
-    with golden.attached(unet, elite, [[], []], None, 0.0):
+    with golden.attached(unet, made, [[], []], None, 0.0):
         predicted = unet(expected["step0.noisy_latents"], expected["step0.timesteps"], text).sample
         loss = global_objective(predicted, expected["step0.noise"], words)
         loss.total.backward()
@@ -114,18 +116,18 @@ def test_loss_and_gradients_of_the_first_stage():
     assert loss.total.item() == pytest.approx(told["loss"], rel=1e-4)
     assert loss.noise.item() == pytest.approx(told["loss_mle"], rel=1e-4)
     assert 0.01 * loss.size.item() == pytest.approx(told["loss_reg"], rel=1e-4)
-    check_gradients_and_step(name, elite.global_mapper)
+    check_gradients_and_step(name, made.global_mapper)
 
 
 def test_loss_and_gradients_of_the_second_stage():
     name = "train_local"
     expected, told = golden.outputs(name), golden.case(name)["params"]["steps"][0]
-    elite, unet = golden.elite(name), golden.unet(name)
-    elite.global_mapper.requires_grad_(False)
-    tokens = elite.local_mapper(stored_features(name), expected["step0.mask16"][..., 0])
+    made, unet = golden.elite(name), golden.unet(name)
+    made.global_mapper.requires_grad_(False)
+    tokens = made.local_mapper(stored_features(name), expected["step0.mask16"][..., 0])
     golden.check(name, "step0.inj_embedding_local", tokens)
     places = [[place] for place in told["index"]]
-    with golden.attached(unet, elite, places, tokens, 1.0, coupled=True) as pairs:
+    with golden.attached(unet, made, places, tokens, 1.0, coupled=True) as pairs:
         text = expected["step0.encoder_hidden_states"]
         predicted = unet(expected["step0.noisy_latents"], expected["step0.timesteps"], text).sample
         loss = local_objective(predicted, expected["step0.noise"], expected["step0.mask_values"], [value for _, value in pairs])
@@ -136,4 +138,4 @@ def test_loss_and_gradients_of_the_second_stage():
     assert 1e-4 * loss.size.item() == pytest.approx(told["loss_reg"], rel=1e-4)
     means = [value.abs().mean().item() for _, value in pairs]
     assert sorted(means) == pytest.approx(sorted(told["value_local_abs_mean"]), rel=1e-4)
-    check_gradients_and_step(name, elite.local_mapper)
+    check_gradients_and_step(name, made.local_mapper)

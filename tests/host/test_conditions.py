@@ -230,6 +230,15 @@ def test_every_frame_keeps_its_strength_in_context_windows(model, encoder, subje
     assert changed(tiny.sample(patched, steps=1, batch=FRAMES), without) == [1, 3]
 
 
+def test_every_frame_keeps_its_subject_in_context_windows(model, encoder, subject, windows):
+    """Without a motion module frames do not see each other, so windows draw what one pass draws."""
+    host, manner = comfy_host.part("ssr_core.hosts.comfyui.ssr"), comfy_host.part("ssr_core.schedule").Manner(1.0)
+    three = (*subject, *(tiny.subject(encoder.fingerprint, seed, query="hat") for seed in (9, 10)))
+    patched = host.apply_subjects(model, encoder, three, manner, one_each=True)
+    whole = tiny.sample(patched, steps=2, batch=FRAMES)
+    torch.testing.assert_close(tiny.sample(windows(patched), steps=2, batch=FRAMES), whole, rtol=1e-3, atol=1e-3)
+
+
 def test_every_frame_keeps_its_region_in_context_windows(model, encoder, subject, windows):
     region = torch.zeros(FRAMES, 16, 16)
     region[2] = 1.0

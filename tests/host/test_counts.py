@@ -85,6 +85,29 @@ def test_three_subjects_in_a_third_of_the_picture_each_cost_what_one_does(sampli
     assert SUBJECT_GFLOP <= extra <= 1.1 * SUBJECT_GFLOP
 
 
+ELITE_SHARE = 0.009
+"""Of a plain call: local attention 11.8 GFLOP and gate 1.8, where the authors' code has 9.8 for the gate."""
+
+
+def test_a_subject_of_elite_costs_its_attention_and_a_gate_on_the_subjects_side_alone(sampling, sd15):
+    layout, made = comfy_host.part("ssr_core.layout").SD15, comfy_host.part("ssr_core.schedule").Manner
+    riders, words = (comfy_host.part(f"ssr_core.hosts.comfyui.{name}") for name in ("riders", "words"))
+    branch = tuple(tuple(torch.empty(1, 256, layer.width, device="meta") for _ in range(2)) for layer in layout.layers)
+    applied = sampling.Applied(layout, (branch,), made(0.8), words=("one",), maker="elite")
+    said = riders.ride(
+        [torch.zeros(1, 77, 768), {}], words.KIND, words.PROMPT, words.APPLY, "a S", words.Words({"one": (2,)}, "elite")
+    )
+    number = said[1]["model_conds"]["ssr_encoder_elite"].cond
+    latent = torch.empty(2, 4, 64, 64, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        run = sampling.bind((applied,))
+        given = {"ssr_encoder_elite": torch.cat([torch.zeros_like(number), number])}
+        run(Executor(sd15, 2), latent, torch.ones(2), None, None, None, {"cond_or_uncond": [1, 0]}, **given)
+    extra = counter.get_total_flops() / 1e9 - PLAIN_GFLOP
+    assert extra == pytest.approx(11.83 + 1.81, abs=0.02)
+    assert extra <= ELITE_SHARE * PLAIN_GFLOP
+
+
 class Recorder(TorchDispatchMode):
     """Names and largest output of every operation while it is switched on."""
 

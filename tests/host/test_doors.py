@@ -66,6 +66,7 @@ def test_megabytes_of_text_are_refused_shortly(nodes, model, encoder, subject, c
         {"points": " " * 2_000_000 + "x"},
         {"null_query": "x" * 1_000_000},
         {"query": None},
+        {"query": "\ud800"},
         {"fit": "x" * 1_000_000},
     ):
         given = {"query": "dog"} | changes

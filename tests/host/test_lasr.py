@@ -173,7 +173,10 @@ def test_two_subjects_in_one_prompt_and_each_in_its_own(model, clip, cat, hat, n
 
 def test_context_windows_draw_each_frame_as_without(patched, model, positive, negative):
     import comfy.context_windows as windows
+    import comfyui_version
 
+    if comfyui_version.__version__ == "0.3.64":
+        pytest.skip("ComfyUI 0.3.64 fails by itself on context windows over an image batch")
     handler = windows.IndexListContextHandler(
         windows.get_matching_context_schedule("standard_static"), windows.get_matching_fuse_method("pyramid"), 2, 0, 1, False, 0
     )

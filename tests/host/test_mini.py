@@ -105,7 +105,30 @@ def test_another_size_is_drawn_with_a_warning(mini, caplog):
     tiny.sample(mini.model, steps=1, positive=positive, negative=negative)
     assert not caplog.records
     tiny.sample(mini.model, steps=1, positive=positive, negative=negative, size=(32, 16))
-    assert "pictures of 128 x 128 pixels only; one of 128 x 256 will hardly show anything" in caplog.text
+    assert "trained on pictures of 128 x 128 pixels; one of 128 x 256 shows less than it could" in caplog.text
+
+
+@pytest.mark.parametrize("size", [(64, 64), (16, 36), (4, 16), (17, 16)], ids=str)
+def test_a_size_at_which_it_draws_no_picture_is_refused_as_by_the_commands(mini, size):
+    height, width = (side * 8 for side in size)
+    with pytest.raises(
+        ValueError, match=f"SSR Mini does not know pictures of {width}x{height}. Its sides are multiples of 32 from 64"
+    ):
+        tiny.sample(mini.model, steps=1, positive=conditioning(mini, "a star"), negative=conditioning(mini, ""), size=size)
+
+
+def test_a_larger_picture_is_drawn_in_tiles_that_it_knows(mini, caplog):
+    """Packs that draw in tiles call the UNet on a part of the latent each."""
+
+    def tiles(apply_model, args):
+        parts = [apply_model(part, args["timestep"], **args["c"]) for part in args["input"].chunk(3, dim=-1)]
+        return torch.cat(parts, dim=-1)
+
+    tiled = mini.model.clone()
+    tiled.set_model_unet_function_wrapper(tiles)
+    drawn = tiny.sample(tiled, steps=1, positive=conditioning(mini, "a star"), negative=conditioning(mini, ""), size=(16, 48))
+    assert bool(drawn.isfinite().all())
+    assert "one of 384 x 128 shows less" in caplog.text
 
 
 def test_loras_and_controlnets_act_on_it(mini):

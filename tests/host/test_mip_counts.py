@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @pytest.fixture(scope="module")
 def sdxl():
+    comfy_host.start()
     import comfy.model_base
     import comfy.supported_models
 
@@ -17,7 +18,6 @@ def sdxl():
         "transformer_depth_middle": 10, "context_dim": 2048, "adm_in_channels": 2816, "num_classes": "sequential",
         "use_linear_in_transformer": True, "num_head_channels": 64, "num_heads": -1,
     }  # fmt: skip
-    comfy_host.start()
     described = comfy.supported_models.SDXL(config)
     described.set_inference_dtype(torch.float16, None)
     return comfy.model_base.SDXL(described, device="meta")

@@ -394,3 +394,31 @@ def test_masks_regions_and_choices_that_cannot_be_are_refused(encoded, applied):
 def test_presets_measured_on_sd15_are_not_offered_for_sdxl(nodes):
     (layers,) = (slot for slot in nodes["SSR_ApplyObjectsMIP"].GET_SCHEMA().inputs if slot.id == "layers")
     assert layers.options == ["all", "encoder only", "middle only", "decoder only", "no encoder", "no decoder"]
+
+
+# Templates
+
+
+@pytest.mark.parametrize("name", ["ssr_mip_two_objects", "ssr_mip_two_objects_controlnet"])
+def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
+    workflow = json.loads((comfy_host.PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    links = {link[0]: link for link in workflow["links"]}
+    places = {node["id"]: node for node in workflow["nodes"]}
+    ours = [node for node in workflow["nodes"] if node["type"] in nodes]
+    assert {node["type"] for node in ours} == {
+        "SSR_LoadMIPAdapter",
+        "SSR_EncodeObjectMIP",
+        "SSR_CombineObjectsMIP",
+        "SSR_ApplyObjectsMIP",
+    }
+    for node in ours:
+        slots = nodes[node["type"]].GET_SCHEMA().inputs
+        assert [slot["name"] for slot in node["inputs"]] == [slot.id for slot in slots]
+        widgets = [slot for slot in slots if "widget" in next(one for one in node["inputs"] if one["name"] == slot.id)]
+        for slot, value in zip(widgets, node["widgets_values"], strict=True):
+            if slot.id != "adapter_file":
+                assert value in (getattr(slot, "options", None) or [value])
+        for slot, described in zip(slots, node["inputs"], strict=True):
+            assert slot.optional or "widget" in described or described["link"] in links
+    for _, source, _, target, _, _ in workflow["links"]:
+        assert places[source]["pos"][0] < places[target]["pos"][0] + 1, "links run from left to right"

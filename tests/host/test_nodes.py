@@ -14,6 +14,7 @@ IDS = {
     "SSR_ShowToControlNet",
     "SSR_LoadMIPAdapter", "SSR_EncodeObjectMIP", "SSR_CombineObjectsMIP", "SSR_ApplyObjectsMIP", "SSR_SaveObjectsMIP",
     "SSR_LoadObjectsMIP",
+    "SSR_LoadSubjectLASR", "SSR_CombineSubjectsLASR", "SSR_PromptWithSubjectLASR", "SSR_ApplySubjectLASR", "SSR_SaveSubjectLASR",
 }  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],
         "SSR_ApplySubjectAdvanced": [
             "model", "ssr_encoder", "subject", "strength", "start", "end", "curve", "layers", "combine", "subject_scaling", "region",
-            "layer_strengths", "curve_values", "frame_strengths",
+            "layer_strengths", "curve_values", "frame_strengths", "subject_per_picture",
         ],
         "SSR_ShowToControlNet": ["positive", "negative", "subject"],
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
@@ -53,6 +54,13 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         ],
         "SSR_SaveObjectsMIP": ["objects", "filename_prefix"],
         "SSR_LoadObjectsMIP": ["objects_file"],
+        "SSR_LoadSubjectLASR": ["subject_file", "placeholder", "strength", "clip"],
+        "SSR_CombineSubjectsLASR": [f"subject_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
+        "SSR_PromptWithSubjectLASR": ["clip", "subject", "text"],
+        "SSR_ApplySubjectLASR": [
+            "model", "clip", "subject", "alpha", "start", "end", "curve", "layers", "reuse_steps", "layer_strengths", "curve_values",
+        ],
+        "SSR_SaveSubjectLASR": ["subject", "filename_prefix"],
     }  # fmt: skip
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 
@@ -60,7 +68,8 @@ def test_ids_and_order_of_widgets_never_change(nodes):
 def test_every_input_and_output_explains_itself(nodes):
     for name, node in nodes.items():
         schema = node.GET_SCHEMA()
-        assert schema.category == ("SSR-Encoder/MIP" if name.endswith(("MIP", "MIPAdapter")) else "SSR-Encoder")
+        method = "/MIP" if name.endswith(("MIP", "MIPAdapter")) else "/LASR" if name.endswith("LASR") else ""
+        assert schema.category == f"SSR-Encoder{method}"
         assert schema.description, name
         for slot in [*schema.inputs, *schema.outputs]:
             assert slot.tooltip, f"{name}.{slot.id}"

@@ -19,9 +19,12 @@ from try_workflow import with_generated_weights
 
 SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
 TEMPLATES = [
-    path for path in sorted((comfy_host.PACK / "example_workflows").glob("*.json")) if not path.stem.startswith("ssr_mini")
+    path
+    for path in sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
+    if not path.stem.startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
 ]
-"""Those for real weights; tests/host/test_mini.py runs the others."""
+"""Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/test_mip_nodes.py and
+test_elite_nodes.py check those of MIP and ELITE."""
 LATENT_SCALE = 0.18215
 """SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"

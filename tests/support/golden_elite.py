@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from support import golden_recipe
 from torch import Tensor
 
-from ssr_core.attention import add_branches, plan_spans, scaled_dot_product
+from ssr_core.attention import Branch, add_branches, plan_spans, scaled_dot_product
 from ssr_core.layout import UNetLayout
-from ssr_core.methods.elite import gate
+from ssr_core.merge import token_gate, word_attention, words_at
 from ssr_core.methods.elite.mapper import Elite, EliteConfig
 
 DATA = Path(__file__).parents[1] / "golden" / "data" / "elite"
@@ -138,6 +138,19 @@ def vision_encoder(name: str) -> Any:
     return fill(name, made, "image_encoder.", prefix).requires_grad_(False)
 
 
+def tokenizer() -> Any:
+    """CLIP's, with the words of the prompts that are sampled alone."""
+    import transformers
+
+    words = {"a</w>": 320, "s</w>": 338, "in</w>": 530, "the</w>": 518, "snow</w>": 2583}
+    merges = [("i", "n</w>"), ("t", "h"), ("th", "e</w>"), ("s", "n"), ("o", "w</w>"), ("sn", "ow</w>")]
+    letters = sorted({letter for word in words for letter in word.removesuffix("</w>")})
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "th", "sn", "ow</w>"]
+    free = {piece: 10_000 + number for number, piece in enumerate(pieces)}
+    vocabulary = {**free, **words, "<|startoftext|>": START, "<|endoftext|>": END}
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token="<|endoftext|>")
+
+
 def embedding(encoder: Any) -> Any:
     """The token embedding of transformers' CLIPTextModel, which newer versions keep in another place."""
     return getattr(encoder, "text_model", encoder).embeddings.token_embedding
@@ -170,12 +183,12 @@ class Processor:
         text_key, text_value = (encoder_hidden_states @ matrix.T for matrix in self.text)
         out = scaled_dot_product(query, text_key, text_value, attn.heads)
         if self.local is not None:
-            chunks = len(self.word)
-            weight = gate.token_gate(query, text_key, self.word, attn.heads)
+            chunks = self.word.shape[1]
+            (weight,) = token_gate(query, text_key, self.word, attn.heads)
             if self.coupled:
-                attends = gate.word_attention(query, text_key, self.word, attn.heads)
+                (attends,) = word_attention(query, text_key, self.word, attn.heads)
                 weight = attends / attends.max()
-            branch = gate.local_branch(*self.local, weight, self.strength)
+            branch = Branch(*self.local, self.strength, weight)
             out = add_branches(out, query, [branch], plan_spans(range(chunks)), chunks, attn.heads)
         return attn.to_out[0](out)
 
@@ -188,7 +201,7 @@ def attached(
     divided by the whole batch's largest attention, as the authors train (elite.md, E1)."""
     before = dict(unet.attn_processors)
     own = dict(before)
-    word = gate.word_at(places, 77)
+    word = words_at([places], 77)
     layout = elite.config.layout.layers
     local = [None] * len(layout) if tokens is None else list(elite.local_mapper.project(tokens))
     for matrices, pair in zip(elite.global_mapper.matrices(), local, strict=True):

@@ -42,7 +42,7 @@ def generated(shapes: Mapping[str, torch.Size | list[int]], dtype: torch.dtype =
     return state
 
 
-def _shapes(module: nn.Module, prefix: str) -> dict[str, torch.Size]:
+def shapes(module: nn.Module, prefix: str) -> dict[str, torch.Size]:
     return {prefix + name: tensor.shape for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
 
@@ -66,14 +66,14 @@ def write(models: Path) -> None:
     text_shapes = {
         # transformers 5 dropped the prefix that every published checkpoint has.
         "cond_stage_model.transformer.text_model." + name.removeprefix("text_model."): shape
-        for name, shape in _shapes(text, "").items()
+        for name, shape in shapes(text, "").items()
     }
     vae = diffusers.AutoencoderKL(**VAE)
-    checkpoint = {**_shapes(unet, "model.diffusion_model."), **text_shapes, **_ldm_vae_shapes(vae)}
+    checkpoint = {**shapes(unet, "model.diffusion_model."), **text_shapes, **ldm_vae_shapes(vae)}
     save_file(generated(checkpoint), models / "checkpoints" / CHECKPOINT)
 
     vision_shapes = {
-        (name if name.startswith("v") else f"vision_model.{name}"): shape for name, shape in _shapes(vision, "").items()
+        (name if name.startswith("v") else f"vision_model.{name}"): shape for name, shape in shapes(vision, "").items()
     }
     save_file(generated(vision_shapes), models / "clip_vision" / CLIP_VISION)
 
@@ -100,11 +100,11 @@ VAE = {
 }  # fmt: skip
 
 
-def _ldm_vae_shapes(vae: nn.Module) -> dict[str, list[int]]:
+def ldm_vae_shapes(vae: nn.Module) -> dict[str, list[int]]:
     """The autoencoder under the names of a single-file checkpoint."""
     levels = len(VAE["block_out_channels"])  # type: ignore[arg-type]
     renamed = {}
-    for name, shape in _shapes(vae, "").items():
+    for name, shape in shapes(vae, "").items():
         for level in range(levels):
             name = name.replace(f"down_blocks.{level}.resnets.", f"down.{level}.block.")
             name = name.replace(f"down_blocks.{level}.downsamplers.0.", f"down.{level}.downsample.")

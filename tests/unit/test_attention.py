@@ -240,3 +240,16 @@ def test_a_weight_per_head_weighs_each_head_by_its_own():
     out = add_branches(text, query, [gated], plan_spans([0]), 1, HEADS) - text
     expected = torch.cat([torch.zeros_like(plain[..., : WIDTH // 2]), 2 * plain[..., WIDTH // 2 :]], dim=-1)
     torch.testing.assert_close(out, expected)
+
+
+def test_tokens_that_a_row_lacks_are_not_attended_to():
+    generator = torch.Generator().manual_seed(0)
+    branch = random_branch(generator, tokens=5, rows=2)
+    query, text = torch.randn(2, LENGTH, WIDTH, generator=generator), torch.randn(2, LENGTH, WIDTH, generator=generator)
+    for where in (None, torch.tensor([0, 3])):
+        filled = replace(branch, where=where, there=torch.tensor([[True, True, True, False, False], [True] * 5]))
+        found = add_branches(text, query, [filled], plan_spans([0, 1]), 2, HEADS)
+        short = replace(branch, where=where, key=branch.key[:, :3], value=branch.value[:, :3])
+        for row, expected in enumerate((short, replace(branch, where=where))):
+            alone = add_branches(text, query, [expected], plan_spans([0, 1]), 2, HEADS)[row]
+            torch.testing.assert_close(found[row], alone)

@@ -36,6 +36,17 @@ NODES = (
     "SSR_ApplyObjectsMIP",
     "SSR_SaveObjectsMIP",
     "SSR_LoadObjectsMIP",
+    "SSR_LoadSubjectLASR",
+    "SSR_CombineSubjectsLASR",
+    "SSR_PromptWithSubjectLASR",
+    "SSR_ApplySubjectLASR",
+    "SSR_SaveSubjectLASR",
+    "SSR_LoadELITE",
+    "SSR_EncodeSubjectELITE",
+    "SSR_PromptWithSubjectELITE",
+    "SSR_ApplySubjectELITE",
+    "SSR_SaveSubjectELITE",
+    "SSR_LoadSubjectELITE",
 )
 HEADINGS = {
     "en": ("Inputs", "Outputs", "Tips", "Errors"),
@@ -208,8 +219,12 @@ def test_help_page_lists_every_output(node, language):
 @each_node
 def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    saved = {name for folder in (folders.SUBJECTS, folders.MIP_OBJECTS) for name in folders.saved_files(folder)}
-    files = {*folders.files(), *folders.adapter_files(), *saved}
+    saved = {
+        name
+        for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS, folders.LEARNED)
+        for name in folders.saved_files(folder)
+    }
+    files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:
         missing = set(getattr(field, "options", None) or ()) - files - explained

@@ -95,6 +95,16 @@ def test_what_is_no_mask_is_refused_with_its_shape(shape):
             make()
 
 
+def test_a_mask_of_no_plain_tensor_is_refused():
+    for mask in (
+        torch.ones(4, 6).to_sparse(),
+        torch.ones(4, 6, device="meta"),
+        torch.quantize_per_tensor(torch.ones(4, 6), 0.1, 0, torch.quint8),
+    ):
+        with pytest.raises(ValueError, match=r"is no plain tensor .*; expected a MASK"):
+            as_masks(mask, "The mask")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e30, 3.4e38, 255.0, -2.0])
 def test_a_mask_with_numbers_that_are_none_is_refused(value):
     mask = torch.ones(1, 4, 6)

@@ -200,7 +200,27 @@ def test_only_and_all_choose_files(host):
     assert [weight.id for weight in weights.read_manifest() if f"  {weight.name}:" in only] == ["official-aligner", "sd15"]
     everything = host.run("--all").stdout
     assert all(f"  {weight.name}:" in everything for weight in weights.read_manifest())
-    assert host.run("--only", "sdxl").returncode == 2
+    assert host.run("--only", "sd3").returncode == 2
+
+
+@pytest.mark.parametrize("method", ["mip", "mip-plus"])
+def test_only_takes_a_method_for_all_its_files(host, method):
+    wanted = [weight for weight in weights.read_manifest() if weight.method == method]
+    said = host.run("--only", method).stdout
+    assert [weight.name for weight in weights.read_manifest() if f"  {weight.name}:" in said] == [
+        weight.name for weight in wanted
+    ]
+    assert "You also need an SDXL checkpoint" in said
+    assert f"into {host.models / 'ssr_mip'}" in said
+    assert " as CLIP-ViT-" in said, "towers get a name that tells them apart"
+
+
+def test_a_method_is_downloaded_by_its_name(host, hub):
+    host.manifest(tiny("first") | {"method": "mip", "default": False}, tiny("second") | {"default": False})
+    hub.pages[path_on_hub("first")] = Page(model())
+    finished = host.run("--download", "--only", "mip", endpoint=hub.url)
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(host.listing(host.models)) == ["clip_vision/first.safetensors", "clip_vision/first.safetensors.sha256"]
 
 
 def test_check_finds_a_wrong_file_and_fails(host):

@@ -10,6 +10,7 @@ from ssr_core.methods.lasr.contexts import (
     Learned,
     check_named,
     checked_alpha,
+    doubts,
     layer_context,
     mixed,
     of_layer,
@@ -191,3 +192,14 @@ def test_prompts_that_do_not_belong_together_are_refused():
 def test_alpha_is_a_share(alpha):
     with pytest.raises(ValueError, match="alpha"):
         checked_alpha(alpha)
+
+
+def test_placeholders_that_may_be_meant_as_words_are_told():
+    pieces = ["<|startoftext|>", "ja", "z</w>", "and</w>", "a</w>", "z</w>", "<|endoftext|>"]
+    ids = [9, 1, 345, 2, 3, 345, 8]
+    inside, often = doubts(pieces, ids, {"z": 345})
+    assert 'is the end of the word "jaz"' in inside
+    assert "stands 2 times" in often
+    assert doubts(pieces[3:], ids[3:], {"z": 345}) == []
+    (word,) = doubts(["<|startoftext|>", "chair</w>"], [9, 4], {"chair": 4})
+    assert '"chair" looks like an ordinary word' in word

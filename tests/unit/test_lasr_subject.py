@@ -106,3 +106,13 @@ def test_a_strength_of_zero_removes_a_subject():
 def test_what_is_no_subject_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_an_embedder_is_made_without_random_numbers_and_shares_no_memory_with_its_subject():
+    """Samplers draw their noise from the same generator."""
+    subject = make()
+    before = torch.get_rng_state()
+    made = subject.embedder()
+    assert torch.equal(torch.get_rng_state(), before)
+    made.static.bias.add_(1.0)
+    assert not torch.equal(made.static.bias, subject.weights["static.bias"])

@@ -117,8 +117,26 @@ def test_what_is_no_number_is_black_or_at_the_end_of_the_range(tmp_path):
     numbers = np.array([[np.nan, -np.inf, np.inf], [2.0, 3.0, 4.0]], dtype=np.float32)
     path = saved(tmp_path, Image.fromarray(numbers), "a.tif")
     assert open_mask(path).tolist() == [[0, 0, 1], [0, 0.5, 1]]
-    path = saved(tmp_path, Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)), "b.tif")
-    assert open_mask(path).max() == 0
+
+
+@pytest.mark.parametrize("opened", [open_picture, open_mask])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_picture_without_any_number_is_refused(tmp_path, opened, value):
+    path = saved(tmp_path, Image.fromarray(np.full((2, 2), value, dtype=np.float32)), "b.tif")
+    with pytest.raises(ValueError, match=r"b\.tif cannot be read as a picture \(it holds no numbers, only NaN or infinity\)"):
+        opened(path)
+
+
+@pytest.mark.parametrize("opened", [open_picture, open_mask])
+@pytest.mark.parametrize(
+    "name", ["a\0b.png", "x" * 5000, "\x1b[2J.png", "a.png/b.png"], ids=["null", "long", "control", "below"]
+)
+def test_a_name_that_no_file_has_is_refused_in_one_short_line(tmp_path, opened, name):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="There is no picture") as caught:
+        opened(tmp_path / name)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
 
 
 def test_a_palette_shows_its_colours_and_its_transparency_is_a_mask(tmp_path):

@@ -15,6 +15,7 @@ from ssr_core.schedule import (
     frame_index,
     frame_weights,
     layer_strengths,
+    one_each,
     parse_numbers,
     positions_where,
     region_weights,
@@ -314,3 +315,13 @@ def test_positions_where_something_acts_in_any_chunk_are_counted_through_its_pic
     assert positions_where(weights[:, :, 2:], 2, 3).tolist() == [0, 1, 2], "one weight for all positions of a picture"
     assert positions_where(torch.zeros(1, 1, 1, 1), 2, 3).tolist() == []
     assert positions_where(torch.ones(1, 1, 3, 1), 2, 3) is None
+
+
+def test_one_each_gives_picture_i_to_subject_i_and_the_rest_to_the_last():
+    assert one_each(1) == ((1.0,),)
+    assert one_each(3) == ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    assert one_each(2, (0.5,)) == ((0.5, 0.0), (0.0, 0.5))
+    assert one_each(2, (0.5, 1.0, 0.25)) == ((0.5, 0.0, 0.0), (0.0, 1.0, 0.25))
+    for count, strengths in ((3, ()), (2, (0.5, 1.0, 0.25)), (4, (0.5, 0.25))):
+        together = sum(frame_weights(own, 6, None) for own in one_each(count, strengths))
+        assert torch.equal(together, frame_weights(strengths or (1.0,), 6, None))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from ssr_core.losses import balanced_weights
 from ssr_core.methods.ssr import formats
 from ssr_core.methods.ssr.losses import objective
 from ssr_core.pretrain.dataset import write
-from ssr_core.training import config, loop, records
+from ssr_core.training import config, loop, records, run_state, state_file
 from ssr_core.training.cache import cached_reader
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
@@ -127,19 +128,29 @@ def test_every_trained_weight_gets_a_gradient_and_the_base_none(world, base):
     assert all(parameter.grad is None for parameter in base.unet.parameters())
 
 
-def test_copies_of_a_subject_change_nothing(world, base):
-    """A record with one subject fills a place for two with the same one; the softmax does not notice."""
+def test_a_subject_that_a_record_lacks_contributes_nothing(world, base):
+    """Records with one and two subjects fill a batch for three; each has the losses that it has where there is place for no more."""
     source = records.read(str(world))
-    alone = next(record for record in source.records if len(record.subjects) == 1)
-    noise_losses = []
-    for subjects in (1, 2):
+    told = [next(record for record in source.records if len(record.subjects) == count) for count in (1, 2)]
+
+    def losses_of(subjects, *chosen):
         torch.manual_seed(0)  # of the fresh weights
-        ours = method(base, settings(world, "unused", drop_subject=0.0, subjects=subjects))
-        batch = encode(ours, [PictureReader(source, ours.inputs)(alone, choose(alone, ours.inputs, "0"))])
+        ours = method(base, settings(world, "unused", drop_subject=0.0, subjects=subjects, regulariser=0.1))
+        reader = PictureReader(source, ours.inputs)
+        batch = encode(ours, [reader(record, choose(record, ours.inputs, "0")) for record in chosen])
         assert batch["features"].shape[1] == subjects
-        with torch.no_grad(), ours.loss(ours.module, batch, nullcontext) as losses:
-            noise_losses.append(losses["noise"])
-    torch.testing.assert_close(*noise_losses, rtol=1e-5, atol=1e-6)
+        with ours.loss(ours.module, batch, nullcontext) as losses:
+            losses["total"].backward()
+        gradients = torch.cat([parameter.grad.flatten() for parameter in ours.module.parameters()])
+        return losses["noise"].detach(), losses["consistency"].detach(), gradients
+
+    alone = [losses_of(count, record) for count, record in enumerate(told, start=1)]
+    for record, expected in zip(told, alone, strict=True):
+        torch.testing.assert_close(losses_of(3, record), expected, rtol=1e-4, atol=1e-6)
+    together = losses_of(3, *told)
+    torch.testing.assert_close(
+        together, tuple((one + other) / 2 for one, other in zip(*alone, strict=True)), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):
@@ -237,3 +248,29 @@ def test_half_precision_trains_weights_that_stay_in_full_precision(world, tmp_pa
     full = weights(loop.train(settings(world, tmp_path / "full", steps=2), cpu=True))
     moved = {name: (trained[name] - full[name]).abs().max() for name in full}
     assert 0 < max(moved.values()) < 0.01
+
+
+def test_fp16_resumes_with_the_scale_of_its_gradients(world, tmp_path, monkeypatch):
+    """accelerate scales gradients on GPUs only; torch's scaler works on a CPU too."""
+
+    class Scaling(Accelerator):
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+
+    with pytest.raises(ValueError, match=r"precision: fp16 needs a GPU: on cpu gradients are not scaled.*bf16 or no"):
+        loop.train(settings(world, tmp_path / "none", precision="fp16"), cpu=True)
+    monkeypatch.setattr(loop, "Accelerator", Scaling)
+
+    def train(out, **options):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        made = loop.train(settings(world, tmp_path / out, precision="fp16", lr=1e-4, ema=0.5), cpu=True, **options)
+        return weights(made), weights(made, AVERAGED), state_file.read(made / run_state.STATE)["scaler"]
+
+    whole, average, scaler = train("whole")
+    *_, stopped = train("parts", stop_after=2)
+    resumed, resumed_average, resumed_scaler = train("parts", resume=True)
+    assert (stopped["scale"], scaler["scale"]) == (1024.0 * 2**2, 1024.0 * 2**4)
+    assert resumed_scaler == scaler
+    assert same(whole, resumed)
+    assert same(average, resumed_average)

@@ -260,3 +260,5 @@ def test_a_batch_is_collated_by_name(folder):
     assert batch["references"].shape == (2, 2, 3, 32, 32)
     assert batch["masks"].shape == (2, 2, 16)
     assert [len(queries) for queries in batch["queries"]] == [2, 2]
+    assert batch["there"].tolist() == [[True, False]] * 2
+    assert [queries[1] for queries in batch["queries"]] == ["", ""]

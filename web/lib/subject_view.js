@@ -12,7 +12,7 @@ import { WordChips } from "./word_chips.js";
  * @typedef {import("./points.js").Point} Point
  * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean,
  *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether something besides the points says what to take
- * @typedef {{ texts: import("./texts.js").Texts, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
+ * @typedef {{ texts: import("./texts.js").Texts, maps: boolean, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
  *   points: PointsInput | null, pictureUrl: (file: Record<string, string>) => string,
  *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
  */
@@ -172,7 +172,7 @@ export class SubjectView {
     const told = !editable ? texts.seen : points && !points.linked() ? texts.click : "";
     this.canvas.title = told;
     this.canvas.setAttribute("aria-label", told || texts.picture);
-    this.slider.hidden = Boolean(this.shown && !this.shown.subject.map);
+    this.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
     this.clear.hidden = !this.editor?.points.length;
     this.draw();
   }

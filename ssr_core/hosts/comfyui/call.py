@@ -20,16 +20,20 @@ from .layout import cross_attentions
 from .place import Place, Weighted
 from .recording import record
 from .run import Run
+from .words import Said, WordsOfCall
 
 
 class Call:
-    """strengths: that of every applied part at this step; base: the host's BaseModel."""
+    """strengths: that of every applied part at this step; base: the host's BaseModel; words: where texts say subjects."""
 
-    def __init__(self, run: Run, strengths: tuple[float, ...], place: Place, base: Any) -> None:
+    def __init__(
+        self, run: Run, strengths: tuple[float, ...], place: Place, base: Any, words: WordsOfCall | None = None
+    ) -> None:
         self.run = run
         self.strengths = strengths
         self.place = place
         self.base = base
+        self.words = words or WordsOfCall(run, None)
 
     def reads_text(self, site: CrossAttention) -> bool:
         """Whether a gate in this layer goes by its own text attention."""
@@ -55,37 +59,49 @@ class Call:
                 f"another node made a batch of {layer.query.shape[0]} out of {len(layer.labels)} chunks; the subject is left out there."
             )
             return layer.text
-        attended, sides = self.attended(layer), self.sides(layer.labels)
+        attended = self.attended(layer)
         if self.run.footprint is not None:
-            record(self.run.footprint, layer, attended, sides, self.place)
-        branches = [branch for one in attended for branch in one.branches]
-        return add_branches(
-            layer.text, layer.query, branches, plan_spans(sides), len(layer.labels), layer.heads, layer.attention
-        )
+            record(self.run.footprint, layer, attended, self.sides(layer.labels), self.place)
+        by_rows: dict[tuple[int | None, ...], list[Branch]] = {}
+        for one in attended:
+            for branch, rows in zip(one.branches, one.rows, strict=True):
+                by_rows.setdefault(rows, []).append(branch)
+        out = layer.text
+        for rows in sorted(by_rows, key=str):  # whatever order Apply nodes have
+            spans = plan_spans(rows)
+            out = add_branches(out, layer.query, by_rows[rows], spans, len(layer.labels), layer.heads, layer.attention)
+        return out
 
     def attended(self, layer: Layer) -> list[Attended]:
         """The applied parts that act in the layer now, with K and V on the query's device and in its type."""
         firsts = [0, *accumulate(len(applied.parts) for applied in self.run.parts)]
+        sides = self.sides(layer.labels)
         found = []
         for number, applied, strength in self.acting(layer.site):
+            said = self.words.said(applied.words, sides, layer)
             places = [self.place.weighted(applied.place_of(branch), layer) for branch in range(len(applied.branches))]
-            branches = []
-            for branch, (place, share) in enumerate(zip(places, self._shares(applied, layer, places), strict=True)):
+            branches, rows = [], []
+            for branch, (place, share) in enumerate(zip(places, self._shares(applied, layer, places, said), strict=True)):
                 key, value = self._keys_values(applied, branch, layer)
                 own = share if place.weight is None else place.weight if share is None else share * place.weight
                 branches.append(Branch(key, value, strength, own, place.where))
-            found.append(Attended(applied, firsts[number], tuple(branches)))
+                rows.append(_rows(sides, key.shape[0], said[branch] if said else None))
+            found.append(Attended(applied, firsts[number], tuple(branches), tuple(rows)))
         return found
 
     def _keys_values(self, applied: Applied, branch: int, layer: Layer) -> tuple[Tensor, Tensor]:
-        pair = applied.branches[branch][layer.site.index]
-        key, value = (
-            self._placed((name, applied, branch, layer.site.index), side, layer) for name, side in zip("kv", pair, strict=True)
-        )
-        return key, value
+        device, dtype = layer.query.device, layer.query.dtype
 
-    def _shares(self, applied: Applied, layer: Layer, places: Sequence[Weighted]) -> Sequence[Tensor | None]:
-        """What part of every position each branch of a set merged by word has, [chunks, pictures, L, 1]; None: all of it."""
+        def make() -> tuple[Tensor, Tensor]:
+            key, value = applied.branches[branch][layer.site.index]
+            return _for_gradients(key.to(device, dtype)), _for_gradients(value.to(device, dtype))
+
+        return self.run.kept(("kv", applied, branch, layer.site.index, device, dtype), make)
+
+    def _shares(
+        self, applied: Applied, layer: Layer, places: Sequence[Weighted], said: Sequence[Said]
+    ) -> Sequence[Tensor | None]:
+        """What part of every position each branch has, [chunks, pictures, L, 1 or heads]; None: all of it. said: by the branches' words."""
         found: list[Tensor | None] = [None] * len(applied.branches)
         if applied.word_embeds:
             keys = self._word_keys(applied, layer)  # [1 or 2, W, C] each
@@ -100,6 +116,8 @@ class Call:
             direction = self._placed(("gate", applied, layer.site.index), applied.gates[layer.site.index], layer)
             gate = text_gate(layer.own_text, direction).unflatten(0, (len(layer.labels), -1))
             found = [gate if share is None else share * gate for share in found]
+        if said:
+            found = list(self.words.gates(said, layer))
         return [None if share is None else share.to(layer.query.dtype) for share in found]
 
     def _word_keys(self, applied: Applied, layer: Layer) -> list[Tensor]:
@@ -137,6 +155,14 @@ def _covers(applied: Applied, places: Sequence[Weighted], layer: Layer) -> Tenso
     everywhere = some.new_ones(len(layer.labels), layer.pictures, 1, 1)
     whole = torch.broadcast_tensors(everywhere, *(everywhere if weight is None else weight for weight in weights))
     return torch.stack(whole[1:]).flatten(1, 2)
+
+
+def _rows(sides: Sequence[int], rows: int, said: Said | None) -> tuple[int | None, ...]:
+    """Which row of a branch's K and V, of `rows`, each chunk attends to. said: where its word stands in the chunks' texts, if it goes by
+    one."""
+    if said is None:
+        return tuple(sides)
+    return tuple((side if rows > 1 else 0) if places else None for side, places in zip(sides, said, strict=True))
 
 
 def _one_length(word_embeds: Sequence[Tensor]) -> list[Tensor]:

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .context import ContextCall
-
 SCHEMA = "(Tensor text, Tensor? features, Tensor? time, str stage, int number) -> Tensor"
 
-_IN_PROGRESS: ContextVar[ContextCall] = ContextVar("ssr_encoder_context_call")
+
+class MakesContexts(Protocol):
+    """A call of the UNet: context.ContextCall."""
+
+    def context(self, block: tuple[str, int], text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor: ...
+
+
+_IN_PROGRESS: ContextVar[MakesContexts] = ContextVar("ssr_encoder_context_call")
 
 
 @contextmanager
-def in_progress(call: ContextCall) -> Iterator[None]:
+def in_progress(call: MakesContexts) -> Iterator[None]:
     """Make a call of the UNet the one that compiled layers ask for."""
     token = _IN_PROGRESS.set(call)
     try:

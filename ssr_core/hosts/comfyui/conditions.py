@@ -75,20 +75,21 @@ def _within(area: Sequence[int], latent: Tensor) -> Area:
 def _side(guider_conds: Mapping[str, Conds], conds: Conds, label: int) -> int:
     for name, known in guider_conds.items():
         if conds is not None and known is conds:
-            return _side_of_name(name)
+            return side_of_name(name)
     if not guider_conds or not conds:
         return side_of_label(label)
     # Context windows remake the lists, but their conds keep their uuids. Area conds and their automatic negatives share one: then only
     # the label is left.
     uuids = {cond.get("uuid") for cond in conds} - {None}
     names = {name for name, known in guider_conds.items() for cond in known or () if cond.get("uuid") in uuids}
-    sides = {_side_of_name(name) for name in names}
+    sides = {side_of_name(name) for name in names}
     if not sides:
         return NULL  # a list that a node made for itself, as Perp-Neg does its empty prompt: it is there to be subtracted
     return sides.pop() if len(sides) == 1 else side_of_label(label)
 
 
-def _side_of_name(name: str) -> int:
+def side_of_name(name: str) -> int:
+    """Of what a guider calls a list of conds."""
     return NULL if name in NEGATIVES else SUBJECT
 
 

@@ -1,12 +1,12 @@
 """Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for encoders;
-models/ssr_mip, and where other packs keep IP-Adapters, for MIP-Adapters; output/, input/ and models/ssr_subjects, ssr_mip_objects or
-ssr_lasr for what users save."""
+models/ssr_mip, and where other packs keep IP-Adapters, for MIP-Adapters; models/ssr_elite for ELITE; output/, input/ and
+models/ssr_subjects, ssr_mip_objects, ssr_elite_subjects or ssr_lasr for what users save."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import folder_paths
 
@@ -17,6 +17,8 @@ MIP_FOLDER = "ssr_mip"
 IP_ADAPTER_FOLDER = "ipadapter"
 """Of ComfyUI_IPAdapter_plus, which registers it; read, never changed."""
 MIP_OBJECTS = "ssr_mip_objects"
+ELITE_FOLDER = "ssr_elite"
+ELITE_SUBJECTS = "ssr_elite_subjects"
 LEARNED = "ssr_lasr"
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
@@ -30,8 +32,9 @@ def register() -> None:
     models = folder_paths.models_dir
     _add(FOLDER, [os.path.join(models, name) for name in (FOLDER, OLDER_PORT_FOLDER)], EXTENSIONS)
     _add(MIP_FOLDER, [os.path.join(models, name) for name in (MIP_FOLDER, IP_ADAPTER_FOLDER)], EXTENSIONS)
+    _add(ELITE_FOLDER, [os.path.join(models, ELITE_FOLDER)], EXTENSIONS)
     places = [folder_paths.get_output_directory(), folder_paths.get_input_directory(), models]
-    for saved_things in (SUBJECTS, MIP_OBJECTS):
+    for saved_things in (SUBJECTS, MIP_OBJECTS, ELITE_SUBJECTS):
         _add(saved_things, [os.path.join(place, saved_things) for place in places], {".safetensors"})
     _add(LEARNED, [os.path.join(place, LEARNED) for place in places], {".safetensors", ".pt"})
 
@@ -59,11 +62,34 @@ def partner_of(name: str | None) -> str | None:
     """The listed file that holds the other half of a pair, by the names that pairs are published under."""
     if not name:  # the input is linked: not known before the node runs
         return None
-    folder, _, file = name.replace("\\", "/").rpartition("/")
-    stem, dot, suffix = file.rpartition(".")
-    other = PAIRS.get(stem)
-    wanted = f"{folder}/{other}{dot}{suffix}".lstrip("/")
-    return next((listed for listed in files() if other and listed.replace("\\", "/") == wanted), None)
+    stem = PurePosixPath(name.replace("\\", "/")).stem
+    return _beside(FOLDER, name, PAIRS.get(stem))
+
+
+def _beside(folder: str, name: str, stem: str | None) -> str | None:
+    """The listed file in the same place with the same suffix and another stem."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    wanted = path.with_stem(stem) if stem else None
+    listed = folder_paths.get_filename_list(folder)
+    return next((one for one in listed if wanted is not None and PurePosixPath(one.replace("\\", "/")) == wanted), None)
+
+
+def elite_files() -> list[str]:
+    return folder_paths.get_filename_list(ELITE_FOLDER)
+
+
+def elite_path(name: str) -> str:
+    remedy = (
+        'Run "python install.py --download --only elite" in the pack\'s folder, or put the files there by hand and press R to refresh '
+        "(weights_manifest.json lists them)."
+    )
+    return _found(ELITE_FOLDER, name, "There is no file of ELITE", remedy)
+
+
+def local_mapper_of(name: str | None) -> str | None:
+    """The listed local mapper beside a global one, by the names that both are published under."""
+    stem = PurePosixPath((name or "").replace("\\", "/")).stem
+    return _beside(ELITE_FOLDER, name, "local_mapper") if name and stem == "global_mapper" else None
 
 
 def adapter_files() -> list[str]:
@@ -104,6 +130,11 @@ def subject_path(name: str) -> Path:
 def objects_path(name: str) -> Path:
     remedy = "Save one with Save Objects (MIP), then press R to refresh."
     return Path(_found(MIP_OBJECTS, name, "There is no file of objects", remedy))
+
+
+def elite_subject_path(name: str) -> Path:
+    remedy = "Save one with Save Subject (ELITE), then press R to refresh."
+    return Path(_found(ELITE_SUBJECTS, name, "There is no subject file of ELITE", remedy))
 
 
 def learned_path(name: str) -> Path:

@@ -57,11 +57,16 @@ def _model(model: Any) -> Iterator[str]:
 def _applied(number: int, applied: Applied) -> Iterator[str]:
     keys = [branch[0][0] for branch in applied.branches]  # of the first layer
     size = sum(tensor.nbytes for branch in applied.branches for pair in branch for tensor in pair)
-    combined = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    shared = "by word" if applied.word_embeds else "joint" if len(applied.branches) == 1 else "separate"
+    own = any(place.pictures != applied.manner.pictures for place in applied.places)
+    combined = "one for each picture" if own else shared
     manners = ([combined] if len(applied.parts) > 1 else []) + (["gated"] if applied.gates else [])
+    manners += [f"texts read by ELITE {shown(applied.maker[:12])}"] if applied.maker else []
     order = applied.layout.execution_order
     acting = [layer for layer in order if applied.manner.in_layer(layer.index) != 0.0]
     yield (f"{number}. " + ", ".join([f'"{shown(part.query, 60)}"' for part in applied.parts] + manners))
+    if not applied.branches:
+        return
     frames = f", per frame {_few(applied.manner.pictures)}" if applied.manner.pictures else ""
     where = _blocks(layer.block for layer in acting)
     yield f"   strength {applied.manner.strength:g}{frames}, in {len(acting)} of {len(order)} cross-attentions: {where}"
@@ -88,7 +93,7 @@ def _steps(schedule: StepSchedule) -> str:
 
 def _region(applied: Applied) -> str:
     """One for all subjects, or each one's own."""
-    if not applied.places:
+    if all(place.region is applied.manner.region for place in applied.places):
         return _extent(applied.manner)
     return ", ".join(f'"{shown(part.query, 60)}" {_extent(applied.place_of(part.branch))}' for part in applied.parts)
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import comfy.clip_vision
 import comfy.model_management
-import comfy.patcher_extension
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
@@ -17,11 +16,12 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
+from comfy.patcher_extension import WrappersMP
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ...mini import files, vocabulary
-from ...mini.scene import SIDE, random_cast, random_scene
+from ...mini.scene import SIDE, check_size, random_cast, random_scene
 from .managed import patcher_class
 from .ssr import HostEncoder, load_encoder
 
@@ -96,22 +96,30 @@ def _model(folder: Path, disable_dynamic: bool = False) -> Any:
     patcher = patcher_class(disable_dynamic)(model, load_device=device, offload_device=offload)
     # How the host gets a second copy with weights of its own: for LoRAs on conds, and for other GPUs.
     patcher.cached_patcher_init = (_model, (folder,))
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.OUTER_SAMPLE, "ssr_mini", _tell_size)
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, _tell_size), (WrappersMP.APPLY_MODEL, _refuse_size)):
+        patcher.add_wrapper_with_key(kind, "ssr_mini", wrapper)
     return patcher
 
 
 def _tell_size(executor: Any, noise: Tensor, *args: Any, **kwargs: Any) -> Any:
     """OUTER_SAMPLE: other sizes are drawn, as tiles and hires passes may want, but not in silence."""
-    height, width = (side * 8 for side in noise.shape[-2:])
-    if (height, width) != (SIDE, SIDE):
+    if (size := _size(noise)) != (SIDE, SIDE):
         log.warning(
-            "SSR Mini knows pictures of %d x %d pixels only; one of %d x %d will hardly show anything.",
-            SIDE,
-            SIDE,
-            width,
-            height,
+            "SSR Mini was trained on pictures of %d x %d pixels; one of %d x %d shows less than it could.", SIDE, SIDE, *size
         )
     return executor(noise, *args, **kwargs)
+
+
+def _refuse_size(executor: Any, latent: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """APPLY_MODEL: what would be no picture at all is refused. Larger pictures may be drawn in tiles, so the size of each call counts."""
+    check_size(*_size(latent))
+    return executor(latent, *args, **kwargs)
+
+
+def _size(latent: Tensor) -> tuple[int, int]:
+    """Width and height in pixels."""
+    height, width = (side * 8 for side in latent.shape[-2:])
+    return width, height
 
 
 def _clip(state: dict[str, Tensor]) -> Any:

@@ -85,6 +85,7 @@ def apply_objects(model: Any, adapter: HostAdapter, objects: ObjectSet, manner: 
     """
     check_model(model, adapter.config.layout, adapter.config.text_width, WHAT)
     check_adapter(objects, adapter.fingerprint)
+    manner.check_layers(adapter.config.layout)
     if not manner.acts or not active(objects):
         return model
     dtype = compute_dtype(model)

@@ -89,7 +89,7 @@ class Place:
         spread = None if manner.region is None else self._spread(manner, layer)
         weight = None if spread is None else self._of_region(manner, spread, layer)
         if manner.pictures:
-            strengths = self._of_pictures(manner, layer)
+            strengths = self._of_pictures(manner.pictures, layer)
             weight = strengths if weight is None else weight * strengths
         return Weighted(weight, None if weight is None else self._where(manner, spread, layer))
 
@@ -121,33 +121,40 @@ class Place:
         )
         return weights.index_select(1, index)
 
-    def _of_pictures(self, manner: Manner, layer: Layer) -> Tensor:
+    def _of_pictures(self, pictures: tuple[float, ...], layer: Layer) -> Tensor:
         """[chunks, pictures, 1, 1] on the layer's device."""
         device, dtype, chunks = layer.query.device, layer.query.dtype, len(layer.labels)
 
         def make() -> Tensor:
-            weights = frame_weights(manner.pictures, layer.pictures, layer.frames)  # [1, pictures, 1, 1]
+            weights = frame_weights(pictures, layer.pictures, layer.frames)  # [1, pictures, 1, 1]
             return weights.to(device, dtype).expand(chunks, -1, 1, 1)
 
-        return self.run.kept(("pictures", manner, chunks, layer.pictures, layer.frames, device, dtype), make)
+        return self.run.kept(("pictures", pictures, chunks, layer.pictures, layer.frames, device, dtype), make)
 
     def _where(self, manner: Manner, spread: Spread | None, layer: Layer) -> Tensor | None:
-        """The positions where the weight is not zero. Every pass may have another context window, so all windows share one answer."""
+        """The positions where the weight is not zero.
+
+        Every pass may have another context window, so all windows share one answer as to a region; strengths of pictures are each
+        window's own.
+        """
         view = None if spread is None else spread.view
-        pictures, length, windows = layer.pictures, layer.query.shape[1], layer.frames is not None
+        count, length = layer.pictures, layer.query.shape[1]
+        pictures = manner.pictures
+        shared = layer.frames is not None and not pictures
+        frames = None if shared else layer.frames
 
         def make() -> Tensor | None:
             weights = torch.ones(1, 1, 1, 1) if spread is None else spread.weights
-            if windows:
+            if shared:
                 weights = weights.amax(dim=1, keepdim=True)
             else:
-                weights = weights[:, frame_index(weights.shape[1], pictures, None)]  # [chunks, pictures, 1 or L, 1]
-                if manner.pictures:
-                    weights = weights * frame_weights(manner.pictures, pictures, None)
-            found = positions_where(weights, pictures, length)
+                weights = weights[:, frame_index(weights.shape[1], count, frames)]  # [chunks, pictures, 1 or L, 1]
+                if pictures:
+                    weights = weights * frame_weights(pictures, count, frames)
+            found = positions_where(weights, count, length)
             return None if found is None else found.to(layer.query.device)
 
-        return self.run.kept(("where", manner, view, pictures, length, windows, layer.query.device), make)
+        return self.run.kept(("where", manner, view, count, length, shared, frames, layer.query.device), make)
 
     @cached_property
     def _tiles(self) -> list[Area | None]:

@@ -58,20 +58,22 @@ def record(footprint: Footprint, layer: Layer, attended: Sequence[Attended], sid
         if side != SUBJECT:
             continue
         found = text.new_zeros(len(footprint.queries), *query.shape[:2], dtype=torch.float32)  # [subjects, n, L]
-        for subject, branch in alone:
+        for subject, branch, rows in alone:
             own = replace(branch, weight=None if branch.weight is None else branch.weight[chunk : chunk + 1])
-            delta = add_branches(torch.zeros_like(query), query, [own], plan_spans([side]), 1, layer.heads, layer.attention)
+            spans = plan_spans(rows[chunk : chunk + 1])
+            delta = add_branches(torch.zeros_like(query), query, [own], spans, 1, layer.heads, layer.attention)
             found[subject] = magnitude(delta, text)
         found = found[:, layer.ahead :].unflatten(2, grid)  # [subjects, n, h, w]
         footprint.add(found, place.canvas, area, None if frames is None else frames[layer.ahead :])
 
 
-def _alone(attended: Attended) -> list[tuple[int, Branch]]:
-    """Every subject's number among all, and its branch with the others' values set to zero, so that a shared softmax stays as it is."""
+def _alone(attended: Attended) -> list[tuple[int, Branch, tuple[int | None, ...]]]:
+    """Every subject's number among all, its branch with the others' values set to zero, so that a shared softmax stays as it is, and the
+    branch's rows."""
     alone = []
     for index, part in enumerate(attended.applied.parts):
         branch = attended.branches[part.branch]
         value = torch.zeros_like(branch.value)
         value[:, part.first : part.stop] = branch.value[:, part.first : part.stop]
-        alone.append((attended.first + index, replace(branch, value=value)))
+        alone.append((attended.first + index, replace(branch, value=value), attended.rows[part.branch]))
     return alone

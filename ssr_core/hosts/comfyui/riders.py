@@ -39,6 +39,7 @@ _EXPECTED: ContextVar[frozenset[str]] = ContextVar("ssr_encoder_riders", default
 class Rider:
     """kind: whose it is; made_by: the node that made it, and needs: the node on the MODEL that reads it, as users know them
     text: the prompt; base: fingerprint of the tensor that it rode in on, [1, tokens, D]
+    carries: what is lost with it, in words
     """
 
     number: int
@@ -49,6 +50,7 @@ class Rider:
     base: str
     tokens: int
     content: Any
+    carries: str = "its contexts for every layer"
 
     def __copy__(self) -> Rider:
         return self
@@ -81,10 +83,12 @@ class RiderCond(CONDRegular):
         return super().process_cond(batch_size, **kwargs)
 
 
-def ride(entry: Sequence[Any], kind: str, made_by: str, needs: str, text: str, content: Any) -> list[Any]:
+def ride(
+    entry: Sequence[Any], kind: str, made_by: str, needs: str, text: str, content: Any, carries: str = Rider.carries
+) -> list[Any]:
     """One entry of a CONDITIONING, [tensor, options], with a rider on it."""
     tensor, options = entry
-    rider = Rider(next(_NUMBERS), kind, made_by, needs, text, _fingerprint(tensor), tensor.shape[1], content)
+    rider = Rider(next(_NUMBERS), kind, made_by, needs, text, _fingerprint(tensor), tensor.shape[1], content, carries)
     _ALIVE[rider.number] = rider
     return [tensor, _with(options, kind, RiderCond(torch.tensor([[rider.number]]), rider))]
 
@@ -164,16 +168,15 @@ def _check_unchanged(rider: Rider, text: Tensor | None) -> None:
     said = f'The prompt "{shown(rider.text, 60)}" of {rider.made_by}'
     if not bool(text.any()):
         raise ValueError(
-            f"{said} was zeroed (Conditioning Zero Out), which does not reach its contexts for every layer. Zero an ordinary "
-            "prompt instead."
+            f"{said} was zeroed (Conditioning Zero Out), which does not reach {rider.carries}. Zero an ordinary prompt instead."
         )
     if text.shape[1] > rider.tokens and _fingerprint(text[:, : rider.tokens]) == rider.base:
         raise ValueError(
-            f"{said} had another appended (Conditioning Concat), which does not reach its contexts for every layer. Write both texts into "
+            f"{said} had another appended (Conditioning Concat), which does not reach {rider.carries}. Write both texts into "
             f"one {rider.made_by}."
         )
     raise ValueError(
-        f"{said} was changed by another node (Conditioning Average or one like it), which does not reach its contexts for every layer. "
+        f"{said} was changed by another node (Conditioning Average or one like it), which does not reach {rider.carries}. "
         f"Connect {rider.made_by} without it; Conditioning Combine, areas, masks and timestep ranges are possible."
     )
 
@@ -188,6 +191,6 @@ def _check_not_lost(text: Tensor | None, kind: str) -> None:
         if ends.get(rider.tokens) == rider.base:
             how = "appended to another (Conditioning Concat)" if text.shape[1] > rider.tokens else "passed on by another node"
             raise ValueError(
-                f'The prompt "{shown(rider.text, 60)}" of {rider.made_by} was {how}, which left its contexts for every layer behind. Write '
+                f'The prompt "{shown(rider.text, 60)}" of {rider.made_by} was {how}, which left {rider.carries} behind. Write '
                 f"the whole text into one {rider.made_by}."
             )

@@ -1,8 +1,9 @@
 """What happens while a MODEL with subjects samples: late binding.
 
 Three wrappers: OUTER_SAMPLE opens a run (K and V on the sampling device, dropped after it), CALC_COND_BATCH notes which cond list is
-which, APPLY_MODEL decides in every call which applied parts act and, for that call only, puts at every block a function that calls
-whatever stands there and adds the subjects' attention. Other packs' objects are never touched and nothing is left behind.
+which, APPLY_MODEL takes out what rides on the conds, decides in every call which applied parts act and, for that call only, puts at every
+block a function that calls whatever stands there and adds the subjects' attention. Other packs' objects are never touched and nothing is
+left behind.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import riders
 from .applied import Applied
 from .call import Call
 from .compiled import add_subjects, in_progress
@@ -22,6 +24,7 @@ from .layer import attention_of, cuts_pictures, frame_indices, read_layer
 from .place import Place, batch_of
 from .recording import recorders
 from .run import Run
+from .words import KIND, WordsOfCall, check_prompts
 
 KEY = "ssr_encoder"
 """Our name in attachments and wrappers; in transformer_options it holds the run."""
@@ -39,8 +42,12 @@ def open_run(parts: tuple[Applied, ...]) -> Callable[..., Any]:
         recording = recorders(guider.model_patcher)
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this one sampling
         options[KEY] = run = Run(parts, guider, recording=bool(recording))
+        kinds = frozenset({KIND} if any(part.maker for part in parts) else ())
         try:
-            result = executor(*args, **kwargs)
+            if kinds:
+                check_prompts(parts, guider.conds)
+            with riders.expected(kinds):
+                result = executor(*args, **kwargs)
         finally:
             del options[KEY]
         run.check_reached()
@@ -87,6 +94,7 @@ def bind(parts: tuple[Applied, ...]) -> Callable[..., Any]:
     ) -> Any:
         options = transformer_options or {}
         run = options.get(KEY) or Run(parts)
+        rows = riders.taken_out(kwargs, KIND, latent.shape[0])
         strengths = run.strengths(executor.class_obj.model_sampling, sigmas)
         if not any(strengths):
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
@@ -94,7 +102,8 @@ def bind(parts: tuple[Applied, ...]) -> Callable[..., Any]:
         labels, uuids = list(options.get("cond_or_uncond", [0])), list(options.get("uuids", ()))
         batch = batch_of(latent, len(labels), conditions, frame_indices(options))
         labels, uuids = labels * batch.tiles, uuids * batch.tiles
-        call = Call(run, strengths, Place(run, conditions, latent, batch), executor.class_obj)
+        words = WordsOfCall(run, None if rows is None else rows[:: batch.pictures])
+        call = Call(run, strengths, Place(run, conditions, latent, batch), executor.class_obj, words)
         run.sides.add(tuple(call.sides(tuple(labels))))
         options = {
             **options,

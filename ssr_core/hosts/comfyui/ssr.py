@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import schedule
 from ...branches import BranchInput
 from ...merge import Combine
 from ...methods.ssr import formats
@@ -83,16 +84,21 @@ def apply_subjects(
     manner: Manner,
     combine: Combine = "joint",
     scaling: Scaling = "official",
+    one_each: bool = False,
 ) -> Any:
     """A clone of MODEL that also attends to the subjects, or MODEL itself where nothing would act.
 
-    K and V of all layers are projected here, once, in the type the MODEL computes in.
+    K and V of all layers are projected here, once, in the type the MODEL computes in. one_each: picture i of the batch has subject i
+    alone, and the pictures after them the last one, so that there is nothing to combine.
     """
     check_model(model, encoder.config.layout, encoder.config.text_width, "the SSR-Encoder")
     check_encoder(subjects, encoder.fingerprint)
+    manner.check_layers(encoder.config.layout)
     if not manner.acts or not active(subjects):
         return model
     dtype = compute_dtype(model)
+    if one_each:
+        combine = "separate"
     inputs = branch_inputs(subjects, combine, scaling)
     applied = Applied(
         layout=encoder.config.layout,
@@ -100,5 +106,13 @@ def apply_subjects(
         manner=manner,
         word_embeds=tuple(branch.word_embeds for branch in inputs if branch.word_embeds is not None),
         parts=parts_of([(one.query, one.tokens.shape[0]) for one in active(subjects)], combine == "joint"),
+        places=_one_each(subjects, manner) if one_each else (),
     )
     return hang(model, applied)
+
+
+def _one_each(subjects: SubjectSet, manner: Manner) -> tuple[Manner, ...]:
+    """Where every active subject acts. One of strength zero still has its picture, which then has none."""
+    pictures = schedule.one_each(len(subjects), manner.pictures)
+    own = zip(pictures, subjects, strict=True)
+    return tuple(replace(manner, pictures=strengths) for strengths, subject in own if subject.strength != 0.0)

@@ -1,4 +1,4 @@
-"""What Encode Subject and Encode Object, and the nodes that load what they made, send to their view in the browser (web/ssr_subject.js)."""
+"""What nodes that encode subjects and objects, or load them, send to their view in the browser (web/ssr_subject.js)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ...methods.elite.subject import EliteSubject, EliteSubjects
 from ...methods.mip.encode import References
 from ...methods.mip.objects import MIPObject, ObjectSet
 from ...methods.ssr.subject import Subject, SubjectSet
@@ -56,6 +57,11 @@ def view_of_references(made: MIPObject, references: References, vision_model: Vi
     return {KEY: [first, *([] if alone else _squares(made))]}
 
 
+def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
+    """A node's `ui`: the part of each reference that was seen, dark where it is not the object. pictures: as view takes them."""
+    return {KEY: [_marked_entry(one, pictures[index] if pictures else None) for index, one in enumerate(subjects[:MOST])]}
+
+
 def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
     """A node's `ui`: the squares that the vision model saw of each object."""
     return {KEY: [entry for one in objects[:MOST] for entry in _squares(one)][:MOST]}
@@ -71,6 +77,18 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
         "map": _bytes(subject.heat()),
         "words": [{"text": word.text, "map": _bytes(subject.heat(word.text))} for word in subject.words],
         "marked": None if subject.marked is None else _bytes(subject.marked),
+    }
+
+
+def _marked_entry(subject: EliteSubject, picture: Image.Image | None) -> dict[str, Any]:
+    seen, (height, width) = picture or Image.fromarray(subject.picture.numpy()), subject.source_size
+    left, top, right, bottom = subject.box
+    return {
+        **_shown(seen, (width, height) if picture else seen.size),
+        "box": [left / width, top / height, right / width, bottom / height] if picture else [0, 0, 1, 1],
+        "grid": math.isqrt(subject.patches.numel()),
+        "marked": _bytes(subject.patches),
+        "editable": picture is not None,
     }
 
 

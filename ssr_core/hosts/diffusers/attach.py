@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ...attention import Branch, Span, add_branches, plan_spans, scaled_dot_product
 from ...layout import CrossAttention, Found, UNetLayout
-from ...merge import text_gate, word_shares
+from ...merge import text_gate, token_gate, word_shares, words_at
 from ...schedule import Manner, frame_index, frame_weights, positions_where, region_weights
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
@@ -54,7 +55,9 @@ class Attachment:
     branches: per branch and layer (checkpoint order) K and V, each [R, N, C]; rows_of: the rows of a call's chunks, given its latents and
     text; pictures: how many different pictures the rows of one side of the guidance belong to; words: by row, the branches' word
     embeddings, [W, D] each, if positions are shared out by word, else (); places: where each branch may act, as its manner's region and
-    pictures, () if all act where `manner` says; gates: [C] for every layer, the direction of its text_gate, or () for none.
+    pictures, () if all act where `manner` says; gates: [C] for every layer, the direction of its text_gate, or () for none; there: [R, N],
+    which tokens the rows have, as Branch has it; said: by branch and row, the tokens of the text at which the word stands whose attention
+    gates it (token_gate), or () for none.
     """
 
     def __init__(
@@ -66,9 +69,11 @@ class Attachment:
         pictures: int,
         places: Sequence[Manner] = (),
         gates: Sequence[Tensor] = (),
+        there: Tensor | None = None,
+        said: Sequence[Sequence[Sequence[int]]] = (),
     ) -> None:
         self.branches, self.rows_of, self.manner, self.words, self.pictures = branches, rows_of, manner, words, pictures
-        self.places, self.gates = places, gates
+        self.places, self.gates, self.there, self.said = places, gates, there, said
         self.rows: Rows = ()
         self.spans: tuple[Span, ...] = ()
         self.strength = 0.0
@@ -90,19 +95,22 @@ class Attachment:
         to_k: Callable[[Tensor], Tensor],
         heads: int,
         own_text: Callable[[], Tensor],
+        text_key: Callable[[], Tensor],
     ) -> list[Branch]:
         """What the layer attends to now. query: [B, L, C]; to_k: its own projection of text; own_text: gives its attention to the text
-        alone, [B, L, C]."""
+        alone, [B, L, C]; text_key: gives its keys of the text, [B, T, C]."""
         strength = self.strength * self.manner.in_layer(layer.index)
         if strength == 0.0:
             return []
         weighted = [self._weighted(place, layer, query) for place in self.places or [self.manner] * len(self.branches)]
         shares = self._shares(layer, query, to_k, heads, own_text, [weight for weight, _ in weighted])
+        if self.said:
+            shares = list(self._token_gates(query, text_key(), heads))
         branches = []
         for number, (of_layers, share, (weight, where)) in enumerate(zip(self.branches, shares, weighted, strict=True)):
             key, value = self._placed(number, layer, of_layers[layer.index], query)
             own = share if weight is None else weight if share is None else share * weight
-            branches.append(Branch(key, value, strength, own, where))
+            branches.append(Branch(key, value, strength, own, where, self.there))
         return branches
 
     def _placed(self, branch: int, layer: CrossAttention, pair: tuple[Tensor, Tensor], query: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,6 +168,22 @@ class Attachment:
             found = [gate if share is None else share * gate for share in found]
         return [None if share is None else share.to(query.dtype) for share in found]
 
+    def _token_gates(self, query: Tensor, text_key: Tensor, heads: int) -> Tensor:
+        """token_gate of every branch's word, [branches, chunks, pictures, L, heads]; zero in chunks that attend to no row."""
+        chunks = len(self.rows)
+        pictures, length = query.shape[0] // chunks, query.shape[1]
+        found = query.new_zeros(len(self.branches), chunks, pictures, length, heads)
+        for span in self.spans:
+            rows = tuple(row for row in self.rows[span.start : span.stop] if row is not None)
+            place = (text_key.shape[1], query.device)
+            words = self._once(("words", rows, *place), partial(self._words, rows, *place))
+            part = slice(span.start * pictures, span.stop * pictures)
+            found[:, span.start : span.stop] = token_gate(query[part], text_key[part], words, heads).to(query.dtype)
+        return found
+
+    def _words(self, rows: Sequence[int], tokens: int, device: torch.device) -> Tensor:
+        return words_at([[of_branch[row] for row in rows] for of_branch in self.said], tokens, device)
+
     def _covers(self, weights: Sequence[Tensor | None], query: Tensor) -> Tensor | None:
         """Where each branch may act at all, [branches, chunks, pictures, L or 1, 1]; None where they may all act in the same places."""
         if not self.places or all(weight is None for weight in weights):
@@ -198,16 +222,10 @@ class BranchProcessor:
         if hidden_states.shape[0] % chunks:
             raise ValueError(f"A layer got a batch of {hidden_states.shape[0]}, which does not split into {chunks} conditions.")
         query = attn.to_q(hidden_states)  # [B, L, C]
-        text = None
-
-        def own_text() -> Tensor:
-            nonlocal text
-            if text is None:
-                context = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
-                text = scaled_dot_product(query, attn.to_k(context), attn.to_v(context), attn.heads)
-            return text
-
-        branches = self.attachment.at(self.layer, query, attn.to_k, attn.heads, own_text)
+        context = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
+        text_key = cache(lambda: attn.to_k(context))  # [B, T, C]
+        own_text = cache(lambda: scaled_dot_product(query, text_key(), attn.to_v(context), attn.heads))
+        branches = self.attachment.at(self.layer, query, attn.to_k, attn.heads, own_text, text_key)
         if not self.plain or attention_mask is not None or isinstance(encoder_hidden_states, tuple):
             # IP-Adapters, sliced attention and the like: the output projection is linear, so ours may pass it by itself.
             masks = {} if ip_adapter_masks is None else {"ip_adapter_masks": ip_adapter_masks}
@@ -230,14 +248,16 @@ def branches_attached(
     pictures: int = 1,
     places: Sequence[Manner] = (),
     gates: Sequence[Tensor] = (),
+    there: Tensor | None = None,
+    said: Sequence[Sequence[Sequence[int]]] = (),
 ) -> Iterator[None]:
     """Attach branches to a UNet for the length of a with-block. The arguments are as Attachment takes them; rows: of every call, or a
     function of its latents and text."""
     modules = check_unet(unet, layout)
     manner = manner or Manner()
-    attachment = Attachment(
-        branches, rows if callable(rows) else lambda latents, text: rows, manner, words, pictures, places, gates
-    )
+    manner.check_layers(layout)
+    of_call = rows if callable(rows) else lambda latents, text: rows
+    attachment = Attachment(branches, of_call, manner, words, pictures, places, gates, there, said)
     before = {name: module.processor for name, module in modules.items()}
     ours = {
         layer.diffusers_name: BranchProcessor(layer, before[layer.diffusers_name], attachment)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...layout import UNetLayout
 from ...words import Query, words_of
-from .encoders import embed_texts, pieces_of
+from .encoders import embed_texts, pieces_of, warn_of_cut
 
 
 def fingerprint(*models: Any) -> str:
@@ -90,8 +90,10 @@ class Base:
         return torch.cat([first.penultimate, second.penultimate.to(first.penultimate.device)], dim=-1), second.pooled
 
     def query(self, text: str) -> Query:
-        """Words as a query: embeds [1, T, D] float32 on the CPU. Cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py."""
+        """Words as a query: embeds [1, T, D] float32 on the CPU. Cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py; what is cut is
+        told in a warning."""
         ids = embed_texts(self.tokenizer, self.text_encoder, [text]).ids[0]
+        warn_of_cut(self.tokenizer, text, len(ids))
         return Query(text, self.embed([text]).float().cpu(), words_of(pieces_of(self.tokenizer, ids)))
 
     @torch.no_grad()

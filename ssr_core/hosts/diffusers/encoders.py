@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ...shown import shown
+from ...text_files import check_characters
 from ...vision_model import VisionModel, VisionModels
 from ...words import Query, words_of
+
+log = logging.getLogger("ssr_encoder")
 
 
 def _described(model: Any, held: Callable[[], Any]) -> VisionModel:
@@ -56,7 +61,12 @@ class Embedded(NamedTuple):
 
 @torch.no_grad()
 def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> Embedded:
-    """Texts padded and cut to the encoder's length."""
+    """Texts padded and cut to the encoder's length.
+
+    Raises ValueError for a text with half a character in it, as arguments have that are no UTF-8.
+    """
+    for text in texts:
+        check_characters(text, f'The text "{shown(text, 60)}"')
     length = text_encoder.config.max_position_embeddings
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
     states = text_encoder(ids.to(next(text_encoder.parameters()).device), output_hidden_states=True)
@@ -64,9 +74,18 @@ def embed_texts(tokenizer: Any, text_encoder: Any, texts: list[str]) -> Embedded
 
 
 def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
-    """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU."""
+    """Words as a query, padded and cut as in Xiaojiu-z/SSR_Encoder, utils/pipeline_t2i.py: embeds [1, T, D] float32 on the CPU.
+
+    What is cut is told in a warning.
+    """
     embedded = embed_texts(tokenizer, text_encoder, [text])
+    warn_of_cut(tokenizer, text, embedded.ids.shape[1])
     return Query(text, embedded.last.float().cpu(), words_of(pieces_of(tokenizer, embedded.ids[0])))
+
+
+def warn_of_cut(tokenizer: Any, text: str, length: int) -> None:
+    if len(tokenizer(text, verbose=False).input_ids) > length:
+        log.warning('SSR-Encoder: the query "%s" is longer than %d tokens; the rest is ignored.', shown(text, 40), length - 2)
 
 
 def pieces_of(tokenizer: Any, ids: Tensor) -> list[str]:

@@ -18,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from ... import samplers
+from ...finite import finite, whole
+from ...samplers import LARGEST_GUIDANCE, MOST_STEPS
+from ...text_files import check_characters
 from .base import Base
 
 GUIDANCE = 5.0
@@ -76,7 +79,13 @@ def sample(
     on_step: Callable[[], None] | None = None,
     **more: Any,
 ) -> Tensor:
-    """Latents of one picture per prompt, with whatever is attached to the UNet. latents: unit noise [prompts, 4, h, w]."""
+    """Latents of one picture per prompt, with whatever is attached to the UNet. latents: unit noise [prompts, 4, h, w].
+
+    Raises ValueError for prompts that are no text, and for numbers that are none or out of all measure.
+    """
+    for text in (*prompts, negative):
+        check_characters(text, "A prompt")
+    steps, guidance = whole(steps, "steps", 1, MOST_STEPS), finite(guidance, "guidance", 0, LARGEST_GUIDANCE)
     device = pipe.unet.device
 
     def stepped(_pipe: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:

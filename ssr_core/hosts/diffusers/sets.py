@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from ...attention import NULL, SUBJECT
 from ...branches import BranchInput, check_representable
 from ...layout import UNetLayout
 from ...schedule import Manner
-from .attach import branches_attached
+from .attach import Rows, branches_attached
 
 
 class Projects(Protocol):
@@ -55,22 +55,31 @@ def sets_attached(
         attached.append(made)
     named = [[branch.word_embeds for branch in branches if branch.word_embeds is not None] for branches in inputs]
     words = [[embeds[min(side, len(embeds) - 1)] for embeds in of_picture] for side in (NULL, SUBJECT) for of_picture in named]
+    rows_of = rows_of_pictures(len(inputs), guidance, lambda side, number: side * len(inputs) + number)
+    with branches_attached(unet, layout, attached, rows_of, manner, words if any(named) else (), len(inputs), places, gates):
+        yield
+
+
+def rows_of_pictures(
+    pictures: int, guidance: bool | None, row: Callable[[int, int], int | None]
+) -> Callable[[Tensor, Tensor], Rows]:
+    """What tells the rows of a UNet call's chunks, one for each picture on each side of the guidance. row: of a side and the number of a
+    picture, None for none."""
     last: tuple[Any, int, tuple[int, ...]] | None = None
 
-    def rows_of(latents: Tensor, text: Tensor) -> list[int]:
+    def rows_of(latents: Tensor, text: Tensor) -> list[int | None]:
         """The batch is looked at once a sampling, since that waits for the device: pipelines hand over the same text at every step."""
         nonlocal last
         count = latents.shape[0]
         if last is None or last[0] is not text or last[1] != count:
             last = text, count, sides_of(latents, text, guidance)
-            if count % (len(last[2]) * len(inputs)):
+            if count % (len(last[2]) * pictures):
                 raise ValueError(
-                    f"The UNet got {count} latents for the subjects of {len(inputs)} pictures; expected as many on each side."
+                    f"The UNet got {count} latents for the subjects of {pictures} pictures; expected as many on each side."
                 )
-        return [side * len(inputs) + number for side in last[2] for number in range(len(inputs))]
+        return [row(side, number) for side in last[2] for number in range(pictures)]
 
-    with branches_attached(unet, layout, attached, rows_of, manner, words if any(named) else (), len(inputs), places, gates):
-        yield
+    return rows_of
 
 
 def sides_of(latents: Tensor, text: Tensor, guidance: bool | None = None) -> tuple[int, ...]:

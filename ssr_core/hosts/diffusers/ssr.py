@@ -75,6 +75,10 @@ def subjects_attached(
     shared = all(isinstance(one, Subject) for one in subjects)
     sets: list[SubjectSet] = [cast(SubjectSet, tuple(subjects))] if shared else list(cast(Sequence[SubjectSet], subjects))
     for one in sets:
+        if not isinstance(one, list | tuple):
+            raise ValueError(
+                f"A picture's subjects are a {type(one).__name__}; expected the set that encoding a picture gives."
+            )
         check_encoder(one, encoder.fingerprint)
     inputs = [branch_inputs(one, combine, scaling) for one in sets]
     how = manner if isinstance(manner, Manner) else Manner(manner)

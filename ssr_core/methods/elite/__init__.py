@@ -3,7 +3,6 @@
 Where files speak of the authors' code, it is github.com/csyxwei/ELITE.
 
 mapper.py        the two mapping networks with their key and value projections, and the identity of their weights
-gate.py          how strongly each head attends to the word, and the branch of the local tokens
 encode.py        the recipe from picture and mask to subject
 framing.py       which part of the picture is seen, and the mask on the grid of tokens
 subject.py       EliteSubject: what travels along wires and into files

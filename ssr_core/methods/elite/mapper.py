@@ -2,7 +2,7 @@
 
 The global mapper makes words of a picture; its projections replace the UNet's own of the text. The local mapper makes a grid of tokens;
 its projections serve a second branch. Parameters are called as in the published files. Knows shapes and the identity of the weights; file
-formats are in formats.py, what a layer does with K and V in gate.py and attention.py.
+formats are in formats.py, what a layer does with K and V in merge.py (token_gate) and attention.py.
 """
 
 from __future__ import annotations

@@ -85,8 +85,9 @@ class LasrSubject:
 
     def embedder(self) -> SubjectEmbedder:
         """A module of its own with these weights, without gradients, on the CPU."""
-        made = SubjectEmbedder(self.shapes)
-        made.load_state_dict(dict(self.weights))
+        with torch.device("meta"):  # first values would be drawn from the generator that samplers draw their noise from
+            made = SubjectEmbedder(self.shapes)
+        made.load_state_dict({name: value.clone() for name, value in self.weights.items()}, assign=True)
         return made.requires_grad_(False).train(False)
 
     def scaled(self, factor: float) -> LasrSubject:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ... import finite
 from ...branches import BranchInput, joined
+from ...choices import choice
 from ...merge import COMBINES, Combine
 from ...shown import shown
 
@@ -121,6 +122,7 @@ def active(objects: ObjectSet) -> ObjectSet:
 def branch_inputs(objects: ObjectSet, combine: Combine) -> tuple[BranchInput, ...]:
     """The branches that a set of objects makes: one for "joint", else one each. An object's strength scales its values, on both sides."""
     check_count(len(objects))
+    choice(combine, MERGES, "combine")
     acting = active(objects)
     if not acting:
         return ()

@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from ... import finite, vision
+from ...choices import choice
 from ...masks import as_masks
-from ...points import Point
+from ...points import Point, check_points
 from ...select import around, layer_of
 from ...shown import shown
-from ...vision import Fit
+from ...vision import FITS, Fit
 from ...vision_model import VisionModel, bytes_of, remember
 from ...words import Query
 from .aligner import Aligned
@@ -66,6 +67,8 @@ class Selection:
                 raise ValueError(
                     f"The {what} has {len(query.text):,} characters; at most {MOST_QUERY_LETTERS:,} are taken. Shorten it."
                 )
+        choice(self.fit, FITS, "fit")
+        object.__setattr__(self, "points", check_points(self.points))
         weight = finite.finite(self.mask_weight, "mask_weight", -LARGEST_MASK_WEIGHT, LARGEST_MASK_WEIGHT)
         object.__setattr__(self, "mask_weight", weight)
         if self.masks is not None:

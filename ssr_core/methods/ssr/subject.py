@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ... import finite
 from ...branches import BranchInput, joined
+from ...choices import choice
 from ...maps import Box, ReferenceMap
-from ...merge import Combine
+from ...merge import COMBINES, Combine
 from ...shown import shown
 from ...vision import Fit, seen_box
 from ...words import Word
@@ -128,6 +129,8 @@ def branch_inputs(subjects: SubjectSet, combine: Combine, scaling: Scaling) -> t
     for each subject and applies the first to all of them.)
     """
     check_count(len(subjects))
+    choice(combine, COMBINES, "combine")
+    choice(scaling, SCALINGS, "scaling")
     rows = [torch.stack([subject.null_tokens, subject.tokens]) for subject in active(subjects)]  # [2, N, D] each
     scales = [_scale_rows(subject, scaling) for subject in active(subjects)]
     if not rows:
@@ -179,6 +182,8 @@ def pick(subjects: SubjectSet, index: int) -> tuple[int, Subject]:
 def check_encoder(subjects: SubjectSet, encoder: str) -> None:
     """Refuse subjects that another encoder made: their tokens mean nothing to this one's projections."""
     for subject in subjects:
+        if not isinstance(subject, Subject):
+            raise ValueError(f"A subject is a {type(subject).__name__}; expected what encoding a picture gives. Encode it.")
         if subject.encoder != encoder:
             raise ValueError(
                 f'The subject "{shown(subject.query, 60)}" was made by another encoder ({shown(subject.encoder[:12]) or "unknown"}) than '

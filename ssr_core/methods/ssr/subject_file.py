@@ -55,6 +55,9 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
         for name in _OPTIONAL_TENSORS
         if (tensor := getattr(subject, name)) is not None
     }
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"The subject cannot be saved: {name} is a {type(tensor).__name__}, no tensor. Encode it again.")
     described = [
         {
             "query": subject.query,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import comfy_host, motion, neighbours, tiny
+from support import comfy_host, learned, motion, neighbours, tiny
 from support.golden import relative_error
 
 PACK = "ComfyUI-AnimateDiff-Evolved"
@@ -139,3 +139,13 @@ def test_sixteen_frames_with_a_motion_module_at_real_shape(encoders, ade, evolve
     for lacking in (plain, only_theirs, sample(patched)):
         assert relative_error(before, lacking) > 1e-3
     assert torch.equal(sample(wide), plain)
+
+
+@pytest.mark.parametrize("order", ["ours first", "theirs first"])
+def test_a_learned_subject_is_drawn_in_every_frame_of_context_windows(model, clip, evolved, order):
+    """Without a motion module frames do not see each other, so windows change nothing."""
+    subjects = (learned.subject(1),)
+    conds = {"positive": learned.prompt(clip, subjects), "negative": learned.plain(clip), "batch": 10, "steps": 1}
+    ours = learned.apply(model, clip, subjects)
+    both = evolved(ours) if order == "ours first" else learned.apply(evolved(model), clip, subjects)
+    assert relative_error(tiny.sample(both, **conds), tiny.sample(ours, **conds)) <= 1e-4

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import comfy_host, neighbours, tiny
+from support import comfy_host, learned, neighbours, tiny
 from support.golden import relative_error
 
 
@@ -95,6 +95,25 @@ def test_both_act_and_their_order_does_not_matter(model, encoder, subject, neigh
         assert relative_error(before, lacking) > 1e-4
     for patched, expected in ((model, plain), (theirs, only_theirs), (ours, only_ours)):
         assert torch.equal(sample(patched), expected)
+
+
+@pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=lambda neighbour: neighbour.__name__)
+def test_a_learned_subject_whose_vectors_are_the_words_own_is_the_word_beside_theirs(model, clip, neighbour, caplog):
+    itself = (learned.itself(clip),)
+    conds = {"negative": learned.plain(clip, "blurred"), "size": (16, 32), "steps": 1}
+    text = "a photo of a z"
+
+    def draw(patched, positive):
+        torch.manual_seed(0)
+        return tiny.sample(patched, positive=positive, **conds)
+
+    expected = draw(neighbour(model), learned.plain(clip, text))
+    prompt = learned.prompt(clip, itself, text)
+    for patched in (neighbour(learned.apply(model, clip, itself)), learned.apply(neighbour(model), clip, itself)):
+        assert relative_error(draw(patched, prompt), expected) <= 1e-3
+    assert "SSR-Encoder:" not in caplog.text
+    moved = learned.apply(neighbour(model), clip, (learned.subject(1),))
+    assert relative_error(draw(moved, learned.prompt(clip, (learned.subject(1),), text)), expected) > 1e-2
 
 
 def test_every_sampler_and_every_scheduler_sees_the_subject(model, encoder, subject):

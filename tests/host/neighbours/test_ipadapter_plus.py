@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import neighbours, tiny
+from support import learned, neighbours, tiny
 from support.golden import relative_error
 
 PACK = "ComfyUI_IPAdapter_plus"
@@ -110,3 +110,14 @@ def test_they_are_reported_by_the_packs_name(model, encoder, subject, nodes, wit
     patched = with_ipadapter(tiny.apply(model, encoder, subject, 0.65))
     report = nodes["SSR_InspectModel"].execute(patched).args[0]
     assert f"also replaces cross-attentions: {PACK}.CrossAttentionPatch.Attn2Replace at input 1 2 4" in report
+
+
+def test_a_learned_subject_before_or_after_theirs_gives_the_same_picture(model, clip, with_ipadapter):
+    subjects = (learned.subject(1),)
+    conds = {"positive": learned.prompt(clip, subjects), "negative": learned.plain(clip)}
+    ours = tiny.sample(learned.apply(model, clip, subjects), **conds)
+    after = tiny.sample(learned.apply(with_ipadapter(model), clip, subjects), **conds)
+    before = tiny.sample(with_ipadapter(learned.apply(model, clip, subjects)), **conds)
+    assert relative_error(before, after) <= 1e-5
+    assert relative_error(after, ours) > 1e-3
+    assert relative_error(after, tiny.sample(with_ipadapter(model), **conds)) > 1e-3

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from support.downloads import BODY, PATH, WEIGHT, model, names, sha256, staged
 from support.http_server import Page
 
+from ssr_core.methods.mip.adapter import AdapterConfig, MIPAdapter, ResamplerShape
+from ssr_core.methods.mip.formats import official_name
 from ssr_core.methods.ssr.encoder import EncoderConfig, SSREncoder
 from ssr_core.weights import WeightsError, fetch, staged_path, verify
 
@@ -177,6 +179,27 @@ def test_each_half_of_the_pair_is_known_by_its_shapes(tmp_path, part, suffix):
     write(released("layers" if part == "aligner" else "aligner"))
     with pytest.raises(WeightsError, match=rf"is not half\.{suffix} .* more differ"):
         verify(weight, path)
+
+
+@pytest.mark.parametrize("part", ["mip_adapter", "mip_adapter_plus"])
+def test_an_mip_adapter_is_known_by_its_shapes(tmp_path, part):
+    """As hqhQAQ/MIP-Adapter publishes it; its numbers are shared and take no room."""
+    shape = ResamplerShape() if part == "mip_adapter_plus" else None
+    config = AdapterConfig(tokens=16 if shape else 4, resampler=shape)
+    with torch.device("meta"):
+        state = MIPAdapter(config).state_dict()
+    official: dict = {"image_proj": {}, "ip_adapter": {}}
+    for name, tensor in state.items():
+        group, key = official_name(name, config).split(".", 1)
+        shared = torch.zeros(1, dtype=torch.float16).expand(tensor.shape)
+        official[group][key] = shared[None] if key.endswith("text_to_weight.weight") else shared
+    weight = replace(WEIGHT, part=part, name="model.bin", holds={})
+    path = tmp_path / weight.name
+    torch.save(official, path)
+    assert verify(weight, path) == sha256(path.read_bytes())
+    other = replace(weight, part="mip_adapter" if shape else "mip_adapter_plus")
+    with pytest.raises(WeightsError, match=r"is not model\.bin .* more differ"):
+        verify(other, path)
 
 
 def test_half_of_the_pair_arrives_as_any_file_does(server, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import huggingface_hub
 
 from ssr_core import weights
+from ssr_core.weight_structure import OWN_PARTS
 from ssr_core.weights import read_manifest
 
 PACK = Path(__file__).parents[3]
@@ -23,12 +24,25 @@ def test_the_manifests_addresses_are_those_the_hub_is_asked_for():
 def test_the_manifest_is_complete_and_its_names_are_unique():
     manifest = read_manifest()
     assert {weight.id for weight in manifest if weight.default} == {"aligner", "layers", "clip-vision"}
-    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 6
+    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 13
     for weight in manifest:
         assert weight.purpose
         assert weight.licence
         assert weight.sha256 is None or weights._SHA256.fullmatch(weight.sha256)
-        assert weight.part in ("aligner", "layers") or weight.holds, f"{weight.id} has nothing to be recognised by"
+        assert weight.part in OWN_PARTS or weight.holds, f"{weight.id} has nothing to be recognised by"
+
+
+def test_a_method_is_fetched_by_its_name_with_the_tower_that_it_wants():
+    named = {
+        method: [weight.id for weight in read_manifest() if weight.method == method]
+        for method in ("ssr", "mip", "mip-plus", "elite")
+    }
+    assert named == {
+        "ssr": ["aligner", "layers", "clip-vision"],
+        "mip": ["mip-sdxl", "mip-vision-bigg"],
+        "mip-plus": ["mip-sdxl-plus", "mip-vision-h"],
+        "elite": ["elite-global", "elite-local"],  # its tower is the SSR-Encoder's, which comes by default
+    }
 
 
 def test_example_workflows_name_the_files_as_the_manifest_does():
