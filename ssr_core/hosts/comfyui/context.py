@@ -208,7 +208,7 @@ class ContextCall:
         return {part: tuple(rows) for part, rows in found.items()}
 
 
-def sites_of(layout: UNetLayout) -> dict[Row, tuple[int, CrossAttention]]:
+def sites_of(layout: UNetLayout) -> dict[BlockName, tuple[int, CrossAttention]]:
     """Blocks with cross-attention: their numbers in execution order, and their first layer."""
     first = [layer for layer in layout.execution_order if layer.block[2] == 0]
     return {layer.block[:2]: (number, layer) for number, layer in enumerate(first)}
@@ -295,10 +295,10 @@ class Asked(Protocol):
     """What the patches ask for contexts: a ContextCall, or another's."""
 
     @property
-    def sites(self) -> Mapping[Row, tuple[int, CrossAttention]]: ...
+    def sites(self) -> Mapping[BlockName, tuple[int, CrossAttention]]: ...
     @property
     def reads_features(self) -> bool: ...
-    def context(self, block: Row, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor: ...
+    def context(self, block: BlockName, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor: ...
 
 
 def patched(patches: dict[str, Any], call: Asked) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ...methods.lasr.recipe import Context
 from ...methods.lasr.views import Views, squared, views_of
 from . import context
 from .clip_text import HostText, pieces_of
-from .context import CALL, NOTED, Row
+from .context import CALL, NOTED, BlockName
 from .gradients import gradients_through
 from .layout import layout_of
 
@@ -46,6 +46,11 @@ class HostModels:
             own = clip.clone()
             own.patcher, own.cond_stage_model = text, text.model
         self.text = HostText(own, width, WHAT)
+        if (found := self.text.table.shape[1]) != width:
+            raise ValueError(
+                f"This CLIP's tokens have width {found}, and this MODEL takes texts of width {width}. Connect the CLIP of the same "
+                "checkpoint."
+            )
         self.clip, self.base, self.checkpointing = own, name, checkpointing
         self.device: torch.device = self.patcher.load_device
         sigmas = model.get_model_object("model_sampling").sigmas
@@ -120,10 +125,10 @@ class _Asked:
 
     reads_features = True
 
-    def __init__(self, sites: dict[Row, tuple[int, CrossAttention]], context_of: Context) -> None:
+    def __init__(self, sites: dict[BlockName, tuple[int, CrossAttention]], context_of: Context) -> None:
         self.sites, self._context_of = sites, context_of
 
-    def context(self, block: Row, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor:
+    def context(self, block: BlockName, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor:
         if features is None or time is None:
             raise ValueError(
                 f"What enters block {block} of this MODEL is not known; another node runs its UNet in its own way."
