@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     kept = progress.load(options.out, recipe) if options.resume else None
 
     device = torch.device(devices.find(options.device))
-    base = load_base(options.model, dtype=weight_files.DTYPES[options.dtype], sees=False)
+    base = load_base(options.model, dtype=weight_files.DTYPES[options.dtype], vision_named=None)
     base.vae.to(device)
     models = BaseModels(base, options.model, device, options.gradient_checkpointing)
     describing(recipe, models.tokens)

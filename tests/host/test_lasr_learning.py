@@ -89,7 +89,7 @@ def test_both_hosts_make_the_same_first_steps_from_the_same_seed(mini, pictures)
     from ssr_core.methods.lasr import recipe as recipes
 
     here = learn(mini, pictures)
-    base, made = load_base("mini", sees=False), recipes.Recipe(**WORDS, steps=3, seed=11)
+    base, made = load_base("mini", vision_named=None), recipes.Recipe(**WORDS, steps=3, seed=11)
     files = [Image.fromarray((picture.numpy() * 255).round().astype(np.uint8)) for picture in pictures]
     models = BaseModels(base, "mini", torch.device("cpu"))
     before = views.SCALES

@@ -15,7 +15,7 @@ from ssr_core.methods.lasr.views import Views
 
 @pytest.mark.parametrize(("delta", "phrases"), [("repaired", 2), ("none", 1)])
 def test_a_step_keeps_what_was_told_within_a_third(delta, phrases):
-    base = load_base("mini", sees=False)
+    base = load_base("mini", vision_named=None)
     models, recipe = (
         BaseModels(base, "mini", torch.device("cpu")),
         Recipe("star", placeholder="moon", delta=delta, phrases=phrases),

@@ -54,11 +54,13 @@ class Learner(Protocol):
     """What is trained, and how its loss is made. repeats: phrases for each picture; compares: whether every fifth step compares adaptive
     contexts too; rate: for each picture of a batch."""
 
-    module: nn.Module
     repeats: int
     compares: bool
     schedule: RateSchedule
     rate: float
+
+    @property
+    def module(self) -> nn.Module: ...
 
     def losses(self, models: Models, step: Step) -> Losses: ...
 

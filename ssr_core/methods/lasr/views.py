@@ -77,7 +77,7 @@ def views_of(
                 on_view()
                 pixels, marked = (one.flip(-1) if flipped else one for one in (shown, part))
                 latent = encode(pixels[None] * 2 - 1)[0].float().cpu()
-                cells = (F.adaptive_avg_pool2d(marked[None], latent.shape[-2:])[0, 0] > HALF).float()
+                cells = (F.adaptive_avg_pool2d(marked[None], (latent.shape[-2], latent.shape[-1]))[0, 0] > HALF).float()
                 if not F.interpolate(cells[None, None], (coarsest, coarsest), mode="nearest").any():
                     raise ValueError(
                         f"The mask of picture {number} marks too little to learn from. Crop the picture closer to the subject, or mark it "
