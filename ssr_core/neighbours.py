@@ -33,17 +33,17 @@ _LONGEST = 160
 """Characters of a key that are looked at."""
 
 
-def kind_of(keys: Collection[str], own: str) -> str | None:
+def kind_of(keys: Collection[str], own: str | None = None) -> str | None:
     """What a file is by its keys; None where they say nothing, or where there are keys of the asking method's own among them.
 
-    own: SSR, ELITE, ..., what a file of the asking method is called here.
+    own: SSR, ELITE, ..., what a file of the asking method is called here, or None where no method asks.
     """
     patterns = {kind: re.compile(_WRAPPED + f"({pattern})") for kind, pattern in _KINDS}
 
     def fits(kind: str) -> bool:
         return any(patterns[kind].fullmatch(key[:_LONGEST]) for key in keys)
 
-    if fits(own):
+    if own is not None and fits(own):
         return None
     return next((kind for kind in patterns if fits(kind)), None)
 

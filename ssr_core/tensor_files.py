@@ -104,6 +104,17 @@ def read_together(paths: Sequence[Path], look: Look | None = None) -> tuple[Stat
     return tensors, metadata, " and ".join(shown(path) for path in paths)
 
 
+def read_names(path: Path, remedy: str = REMEDY) -> tuple[Shapes, dict[str, str]]:
+    """The names and shapes of a file's tensors, and its metadata. A pickle is read whole for it. Raises as read does."""
+    with _named(path, remedy):
+        if _is_safetensors(path):
+            _check_header(path)
+            with safe_open(path, framework="pt") as file:
+                _check_count(len(names := list(file.keys())), path)
+                return {name: tuple(file.get_slice(name).get_shape()) for name in names}, dict(file.metadata() or {})
+    return {name: tuple(tensor.shape) for name, tensor in _read_pickle(path, remedy).items()}, {}
+
+
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
     """What a file says about itself, without its tensors. Raises as read does."""
     with _named(path, remedy):

@@ -1,23 +1,35 @@
-"""`ssr-encoder convert`: one safetensors file of an encoder."""
+"""`ssr-encoder convert`: one safetensors file of an encoder or adapter, or an adapter as its authors publish it."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from .. import weight_files
-from ..methods.ssr import formats
+import torch
+
+from .. import checkpoints, weight_files
+from ..methods.elite import formats as elite
+from ..methods.mip import formats as mip
+from ..methods.ssr import formats as ssr
 from ..new_files import check_writable
 from .commands import Commands
 
 
 def add(commands: Commands) -> None:
     convert = commands.add_parser(
-        "convert", help="make one safetensors file of an encoder, from the official pair or any other known format"
+        "convert", help="make one safetensors file of an encoder or adapter, from the official files or any other known format"
     )
-    convert.add_argument("files", nargs="+", type=Path, help="the pair (aligner and layers, in any order), or one file")
+    convert.add_argument(
+        "files", nargs="+", type=Path, help="the official pair (in any order; ELITE's global mapper first), or one file"
+    )
+    convert.add_argument("--method", choices=list(checkpoints.NAMES), help="what the files are of (default: they tell)")
     convert.add_argument("--out", required=True, type=Path, help="the safetensors file to write")
     convert.add_argument("--dtype", choices=list(weight_files.DTYPES), help="default: as in the files")
+    convert.add_argument(
+        "--official",
+        action="store_true",
+        help="of an MIP-Adapter: the names that its authors and other packs read, instead of ours",
+    )
     convert.add_argument("--force", action="store_true", help="replace the file if it exists")
     convert.set_defaults(run=_run)
 
@@ -28,8 +40,27 @@ def _run(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.force:
         raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
     check_writable(options.out.parent)
-    weights = formats.read(options.files)
-    formats.write(weights, options.out, weight_files.DTYPES[options.dtype] if options.dtype else None)
+    kind = options.method or checkpoints.kind(options.files)
+    if options.official and kind != "mip":
+        raise ValueError(f"--official is for MIP-Adapters; these files are of {checkpoints.NAMES[kind]}. Leave it out.")
+    weights, what = _converted(kind, options, weight_files.DTYPES[options.dtype] if options.dtype else None)
     numbers = sum(tensor.numel() for tensor in weights.state.values())
-    print(f"{options.out}: {numbers:,} parameters, encoder {weights.fingerprint[:12]}")
+    print(f"{options.out}: {numbers:,} parameters, {what} {weights.fingerprint[:12]}")
     return 0
+
+
+def _converted(
+    kind: str, options: argparse.Namespace, dtype: torch.dtype | None
+) -> tuple[ssr.Weights | mip.Weights | elite.Weights, str]:
+    """What was read and written, and what messages call it."""
+    if kind == "mip":
+        adapter = mip.read(checkpoints.alone(options.files))
+        (mip.write_official if options.official else mip.write)(adapter, options.out, dtype)
+        return adapter, "adapter"
+    if kind == "elite":
+        mappers = elite.read(options.files)
+        elite.write(mappers, options.out, dtype)
+        return mappers, "mappers"
+    encoder = ssr.read(options.files)
+    ssr.write(encoder, options.out, dtype)
+    return encoder, "encoder"

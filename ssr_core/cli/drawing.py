@@ -1,102 +1,116 @@
-"""One call of `ssr-encoder generate`: load the models, encode the subjects, draw, and write the files.
+"""One call of `ssr-encoder generate`: load the models, encode what is shown, draw, and write the files.
 
-Separate from generate.py, which lists the options and needs none of the libraries that draw.
+Separate from generate.py, which lists the options and needs none of the libraries that draw. What a method makes of its options is in
+drawing_ssr.py and drawing_mip.py.
 """
 
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
-from .. import pictures, samplers, weight_files
-from ..hosts.diffusers import generate, ssr
-from ..hosts.diffusers.attach import check_unet
-from ..hosts.diffusers.controlnet import shown_to_controlnet
-from ..hosts.diffusers.load import load_base, load_controlnet, load_motion_adapter
-from ..methods.ssr import formats
-from ..mini import files
+from .. import checkpoints, pictures, samplers, weight_files
+from ..hosts.diffusers import generate
+from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.load import load_controlnet, load_motion_adapter
+from ..mini.files import MINI
 from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import check_words
 from ..new_files import check_writable, write_new
-from ..schedule import Manner, layer_strengths
-from ..sheet import heat_picture
 from . import devices
+from .drawing_mip import MIPDrawing
+from .drawing_ssr import SSRDrawing
 
 FRAMES = 16
 """Of an animation, where it is not said."""
 FRAME_MILLISECONDS = 125
+SIDES = {False: 512, True: 1024}
+"""Of a picture, by whether the base is Stable Diffusion XL."""
+
+
+class Drawing(Protocol):
+    """What a method makes of the options. Made before any model is loaded: it opens pictures and refuses options that it does not know."""
+
+    sampler: str
+    """Where none is asked for."""
+    negative: str
+
+    def texts(self) -> list[str]:
+        """What the built-in models must know the words of, besides prompts."""
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> Base:
+        """The base and the method's own weights, which fit each other."""
+
+    def encode(self) -> None:
+        """What the references show; the base is on its device."""
+
+    def sample(self, pipe: Any, noise: Tensor, controlnet: Any, **sampling: Any) -> Tensor:
+        """Latents of one picture."""
+
+    def maps(self) -> list[Image.Image]:
+        """What is taken from each reference."""
 
 
 def run(options: argparse.Namespace) -> list[Path]:
     """Write the pictures (and maps); returns their paths. options: generate.py."""
-    mini = options.model == files.MINI
+    drawing: Drawing = MIPDrawing(options) if _method(options) == "mip" else SSRDrawing(options)
+    mini = options.model == MINI
     if mini:
-        for text in (options.prompt, options.negative, options.null_query, *options.query):
+        for text in (options.prompt, drawing.negative, *drawing.texts()):
             check_words(text)
-    width, height = options.size or ((SIDE, SIDE) if mini else (512, 512))
-    if mini:
-        check_size(width, height)
-    references = [pictures.open_picture(path) for path in options.reference]
-    masks = [None if path is None else pictures.open_mask(path) for path in options.mask]
+        check_size(*(options.size or (SIDE, SIDE)))
     control = None if options.control_image is None else pictures.open_picture(options.control_image)
     check_writable(options.out)
     device = torch.device(devices.find(options.device))
     dtype = weight_files.DTYPES[options.dtype]
-    base = load_base(options.model, options.vision_encoder, dtype)
-    encoder_files = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if mini else [])
-    if not encoder_files:
-        raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
-    encoder = formats.load(encoder_files, dtype=torch.float32).to(device)
-    check_unet(base.unet, encoder.config.layout)
+    base = drawing.load(dtype, device)
+    side = SIDE if mini else SIDES[base.is_xl]
+    width, height = options.size or (side, side)
     controlnet, adapter, more = _companions(options, dtype, control)
-    sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else samplers.DEFAULT)
+    sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else drawing.sampler)
     pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
     base.vision_encoder.to(device)
+    drawing.encode()
 
-    subjects = [
-        subject
-        for picture, mask, query, scale in zip(references, masks, options.query, options.scale, strict=True)
-        for subject in ssr.encode(
-            base, encoder, picture, query, mask, options.mask_weight, options.fit, scale, options.null_query
-        )
-    ]
-    strength = options.strength if options.strength is not None else (1.0 if mini else 0.65)
     written = []
-    shown: AbstractContextManager[None] = nullcontext()
-    if options.controlnet_sees_subject:
-        shown = shown_to_controlnet(controlnet, tuple(subjects), guidance=options.guidance > 1)
-    with shown, tqdm(total=options.count * options.steps, desc="drawing") as bar:
+    with tqdm(total=options.count * options.steps, desc="drawing") as bar:
         for seed in range(options.seed, options.seed + options.count):
             noise = generate.noise(base, [seed], width, height)
             if adapter is not None:
                 frames = [seed * 1000 + frame for frame in range(more["num_frames"])]
                 noise = generate.noise(base, frames, width, height).transpose(0, 1)[None]  # [1, 4, F, h, w]
-            latents = ssr.sample(
+            latents = drawing.sample(
                 pipe,
-                encoder,
-                tuple(subjects),
-                [options.prompt],
                 noise,
-                negative=options.negative,
+                controlnet,
+                negative=drawing.negative,
                 steps=options.steps,
                 guidance=options.guidance,
-                manner=Manner(strength, layers=layer_strengths(encoder.config.layout, options.layers)),
-                combine=options.combine,
-                scaling=options.subject_scaling,
                 on_step=bar.update,
                 **more,
             )
             written.append(_write(generate.decode(base, latents), options.out / f"picture_{seed:05}"))
     if options.maps:
-        for number, subject in enumerate(subjects, 1):
-            written.append(_write([heat_picture(subject.map())], options.out / f"map_{number}"))
+        for number, found in enumerate(drawing.maps(), 1):
+            written.append(_write([found], options.out / f"map_{number}"))
     return written
+
+
+def _method(options: argparse.Namespace) -> str:
+    """What is asked for, else what the files are of. Files that do not tell are the SSR-Encoder's to refuse."""
+    if options.method or not options.encoder or not all(path.is_file() for path in options.encoder):
+        return options.method or "ssr"
+    try:
+        kind = checkpoints.kind(options.encoder)
+    except ValueError:
+        return "ssr"
+    return kind if kind == "mip" else "ssr"
 
 
 def _companions(

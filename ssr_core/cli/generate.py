@@ -1,11 +1,14 @@
-"""`ssr-encoder generate`: pictures of what queries select in one's own references, with any Stable Diffusion 1.x, or with Mini."""
+"""`ssr-encoder generate`: pictures of what is shown in one's own references, with any Stable Diffusion 1.x or XL, or with Mini.
+
+The SSR-Encoder takes what queries or masks select in a reference each; the MIP-Adapter takes objects, of a name and some pictures each.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ..merge import COMBINES
+from ..methods.mip.objects import MERGES
 from ..methods.ssr.subject import SCALINGS
 from ..samplers import SAMPLERS
 from ..schedule import LAYER_PRESETS
@@ -14,17 +17,28 @@ from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
+METHODS = ("ssr", "mip")
+
 
 def add(commands: Commands) -> None:
     generate = commands.add_parser(
         "generate",
-        help="draw what a query selects in your own picture, with real models or the built-in ones",
+        help="draw what your own pictures show, with real models or the built-in ones",
         formatter_class=Help,
     )
     models = generate.add_argument_group("models")
-    models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x, or "mini"')
-    models.add_argument("--encoder", nargs="+", type=Path, help="SSR-Encoder file, or the official pair; Mini brings its own")
-    models.add_argument("--vision-encoder", help="folder of openai/clip-vit-large-patch14; Mini brings its own")
+    models.add_argument("--method", choices=METHODS, help="ssr or mip (default: what the encoder's file is of)")
+    models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x or XL, or "mini"')
+    models.add_argument(
+        "--encoder",
+        nargs="+",
+        type=Path,
+        help="SSR-Encoder file or the official pair, or MIP-Adapter file; Mini brings the first",
+    )
+    models.add_argument(
+        "--vision-encoder",
+        help="folder of the CLIP vision model: openai/clip-vit-large-patch14, or the MIP-Adapter's; Mini brings its own",
+    )
     models.add_argument("--controlnet", help="diffusers folder of a ControlNet; needs --control-image")
     models.add_argument("--control-image", type=Path, help="what the ControlNet follows, already processed (depth, edges, ...)")
     models.add_argument(
@@ -36,57 +50,63 @@ def add(commands: Commands) -> None:
 
     subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
     subject.add_argument("--reference", nargs="+", type=Path, required=True, help="picture(s) to take subjects from")
-    subject.add_argument("--query", nargs="+", default=[], help='words that select the subject; "" for none')
+    subject.add_argument("--query", nargs="+", default=[], help='SSR: words that select the subject; "" for none')
+    subject.add_argument(
+        "--name",
+        nargs="+",
+        default=[],
+        help="MIP: what each picture shows, in a word or two (default: the file's name); pictures of one name are one object",
+    )
     subject.add_argument(
         "--mask", nargs="+", type=Path, default=[], help="white where the subject is; of a cut-out, what is opaque"
     )
     subject.add_argument(
-        "--scale", nargs="+", type=numbers.strength, default=[], help="strength of each subject among several (default 1)"
+        "--scale",
+        nargs="+",
+        type=numbers.strength,
+        default=[],
+        help="strength of each subject or object among several (default 1)",
     )
     subject.add_argument(
-        "--mask-weight", type=numbers.strength, default=1.0, help="how strictly a mask selects; 5 is near exclusive"
+        "--mask-weight", type=numbers.strength, default=1.0, help="SSR: how strictly a mask selects; 5 is near exclusive"
     )
     subject.add_argument("--fit", choices=FITS, default=FITS[0], help="how pictures that are not square meet the encoder")
-    subject.add_argument("--null-query", default="", help="query of the unconditional side")
+    subject.add_argument("--null-query", default="", help="SSR: query of the unconditional side")
 
     picture = generate.add_argument_group("pictures")
     picture.add_argument("--prompt", required=True)
-    picture.add_argument("--negative", default="")
-    picture.add_argument("--strength", type=numbers.strength, help="of all subjects together (default: 0.65, Mini 1)")
+    picture.add_argument("--negative", help="negative prompt (default: none; MIP: its authors')")
+    picture.add_argument(
+        "--strength",
+        type=numbers.strength,
+        help="of all subjects together (default: 0.65, Mini 1; MIP 0.75, with a resampler 0.65)",
+    )
     picture.add_argument(
         "--combine",
-        choices=COMBINES,
-        default=COMBINES[0],
-        help="one softmax over all subjects, one each, or places shared out by word",
+        choices=MERGES,
+        help="one softmax over all subjects, one each, or places shared out by word, gated or not (default: joint; MIP: gated)",
     )
-    picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="what --scale multiplies")
+    picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="SSR: what --scale multiplies")
     picture.add_argument("--layers", choices=LAYER_PRESETS, default="all", help="which part of the UNet sees the subjects")
     picture.add_argument("--seed", type=numbers.seed, default=0, help="of the first picture; the others follow")
     picture.add_argument("--count", type=numbers.pictures, default=1, help="how many pictures")
     picture.add_argument("--steps", type=numbers.steps, default=30, help="of the sampler")
     picture.add_argument("--guidance", type=numbers.guidance, default=5.0, help="of the prompt; 1 switches it off")
-    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion")
-    picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, Mini 128x128)")
+    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion; MIP: euler")
+    picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, XL 1024x1024, Mini 128x128)")
     picture.add_argument("--frames", type=numbers.frames, help="of an animation (default: 16)")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")
-    picture.add_argument("--maps", action="store_true", help="also write what each query selects, as a heat map")
+    picture.add_argument(
+        "--maps", action="store_true", help="also write what each query selects, or what is seen of each object"
+    )
     generate.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from . import drawing  # needs diffusers
 
-    count = len(options.reference)
-    for name, default in (("query", ""), ("mask", None), ("scale", 1.0)):
-        given = getattr(options, name)
-        if given and len(given) != count:
-            raise ValueError(f"{count} references, but {len(given)} of --{name}. Give one for each reference, or none.")
-        setattr(options, name, given or [default] * count)
-    if any(not query and mask is None for query, mask in zip(options.query, options.mask, strict=True)):
-        raise ValueError("Every reference needs a query: words (--query), a mask (--mask), or both.")
     _check_companions(options)
-    written = drawing.run(options)
-    for path in written:
+    for path in drawing.run(options):
         print(path)
     return 0
 

@@ -1,9 +1,9 @@
-"""How the commands read their arguments: errors fit for a terminal, and help that tells defaults where there are some."""
+"""How the commands read their arguments: errors fit for a terminal, help that tells defaults where there are some."""
 
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..shown import plain
 
@@ -24,3 +24,11 @@ class Help(argparse.HelpFormatter):
         if silent or (told and "default" in told):
             return told
         return f"{told or ''} (default: %(default)s)".lstrip()
+
+
+def one_each(options: argparse.Namespace, name: str, default: Any) -> list[Any]:
+    """An option's values, one for each reference. Raises ValueError where there are others than that, or none."""
+    given, count = getattr(options, name), len(options.reference)
+    if given and len(given) != count:
+        raise ValueError(f"{count} references, but {len(given)} of --{name}. Give one for each reference, or none.")
+    return given or [default] * count

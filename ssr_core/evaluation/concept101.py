@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from ..finite import finite
+from ..hosts.diffusers.mip import NEGATIVE, SCALE
 from ..pictures import open_picture
 from ..reference import CROP_SIDE, FRAME_SIDE, detected_object
 from ..shown import shown
@@ -24,8 +25,9 @@ from .drawer import Reference
 from .harness import Protocol, Scheme, Scored
 from .scorers import ClipScorer, DinoScorer, likeness
 
-NEGATIVE = "monochrome, lowres, bad anatomy, worst quality, low quality"
-PROTOCOL = Protocol(per_prompt=1, steps=30, guidance=5.0, strength=0.75, size=1024, seed=420, negative=NEGATIVE)
+PROTOCOL = Protocol(
+    per_prompt=1, steps=30, guidance=5.0, strength=SCALE, size=1024, seed=420, negative=NEGATIVE, sampler="euler"
+)
 """Of hqhQAQ/MIP-Adapter with SDXL base; the plus variant's strength is 0.65."""
 CLIP_WEIGHT = 2.5
 """Of CLIPScore (arXiv 2104.08718): an authors' CLIP-T of 0.77 is a cosine of 0.308."""

@@ -58,8 +58,7 @@ class SSRDrawer:
 
     @property
     def base_fingerprint(self) -> str:
-        base = self.base
-        return fingerprint(base.unet, base.vae, base.text_encoder, base.vision_encoder)
+        return fingerprint(*self.base.models)
 
     def select(self, reference: Reference) -> SelectedSubject:
         (subject,) = ssr.encode(

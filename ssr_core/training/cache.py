@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from .. import tensor_files
 from ..text_files import parse_json
-from .examples import UNREADABLE_BY, Choice, target_pixels
-from .method import Example, Inputs, Method
+from .examples import UNREADABLE_BY, target_pixels
+from .method import CacheableInputs, Choice, Example, Method, Source
 from .records import OutsideFolder, Record, Records
 
 BATCH = 16
@@ -38,7 +38,7 @@ class CachedReader:
 
     folder: Path
     source: Records
-    inputs: Inputs
+    inputs: CacheableInputs
     _open: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -48,16 +48,21 @@ class CachedReader:
         if not self._open:
             index = _index(self.folder)
             try:
+                texts = tensor_files.read(self.folder / "texts.safetensors")[0]
                 opened = {
                     "latents": np.load(self.folder / "latents.npy", mmap_mode="r"),
                     "features": np.load(self.folder / "features.npy", mmap_mode="r"),
-                    "embeds": tensor_files.read(self.folder / "texts.safetensors")[0]["embeds"],
+                    "embeds": texts["embeds"],
+                    "pooled": texts.get("pooled", texts["embeds"]),
                 }
             except (ValueError, KeyError, EOFError, OSError) as error:
                 raise CacheDamaged(_damaged(self.folder, error)) from error
-            for name, rows in (("latents", index.targets), ("features", index.references), ("embeds", index.texts)):
+            named = {"latents": index.targets, "features": index.references, "embeds": index.texts, "pooled": index.texts}
+            for name, rows in named.items():
                 if len(opened[name]) != len(rows):
                     raise CacheDamaged(_damaged(self.folder, ValueError(f"{len(opened[name])} {name} for {len(rows)} names")))
+            if "pooled" not in texts:  # none but XL's text encoders have it
+                del opened["pooled"]
             self._open = {"index": index, **opened}
         return self._open
 
@@ -78,6 +83,7 @@ class CachedReader:
             "mean": mean,
             "std": std,
             "prompt_embeds": embeds[index.texts[choice.prompt]],
+            **({"pooled": files["pooled"][index.texts[choice.prompt]]} if "pooled" in files else {}),
             **self.inputs.read_cached(
                 self.source, record, choice.chosen, features, lambda texts: embeds[[index.texts[text] for text in texts]]
             ),
@@ -85,20 +91,26 @@ class CachedReader:
         }
 
 
-def cached_reader(folder: Path, source: Records, method: Method) -> CachedReader:
-    """Open the cache, or compute it. Raises ValueError where the folder holds another run's, or anything else."""
+def cached_reader(folder: Path, source: Source, method: Method) -> CachedReader:
+    """Open the cache, or compute it. Raises ValueError where the folder holds another run's, or anything else, and for a method that
+    reads other pixels at every epoch."""
+    inputs = method.inputs
+    if not isinstance(inputs, CacheableInputs) or not isinstance(source, Records):
+        raise ValueError(
+            f"`cache` is not for method {method.config.method}, which cuts its pictures anew at every epoch; leave it out."
+        )
     wanted = _identity(source, method)
     if not (folder / INDEX).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(
                 f"{folder} holds something else than a cache (it has no {INDEX}), which is left as it is. Give another `cache` folder."
             )
-        _build(folder, source, method, wanted)
+        _build(folder, source, method, inputs, wanted)
     if _index(folder).identity != wanted:
         raise ValueError(
             f"{folder} was computed from other data, other models or another size. Delete it, or give another `cache` folder."
         )
-    return CachedReader(folder, source, method.inputs)
+    return CachedReader(folder, source, inputs)
 
 
 @dataclass(frozen=True)
@@ -136,13 +148,13 @@ def _identity(source: Records, method: Method) -> str:
     return digest.hexdigest()
 
 
-def _build(folder: Path, source: Records, method: Method, identity: str) -> None:
+def _build(folder: Path, source: Records, method: Method, inputs: CacheableInputs, identity: str) -> None:
     """Computed in a folder beside it that nobody else has, which then takes the name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
     part.mkdir()
     try:
-        _compute(part, source, method, identity)
+        _compute(part, source, method, inputs, identity)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         try:
@@ -154,8 +166,8 @@ def _build(folder: Path, source: Records, method: Method, identity: str) -> None
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _compute(part: Path, source: Records, method: Method, identity: str) -> None:
-    config, frozen, inputs = method.config, method.frozen, method.inputs
+def _compute(part: Path, source: Records, method: Method, inputs: CacheableInputs, identity: str) -> None:
+    config, frozen = method.config, method.frozen
     targets = [record.name for record in source.records]
     references = inputs.references(source.records)
     texts = {text for record in source.records for text in record.texts}
@@ -198,8 +210,11 @@ def _compute(part: Path, source: Records, method: Method, identity: str) -> None
         found = method.features(torch.stack([nothing if one is None else one for one in read]))
         features = _rows(part / "features.npy", features, found, len(references), np.float16)
         features[start : start + len(found)] = found.cpu().numpy()
-    embeds = [frozen.embed(texts_in_order[start : start + 64]) for start in range(0, len(texts_in_order), 64)]
-    tensor_files.write({"embeds": torch.cat(embeds)}, part / "texts.safetensors")
+    encoded = [frozen.texts(texts_in_order[start : start + 64]) for start in range(0, len(texts_in_order), 64)]
+    kept = {"embeds": torch.cat([embeds for embeds, _ in encoded])}
+    if frozen.base.is_xl:
+        kept["pooled"] = torch.cat([pooled for _, pooled in encoded if pooled is not None])
+    tensor_files.write(kept, part / "texts.safetensors")
     for file in (latents, features):
         if file is not None:
             file.flush()

@@ -81,18 +81,33 @@ def cosine(step: int, steps: int, warmup: int) -> float:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ValidationThing:
+    """What `query` (and `mask`) select in `reference`. A method whose objects have names takes the query for the name."""
+
+    reference: Text
+    query: Text
+    mask: Text | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class ValidationPicture:
-    """What to draw at every validation: what `query` (and `mask`) select in `reference`, under `prompt`."""
+    """What to draw at every validation: what `query` (and `mask`) select in `reference`, under `prompt`. more: further references that
+    are shown together with it."""
 
     reference: Text
     query: Text
     prompt: Text
     mask: Text | None = None
+    more: Annotated[tuple[ValidationThing, ...], BeforeValidator(as_list), Field(max_length=MOST_SUBJECTS)] = ()
+
+    @property
+    def things(self) -> tuple[ValidationThing, ...]:
+        return (ValidationThing(self.reference, self.query, self.mask), *self.more)
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """base: folder of a diffusers Stable Diffusion 1.x, or "mini"; vision_encoder: folder of its CLIP vision model.
+    """base: folder of a diffusers Stable Diffusion 1.x or XL, or "mini"; vision_encoder: folder of the method's CLIP vision model.
     data: jsonl file, folder of pictures, or webdataset shards ("shards/{000..099}.tar"), all on this disk. What a jsonl file or a
     folder names lies inside that folder. Relative paths of this file start where the command runs.
     start_from: files of trained weights to fine-tune; none: fresh weights. method: what is trained, one of methods.METHODS.
@@ -110,6 +125,8 @@ class TrainingConfig:
     """Per process and accumulated step."""
     accumulate: Annotated[Count, Field(le=LARGEST_BATCH)] = 1
     lr: Amount = 5e-5
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit: its state takes a quarter of the memory; on CUDA, by bitsandbytes."""
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: CountOrNone = 0
     weight_decay: Annotated[Amount, Field(le=LARGEST_DECAY)] = 0.01

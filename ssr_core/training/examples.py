@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -21,18 +21,8 @@ from .. import vision
 from ..shown import shown
 from . import shards
 from .config import TrainingConfig
-from .method import Example, Inputs, Opener
-from .records import OutsideFolder, Record, Records, Unfit
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen at random for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
-
-    prompt: str
-    flip: bool
-    chosen: Any
-    seed: int
+from .method import Choice, Example, Inputs, Opener, Source
+from .records import OutsideFolder, Record, Unfit
 
 
 def choose(record: Record, inputs: Inputs, position: str) -> Choice:
@@ -72,14 +62,10 @@ def mask_patches(mask: Tensor, shape: VisionShape) -> Tensor:
     return vision.mask_to_patches(mask, shape.grid, shape.size, "center crop")
 
 
-def read_example(opener: Opener, record: Record, choice: Choice, inputs: Inputs) -> Example:
-    """A sample's inputs, pictures and texts still to be encoded: pixels [3, h, w], prompt, seed, and the method's own."""
-    return {
-        "pixels": target_pixels(opener.open(record.name), inputs.config.size, choice.flip),
-        **inputs.read(opener, record, choice.chosen),
-        "prompt": choice.prompt,
-        "seed": choice.seed,
-    }
+def read_target(opener: Opener, record: Record, choice: Choice, size: int) -> Example:
+    """What a sample needs of any method: pixels [3, size, size] of the record's picture, prompt and seed."""
+    pixels = target_pixels(opener.open(record.name), size, choice.flip)
+    return {"pixels": pixels, "prompt": choice.prompt, "seed": choice.seed}
 
 
 UNREADABLE = "unreadable"
@@ -113,22 +99,15 @@ class Reader(Protocol):
     def __call__(self, record: Record, choice: Choice) -> Example: ...
 
 
-class Source(Protocol):
-    """A fixed set in a fixed order; its records have at least a name and texts."""
-
-    @property
-    def records(self) -> Sequence[Any]: ...
-
-
 @dataclass(frozen=True)
 class PictureReader:
     """Reads pictures; the training step encodes them."""
 
-    source: Records
+    source: Source
     inputs: Inputs
 
     def __call__(self, record: Record, choice: Choice) -> Example:
-        return read_example(self.source, record, choice, self.inputs)
+        return self.inputs.read(self.source, record, choice)
 
 
 UNREADABLE_BY = (ValueError, FileNotFoundError, PermissionError)
@@ -258,7 +237,7 @@ class StreamedExamples(IterableDataset[Example]):
 
     def _example(self, streamed: shards.Streamed, position: str) -> Example:
         choice = choose(streamed.record, self.inputs, position)
-        return {**read_example(streamed, streamed.record, choice, self.inputs), UNREADABLE: [], UNFIT: []}
+        return {**self.inputs.read(streamed, streamed.record, choice), UNREADABLE: [], UNFIT: []}
 
 
 def batches(config: TrainingConfig, start: int, process: int, processes: int) -> Iterator[list[int]]:

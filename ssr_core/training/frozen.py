@@ -1,4 +1,8 @@
-"""The frozen side of a training step: encoders, noise schedule, and the UNet, as every method uses them."""
+"""The frozen side of a training step: encoders, noise schedule, and the UNet, as every method uses them, 1.x or XL.
+
+Stable Diffusion XL also wants a prompt's pooled text and numbers about the picture, its micro-conditioning (arXiv 2307.01952, section
+2.2): those that a sample tells (original_size, corner), else those of a picture that was never cut or scaled.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ class Frozen:
     base: Base
     device: torch.device
     fingerprint: str
-    _texts: OrderedDict[str, Tensor] = field(default_factory=OrderedDict)
+    _texts: OrderedDict[str, tuple[Tensor, Tensor | None]] = field(default_factory=OrderedDict)
 
     @cached_property
     def balanced(self) -> Tensor:
@@ -38,23 +42,35 @@ class Frozen:
 
     def embed(self, texts: list[str]) -> Tensor:
         """[texts, T, D] float32 on the CPU."""
+        return self.texts(texts)[0]
+
+    def texts(self, texts: list[str]) -> tuple[Tensor, Tensor | None]:
+        """What the UNet gets of texts (Base.texts): [texts, T, D] and, with XL, [texts, P], float32 on the CPU."""
         unseen = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if unseen:
+            embeds, pooled = self.base.texts(unseen)
             # Copies: a row alone would keep the memory of its whole batch.
-            self._texts.update(zip(unseen, map(torch.clone, self.base.embed(unseen).float().cpu()), strict=True))
-        found = torch.stack([self._texts[text] for text in texts])
+            rows = list(map(torch.clone, embeds.float().cpu()))
+            ends = [None] * len(unseen) if pooled is None else list(map(torch.clone, pooled.float().cpu()))
+            self._texts.update(zip(unseen, zip(rows, ends, strict=True), strict=True))
+        found = [self._texts[text] for text in texts]
         for text in texts:
             self._texts.move_to_end(text)
         while len(self._texts) > TEXTS_KEPT:
             self._texts.popitem(last=False)
-        return found
+        ends = [end for _, end in found if end is not None]
+        return torch.stack([row for row, _ in found]), torch.stack(ends) if self.base.is_xl else None
 
     def encode(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch with target and prompt encoded, unless the cache has done that, and with all its tensors on the device."""
         done = dict(batch)
         if "pixels" in done:
             done["mean"], done["std"] = self.latents(done.pop("pixels"))
-            done["prompt_embeds"] = self.embed(done.pop("prompt"))
+            done["prompt_embeds"], pooled = self.texts(done.pop("prompt"))
+            if pooled is not None:
+                done["pooled"] = pooled
+        if self.base.is_xl:
+            done["time_ids"] = _time_ids(done)
         return {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in done.items()}
 
     def noise(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +84,18 @@ class Frozen:
         drawn, at = torch.stack(noise).to(self.device), torch.stack(timesteps).to(self.device)
         return self.base.noise_schedule.add_noise(torch.stack(clean), drawn, at), drawn, at
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """The noise that the UNet predicts: [B, 4, h, w]."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The noise that the UNet predicts under an encoded batch's prompts: [B, 4, h, w]."""
         unet = self.base.unet
-        return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample
+        more: dict[str, Any] = {}
+        if self.base.is_xl:
+            more["added_cond_kwargs"] = {"text_embeds": batch["pooled"].to(unet.dtype), "time_ids": batch["time_ids"]}
+        return unet(noisy.to(unet.dtype), timesteps, batch["prompt_embeds"].to(unet.dtype), **more).sample
+
+
+def _time_ids(batch: dict[str, Any]) -> Tensor:
+    """Original height and width, top and left of what is seen, and the target's height and width: [B, 6]."""
+    mean = batch["mean"]
+    target = torch.tensor([side * 8 for side in mean.shape[-2:]]).repeat(mean.shape[0], 1)
+    original = batch.pop("original_size", target).to(target.device)
+    return torch.cat([original, batch.pop("corner", torch.zeros_like(target)).to(target.device), target], dim=1).float()

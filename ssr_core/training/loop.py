@@ -27,7 +27,7 @@ from ..mini.scene import check_size
 from ..new_files import check_writable
 from ..pictures import open_mask, open_picture
 from ..shown import plain
-from . import checkpoints, records, run_state, shards
+from . import checkpoints, optimizers, run_state, shards
 from .average import Average
 from .cache import cached_reader
 from .config import TrainingConfig
@@ -62,9 +62,7 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
     set_seed(config.seed)  # only fresh weights depend on it
     method = METHODS[config.method](config, _frozen(config, accelerator))
     trained = [parameter for parameter in method.module.parameters() if parameter.requires_grad]
-    model, optimizer = accelerator.prepare(
-        method.module, torch.optim.AdamW(trained, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-    )
+    model, optimizer = accelerator.prepare(method.module, optimizers.made(config, trained, accelerator.device))
     average = Average([p for group in optimizer.param_groups for p in group["params"]], config.ema) if config.ema else None
     step = 0
     if newest is not None:
@@ -117,18 +115,20 @@ def _check_validation(config: TrainingConfig) -> None:
     """What would otherwise be met after hours: sizes that the base does not draw, pictures that cannot be opened."""
     if config.base == MINI:
         check_size(config.size, config.size)
-    for wanted in config.validation:
-        open_picture(Path(wanted.reference))
-        if wanted.mask is not None:
-            open_mask(Path(wanted.mask))
+    for thing in (thing for wanted in config.validation for thing in wanted.things):
+        open_picture(Path(thing.reference))
+        if thing.mask is not None:
+            open_mask(Path(thing.mask))
 
 
 def _frozen(config: TrainingConfig, accelerator: Accelerator) -> Frozen:
     base = load_base(config.base, config.vision_encoder)
-    loaded = fingerprint(base.vae, base.text_encoder, base.vision_encoder)
+    encoders = [model for model in base.models if model is not base.unet]
+    loaded = fingerprint(*encoders)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
-    for part in (base.unet, base.text_encoder, base.vision_encoder):
-        part.to(accelerator.device, half)
+    for part in base.models:
+        if part is not base.vae:
+            part.to(accelerator.device, half)
     base.vae.to(accelerator.device)  # in float32: its output is what the model learns to draw
     if config.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
@@ -150,7 +150,7 @@ def _examples(method: Method, accelerator: Accelerator, start: int) -> Iterator[
             raise ValueError("`cache` needs a fixed set of pictures on this disk; leave it out for webdataset shards.")
         streamed = StreamedExamples(inputs, process, processes, start)
         return iter(DataLoader(streamed, batch_size=config.batch_size, **options))
-    source = records.read(config.data)
+    source = inputs.source()
     if config.cache:
         with accelerator.main_process_first():
             reader: Any = cached_reader(Path(config.cache), source, method)

@@ -1,7 +1,7 @@
-"""What a method provides to be trained: the shared loop, data and cache use these two protocols and know no method.
+"""What a method provides to be trained: the shared loop, data and cache use these protocols and know no method.
 
 Inputs is light, since worker processes have it: what is chosen at random for a sample besides its prompt and its mirroring, and how
-that is read. Method holds the models: what is trained, its loss, its pictures and its files.
+a sample is read. Method holds the models: what is trained, its loss, its pictures and its files.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from PIL import Image
 from torch import Tensor, nn
@@ -27,6 +28,16 @@ Losses = Mapping[str, Tensor]
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen at random for one sample. chosen: by the method, for its own inputs; seed: of its noise and timestep."""
+
+    prompt: str
+    flip: bool
+    chosen: Any
+    seed: int
+
+
 class Opener(Protocol):
     """Where a record's pictures are: on this disk or in a shard."""
 
@@ -35,17 +46,34 @@ class Opener(Protocol):
     def open_mask(self, name: str) -> Tensor: ...
 
 
+class Source(Protocol):
+    """A fixed set in a fixed order; its records have at least a name and texts."""
+
+    @property
+    def records(self) -> Sequence[Any]: ...
+
+
 class Inputs(Protocol):
-    """A sample's inputs besides target, prompt and noise."""
+    """Where samples are, and what a method reads of them."""
 
     @property
     def config(self) -> TrainingConfig: ...
 
+    def source(self) -> Source:
+        """The fixed set on this disk that the configuration names. Shards are streamed instead."""
+
     def choose(self, record: Record, rng: random.Random) -> Any:
         """What is chosen at random, of a type of the method's own."""
 
-    def read(self, opener: Opener, record: Record, chosen: Any) -> Example:
-        """The inputs, pictures and texts still to be encoded."""
+    def read(self, opener: Any, record: Any, choice: Choice) -> Example:
+        """A sample, pictures and texts still to be encoded: pixels [3, h, w], prompt and seed (examples.read_target), and the method's
+        own. opener: the source, or a sample of a shard.
+        """
+
+
+@runtime_checkable
+class CacheableInputs(Inputs, Protocol):
+    """Inputs whose target and references are the same at every epoch, so that they can be encoded once."""
 
     def references(self, records: Sequence[Record]) -> list[str]:
         """Names of all pictures whose features the cache is to hold, each once."""

@@ -8,9 +8,10 @@ from typing import Any
 
 from . import config
 from .method import Method
+from .mip import MIP
 from .ssr import SSR
 
-METHODS: dict[str, type[Method]] = {"ssr": SSR}
+METHODS: dict[str, type[Method]] = {"ssr": SSR, "mip": MIP}
 
 
 def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> config.TrainingConfig:

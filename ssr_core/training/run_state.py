@@ -148,11 +148,24 @@ def _put_optimizer_state(accelerator: Accelerator, model: nn.Module, optimizer: 
     current = optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = kept["state"] if isinstance(kept, dict) else None
+    eight_bit = not isinstance(optimizer.optimizer, torch.optim.AdamW)
+    fits = _fits_eight_bit if eight_bit else _fits
     if not isinstance(state, dict) or not all(
-        number in range(len(parameters)) and _fits(one, parameters[number]) for number, one in state.items()
+        number in range(len(parameters)) and fits(one, parameters[number]) for number, one in state.items()
     ):
         raise ValueError(f"The optimizer's state in {folder} does not fit the configuration. Go on from another checkpoint.")
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def _fits_eight_bit(state: Any, parameter: Tensor) -> bool:
+    """Whether this is bitsandbytes' state of a parameter, whose two moments are bytes with scales (or floats of a small parameter), all in
+    one dictionary beside the step (bitsandbytes/optim/optimizer.py, state_dict)."""
+    if not isinstance(state, dict):
+        return False
+    moments = next((value for value in state.values() if isinstance(value, dict)), state)
+    return all(
+        isinstance(moments.get(name), Tensor) and moments[name].numel() == parameter.numel() for name in ("state1", "state2")
+    )
 
 
 def _fits(state: Any, parameter: Tensor) -> bool:

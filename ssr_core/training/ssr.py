@@ -26,6 +26,7 @@ from ..hosts.diffusers.encoders import vision_model
 from ..methods.ssr import formats
 from ..methods.ssr.encoder import EncoderConfig, SSREncoder, fingerprint
 from ..methods.ssr.losses import objective
+from ..methods.ssr.subject import Subject
 from ..pictures import open_mask, open_picture
 from ..sheet import Labelled, heat_picture
 from .config import (
@@ -41,10 +42,11 @@ from .config import (
     ValidationPicture,
     as_list,
 )
-from .examples import VisionShape, mask_patches, reference_pixels
+from .examples import VisionShape, mask_patches, read_target, reference_pixels
 from .frozen import Frozen
-from .method import Autocast, Example, Losses, Opener
-from .records import Record, SubjectSource
+from .method import Autocast, Choice, Example, Losses, Opener
+from .records import Record, Records, SubjectSource
+from .records import read as read_records
 
 UNCONDITIONAL = ""
 """Name of the unconditional reference in the cache."""
@@ -126,8 +128,13 @@ class SubjectInputs:
         masked = masked and source.mask is not None
         return ChosenSubject(source, "" if masked and alone else words, masked)
 
-    def read(self, opener: Opener, record: Record, chosen: Sequence[ChosenSubject]) -> Example:
+    def source(self) -> Records:
+        return read_records(self.config.data)
+
+    def read(self, opener: Opener, record: Record, choice: Choice) -> Example:
+        chosen: Sequence[ChosenSubject] = choice.chosen
         return {
+            **read_target(opener, record, choice, self.config.size),
             "references": torch.stack([self.reference_pixels(opener, _reference(record, subject)) for subject in chosen]),
             "queries": [subject.words for subject in chosen],
             **self._masks(opener, chosen),
@@ -249,17 +256,22 @@ class SSR:
             shares = _shares(batch["there"])
         with branches_attached(base.unet, base.layout, [keys_values], rows, there=there):
             with autocast():
-                predicted = self.frozen.predict(noisy, timesteps, batch["prompt_embeds"])
+                predicted = self.frozen.predict(noisy, timesteps, batch)
                 found = objective(predicted, noise, tokens, query.flatten(0, 1), self.config.regulariser, weights, shares)
             yield found._asdict()
 
     def validation_row(self, pipe: Any, wanted: ValidationPicture, latents: Tensor) -> list[Labelled]:
-        """The reference, where the query looks, and the subject under the prompt."""
+        """Every reference, where its query looks, and the subjects under the prompt."""
         base, encoder, config = self.frozen.base, self.encoder, self.config
         encoder.fingerprint = fingerprint(encoder.state_dict(), encoder.config)
-        reference = open_picture(Path(wanted.reference))
-        mask = None if wanted.mask is None else open_mask(Path(wanted.mask))
-        subjects = ssr.encode(base, encoder, reference, wanted.query, mask, config.mask_weight)
+        asked: list[Labelled] = []
+        subjects: tuple[Subject, ...] = ()
+        for thing in wanted.things:
+            reference = open_picture(Path(thing.reference))
+            mask = None if thing.mask is None else open_mask(Path(thing.mask))
+            (subject,) = ssr.encode(base, encoder, reference, thing.query, mask, config.mask_weight)
+            asked += [("reference", reference), (thing.query or "mask", heat_picture(subject.map()))]
+            subjects += (subject,)
         drawn = ssr.sample(
             pipe,
             encoder,
@@ -270,11 +282,7 @@ class SSR:
             guidance=config.guidance,
             manner=1.0,
         )
-        return [
-            ("reference", reference),
-            (wanted.query or "mask", heat_picture(subjects[0].map())),
-            (wanted.prompt or "no prompt", generate.decode(base, drawn)[0]),
-        ]
+        return [*asked, (wanted.prompt or "no prompt", generate.decode(base, drawn)[0])]
 
     def save(self, state: Mapping[str, Tensor], path: Path) -> None:
         """The encoder alone, as every host loads it."""
@@ -297,7 +305,7 @@ def _encoder(config: SSRConfig, base: Base) -> SSREncoder:
     return SSREncoder(
         EncoderConfig(
             layout=base.layout,
-            text_width=base.text_encoder.config.hidden_size,
+            text_width=base.text_width,
             vision_width=base.vision_encoder.config.hidden_size,
             inner_width=config.inner_width,
             heads=config.heads,

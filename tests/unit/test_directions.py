@@ -13,7 +13,7 @@ PACK = Path(__file__).parents[2]
 LEVELS = (
     {"ssr_core.cli", "ssr_core.pretrain", "nodes", "install"},
     {"ssr_core.training", "ssr_core.evaluation", "ssr_core.demo"},
-    {"ssr_core.hosts", "ssr_core.weights", "ssr_core.weight_structure"},
+    {"ssr_core.hosts", "ssr_core.weights", "ssr_core.weight_structure", "ssr_core.checkpoints"},
     {"ssr_core.methods"},
     {"ssr_core"},
 )

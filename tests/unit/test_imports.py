@@ -39,6 +39,7 @@ files = [path.relative_to(folder).with_suffix("") for path in folder.glob("ssr_c
 names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
 extras = (
     "ssr_core.hosts", "ssr_core.training", "ssr_core.evaluation", "ssr_core.pretrain", "ssr_core.demo", "ssr_core.cli.drawing",
+    "ssr_core.cli.benchmarks",
 )
 names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
@@ -55,7 +56,10 @@ assert installed <= allowed, installed - allowed
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize(("part", "own"), [("training", ("ssr.py", "methods.py")), ("evaluation", ("ssr.py",))])
+@pytest.mark.parametrize(
+    ("part", "own"),
+    [("training", ("ssr.py", "mip.py", "fresh_adapter.py", "methods.py")), ("evaluation", ("ssr.py", "mip.py"))],
+)
 def test_what_training_and_evaluation_share_imports_no_method(part, own):
     shared = [path for path in (PACK / "ssr_core" / part).glob("*.py") if path.name not in own]
     assert len(shared) > 5

@@ -287,8 +287,8 @@ def test_samples_of_no_use_in_shards_are_replaced_alike_after_every_resume(tmp_p
                 tar.addfile(member, io.BytesIO(part))
 
     class Inputs(SceneInputs):
-        def read(self, opener, record, chosen):
-            return {"caption": scenes.read_scene(opener, record, random.Random(0), 16, 2).caption}
+        def read(self, opener, record, choice):
+            return {"caption": scenes.read_scene(opener, record, random.Random(0), 16, 2).caption, "seed": choice.seed}
 
     def drawn(start, count):
         inputs = Inputs(data=str(tmp_path / "x.tar"), size=16, batch_size=1, most_unreadable=0)

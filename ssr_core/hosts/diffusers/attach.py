@@ -153,18 +153,15 @@ class Attachment:
         weights: Sequence[Tensor | None],
     ) -> list[Tensor | None]:
         """What part of every position each branch has, [chunks, pictures, L, 1] each; None for all of it. weights: those of regions and
-        pictures."""
+        pictures. Training learns through the gates, and not through the shares (hqhQAQ/MIP-Adapter, attention_processor_multi.py)."""
         found: list[Tensor | None] = [None] * len(self.branches)
         if self.words:
-            chunks, covers = len(self.rows), self._covers(weights, query)
-            shares = []
-            for chunk, (row, part) in enumerate(zip(self.rows, query.chunk(chunks), strict=True)):
-                keys = [to_k(embeds.to(query.device, query.dtype))[None] for embeds in self.words[0 if row is None else row]]
-                shares.append(word_shares(part, keys, heads, None if covers is None else covers[:, chunk]))
-            found = list(torch.stack(shares, dim=1))  # of [branches, chunks, pictures, L, 1]
+            with torch.no_grad():
+                found = list(self._word_shares(query, to_k, heads, self._covers(weights, query)))
         if self.gates:
-            direction = self.gates[layer.index].to(query.device)
-            gate = text_gate(own_text(), direction).unflatten(0, (len(self.rows), -1))
+            direction, text = self.gates[layer.index].to(query.device), own_text()
+            with torch.autocast(query.device.type, enabled=False):
+                gate = text_gate(text, direction).unflatten(0, (len(self.rows), -1))
             found = [gate if share is None else share * gate for share in found]
         return [None if share is None else share.to(query.dtype) for share in found]
 
@@ -183,6 +180,15 @@ class Attachment:
 
     def _words(self, rows: Sequence[int], tokens: int, device: torch.device) -> Tensor:
         return words_at([[of_branch[row] for row in rows] for of_branch in self.said], tokens, device)
+
+    def _word_shares(self, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int, covers: Tensor | None) -> Tensor:
+        """[branches, chunks, pictures, L, 1], in full precision whatever training computes in."""
+        shares = []
+        for chunk, (row, part) in enumerate(zip(self.rows, query.chunk(len(self.rows)), strict=True)):
+            keys = [to_k(embeds.to(query.device, query.dtype))[None] for embeds in self.words[0 if row is None else row]]
+            with torch.autocast(query.device.type, enabled=False):
+                shares.append(word_shares(part, keys, heads, None if covers is None else covers[:, chunk]))
+        return torch.stack(shares, dim=1)
 
     def _covers(self, weights: Sequence[Tensor | None], query: Tensor) -> Tensor | None:
         """Where each branch may act at all, [branches, chunks, pictures, L or 1, 1]; None where they may all act in the same places."""

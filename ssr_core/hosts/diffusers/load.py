@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,46 +11,79 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, DDPMScheduler, MotionAdapter, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ...mini.files import MINI
 from . import mini
 from .base import Base
 
+VISION_L = "openai/clip-vit-large-patch14"
+"""The vision model of the SSR-Encoder and of ELITE. Which one an MIP-Adapter takes follows from its shapes (mip.vision_named)."""
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PARTS_XL = ("text_encoder_2", "tokenizer_2")
 
-def load_base(model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32) -> Base:
-    """The built-in models ("mini"), or a diffusers folder of Stable Diffusion 1.x and a folder of its CLIP vision model.
 
-    Raises ValueError or OSError that says what is missing.
+def load_base(
+    model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32, vision_named: str = VISION_L
+) -> Base:
+    """The built-in models ("mini"), or a diffusers folder of Stable Diffusion 1.x or XL and a folder of a CLIP vision model.
+
+    vision_named: what that should be, for messages. An autoencoder that overflows in half precision (SDXL's own says so: force_upcast)
+    stays in full precision where dtype is float16. Raises ValueError or OSError that says what is missing.
     """
     if model == MINI:
         return mini.load(dtype=dtype)
-    if not Path(model).is_dir():
+    folder = Path(model)
+    if not folder.is_dir():
         raise ValueError(
-            f"There is no folder {model}. Give a diffusers folder of Stable Diffusion 1.5 (unet, vae, text_encoder, tokenizer, "
-            f'scheduler), or "{MINI}" for the built-in models.'
+            f"There is no folder {model}. Give a diffusers folder of Stable Diffusion 1.5 or XL ({', '.join(PARTS)}; with XL also "
+            f'{" and ".join(PARTS_XL)}), or "{MINI}" for the built-in models.'
         )
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if not (Path(model) / part).is_dir():
-            raise ValueError(f"{model} has no folder {part}. Give the whole diffusers folder of Stable Diffusion 1.5.")
+    xl = any((folder / part).is_dir() for part in PARTS_XL)
+    kind = "Stable Diffusion XL" if xl else "Stable Diffusion 1.5"
+    for part in (*PARTS, *(PARTS_XL if xl else ())):
+        if not (folder / part).is_dir():
+            raise ValueError(f"{model} has no folder {part}. Give the whole diffusers folder of {kind}.")
     if vision_encoder is None:
-        raise ValueError(f"{model} needs an image encoder: give a folder of openai/clip-vit-large-patch14.")
+        raise ValueError(f"{model} needs an image encoder: give a folder of {vision_named}.")
     options: dict[str, Any] = {"torch_dtype": dtype}
-    with loading(model, "Stable Diffusion 1.5 in diffusers' layout"):
-        tiny = "AutoencoderTiny" in (Path(model) / "vae" / "config.json").read_text(encoding="utf-8")
-        vae_class = AutoencoderTiny if tiny else AutoencoderKL
+    with loading(model, f"{kind} in diffusers' layout"):
         parts: dict[str, Any] = {
             "unet": UNet2DConditionModel.from_pretrained(model, subfolder="unet", **options),
-            "vae": vae_class.from_pretrained(model, subfolder="vae", **options),
+            "vae": _autoencoder(folder, dtype, xl),
             "text_encoder": CLIPTextModel.from_pretrained(model, subfolder="text_encoder", **options),
             "tokenizer": CLIPTokenizer.from_pretrained(model, subfolder="tokenizer"),
             "noise_schedule": DDPMScheduler.from_pretrained(model, subfolder="scheduler"),
         }
-    with loading(vision_encoder, "openai/clip-vit-large-patch14"):
+        if xl:
+            second = CLIPTextModelWithProjection.from_pretrained(model, subfolder="text_encoder_2", **options)
+            parts |= {"text_encoder_2": second, "tokenizer_2": CLIPTokenizer.from_pretrained(model, subfolder="tokenizer_2")}
+    _check_text_width(model, parts)
+    with loading(vision_encoder, vision_named):
         models = Base(**parts, vision_encoder=CLIPVisionModelWithProjection.from_pretrained(vision_encoder, **options))
-    for part in (models.unet, models.vae, models.text_encoder, models.vision_encoder):
+    for part in models.models:
         part.requires_grad_(False).train(False)
     return models
+
+
+def _autoencoder(folder: Path, dtype: torch.dtype, xl: bool) -> Any:
+    described = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    kind = AutoencoderTiny if described.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
+    # What XL's autoencoder says of itself; that of 1.x says nothing and fits into half precision.
+    overflows = xl and kind is AutoencoderKL and described.get("force_upcast", True)
+    own = torch.float32 if overflows and dtype == torch.float16 else dtype
+    return kind.from_pretrained(folder, subfolder="vae", torch_dtype=own)
+
+
+def _check_text_width(model: str, parts: dict[str, Any]) -> None:
+    """A refiner, say, has the second text encoder's folder alone in use."""
+    encoders = [parts[name] for name in ("text_encoder", "text_encoder_2") if name in parts]
+    made, taken = sum(one.config.hidden_size for one in encoders), parts["unet"].config.cross_attention_dim
+    if made != taken:
+        raise ValueError(
+            f"The UNet in {model} takes text of width {taken}, its text encoders make {made}. Give a diffusers folder of Stable Diffusion "
+            "1.5 or of Stable Diffusion XL's base, whose parts belong together."
+        )
 
 
 def load_controlnet(folder: str, dtype: torch.dtype) -> Any:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...merge import Combine
-from ...methods.mip.adapter import MIPAdapter
-from ...methods.mip.encode import Adapter, References, encode_object
+from ...methods.mip.adapter import AdapterConfig, MIPAdapter
+from ...methods.mip.encode import PUBLISHED, Adapter, References, encode_object, tower_of
 from ...methods.mip.objects import (
     MERGES,
     MIPObject,
@@ -20,18 +20,32 @@ from ...methods.mip.objects import (
     active,
     branch_inputs,
     check_adapter,
+    check_length,
     check_name,
     regions_of,
 )
 from ...schedule import Manner
-from ...shown import shown
 from . import generate
 from .base import Base
-from .encoders import embed_texts, pieces_of, vision_model
+from .encoders import pieces_of, vision_model
 from .sets import sets_attached
 
-SCALE = 0.75
-"""Strength of the authors' demo for the pooled variant (hqhQAQ/MIP-Adapter, inference.py)."""
+SCALE, SCALE_RESAMPLER = 0.75, 0.65
+"""Strength of the authors' demo, inference.py, for the pooled variant and for the one with a resampler; this and the following:
+hqhQAQ/MIP-Adapter."""
+NEGATIVE = "monochrome, lowres, bad anatomy, worst quality, low quality"
+"""The negative prompt of their demo and of their evaluation."""
+
+
+def strength_of(config: AdapterConfig) -> float:
+    """What the authors draw an adapter of these shapes with."""
+    return SCALE if config.pooled else SCALE_RESAMPLER
+
+
+def vision_named(config: AdapterConfig) -> str:
+    """The vision model that an adapter of these shapes takes, and where it is published."""
+    tower = tower_of(config)
+    return "the CLIP vision model it was trained with" if tower is None else f"{tower} ({PUBLISHED[tower]})"
 
 
 def for_encoding(adapter: MIPAdapter) -> Adapter:
@@ -47,15 +61,18 @@ def for_encoding(adapter: MIPAdapter) -> Adapter:
 
 def encode_name(base: Base, text: str) -> Name:
     """An object's name by the base's text encoders, and the same rows of the encoding of nothing (mip.md, section 4)."""
-    check_name(text)
-    ids = embed_texts(base.tokenizer, base.text_encoder, [text]).ids[0]
-    pieces = pieces_of(base.tokenizer, ids)
-    if len(pieces) >= len(ids) - 1:
-        raise ValueError(
-            f'The name "{shown(text, 60)}" is longer than {len(ids) - 2} tokens. Say what the object is in a word or two.'
-        )
-    named, nothing = base.embed([text, ""]).float().cpu()[:, 1 : len(pieces)]  # [W, D] each
+    count = name_length(base.tokenizer, text)
+    named, nothing = base.embed([text, ""]).float().cpu()[:, 1 : 1 + count]  # [W, D] each
     return Name(text, named, nothing)
+
+
+def name_length(tokenizer: Any, text: str) -> int:
+    """How many tokens of the first text encoder an object's name has. Raises ValueError for one that is empty or too long."""
+    check_name(text)
+    ids = tokenizer([text]).input_ids[0]
+    count = len(pieces_of(tokenizer, torch.tensor(ids))) - 1
+    check_length(text, count)
+    return count
 
 
 def encode(

@@ -154,7 +154,7 @@ class Resampler(nn.Module):
 
 
 class ObjectProjection(nn.Module):
-    """What one cross-attention layer has of an object's tokens: keys and values, [B, N, D] -> two [B, N, C], without bias.
+    """What one cross-attention layer has of an object's tokens: keys and values, [B, N, D] -> two [B, N, C], without bias, and its gate.
 
     gate: [C], the direction of merge.text_gate; zeros for a gate that is 1 everywhere.
     """
@@ -165,8 +165,9 @@ class ObjectProjection(nn.Module):
         self.to_v = operations.Linear(text_width, width, bias=False, **factory)
         self.gate = nn.Parameter(torch.zeros(width, **factory))
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        return self.to_k(tokens), self.to_v(tokens)
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # A copy of the gate: engines of training that spread weights over devices take them back when this returns.
+        return self.to_k(tokens), self.to_v(tokens), self.gate.clone()
 
 
 class MIPAdapter(nn.Module):
@@ -202,7 +203,7 @@ class MIPAdapter(nn.Module):
         """Keys and values of all layers, in checkpoint order, one layer at a time. tokens: [B, N, D]; the scales: [B, N, 1] -> per layer
         ([B, N, C], [B, N, C])."""
         for layer in self.layers:
-            key, value = layer(tokens)
+            key, value, _ = layer(tokens)
             yield key * key_scale, value * value_scale
 
     @property

@@ -28,6 +28,12 @@ from .objects import MOST_PICTURES, PICTURES_SHOWN, MIPObject, Name
 
 TOWERS = {(1664, 1280): "CLIP ViT-bigG/14", (1280, 1024): "CLIP ViT-H/14", (1024, 768): "CLIP ViT-L/14"}
 """By (width of the hidden states, width of the embedding); one number alone does not tell them apart."""
+PUBLISHED = {
+    "CLIP ViT-bigG/14": "h94/IP-Adapter, sdxl_models/image_encoder",
+    "CLIP ViT-H/14": "h94/IP-Adapter, models/image_encoder",
+    "CLIP ViT-L/14": "openai/clip-vit-large-patch14",
+}
+"""Where each tower is."""
 
 ToTokens = Callable[[Tensor], Tensor]
 """MIPAdapter.forward: features [B, E] or [B, P, E] -> tokens [B, T, D]."""
@@ -131,14 +137,19 @@ def encode_object(
     )
 
 
+def tower_of(config: AdapterConfig) -> str | None:
+    """The tower that an adapter of these shapes was made for; None for an unknown one."""
+    place = 1 if config.pooled else 0
+    return next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), None)
+
+
 def check_vision_model(vision_model: VisionModel, config: AdapterConfig) -> None:
     """Refuse a tower that the adapter was not made for, by the pair of its widths."""
     found = vision_model.embedding_width if config.pooled else vision_model.width
     if found == config.vision_width:
         return
     pair = (vision_model.width, vision_model.embedding_width)
-    found_kind, place = TOWERS.get(pair), 1 if config.pooled else 0
-    wanted_kind = next((kind for widths, kind in TOWERS.items() if widths[place] == config.vision_width), None)
+    found_kind, wanted_kind = TOWERS.get(pair), tower_of(config)
     embedding = f"an embedding of width {pair[1]}" if pair[1] else "no embedding"
     what = "a picture's embedding" if config.pooled else "a picture's hidden states"
     other = f", or the adapter that was made for {found_kind}" if found_kind else ""

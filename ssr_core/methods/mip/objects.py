@@ -45,12 +45,7 @@ class Name:
 
     def __post_init__(self) -> None:
         check_name(self.text)
-        count = self.embeds.shape[0]
-        if not 1 <= count <= MOST_NAME_TOKENS:
-            raise ValueError(
-                f'The name "{shown(self.text, 60)}" has {count} tokens; expected 1 to {MOST_NAME_TOKENS}. Say what the object is in a word '
-                "or two."
-            )
+        check_length(self.text, self.embeds.shape[0])
 
 
 def check_name(text: str) -> None:
@@ -62,6 +57,13 @@ def check_name(text: str) -> None:
     if len(text) > MOST_NAME_LETTERS:
         raise ValueError(
             f"The name has {len(text):,} characters; at most {MOST_NAME_LETTERS:,} are taken. A word or two is enough."
+        )
+
+
+def check_length(text: str, tokens: int) -> None:
+    if not 1 <= tokens <= MOST_NAME_TOKENS:
+        raise ValueError(
+            f'The name "{shown(text, 60)}" has {tokens} tokens; expected 1 to {MOST_NAME_TOKENS}. Say what the object is in a word or two.'
         )
 
 
