@@ -1,4 +1,4 @@
-"""What the benchmarks share: ComfyUI's own UNet at SD1.5 shape with random weights, on any device, and subjects for it."""
+"""What the benchmarks share: ComfyUI's own UNets at their real shapes with random weights, on any device, and subjects for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support import comfy_host, tiny
+from support import comfy_host, sdxl, tiny
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -44,7 +44,23 @@ def sd15_unet(device: torch.device, dtype: torch.dtype) -> Any:
     described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": 320})
     described.unet_config["dtype"] = dtype
     described.set_inference_dtype(dtype, None)
-    base = comfy.model_base.BaseModel(described, device=device)
+    return filled(comfy.model_base.BaseModel(described, device=device), device)
+
+
+def sdxl_unet(device: torch.device, dtype: torch.dtype) -> Any:
+    """The host's BaseModel at SDXL's real size: 5 GB in half precision."""
+    comfy_host.start(cpu=device.type == "cpu")
+    import comfy.model_base
+    import comfy.supported_models
+
+    described = comfy.supported_models.SDXL({**tiny.UNET_CONFIG, **sdxl.UNET})
+    described.unet_config["dtype"] = dtype
+    described.set_inference_dtype(dtype, None)
+    return filled(comfy.model_base.SDXL(described, device=device), device)
+
+
+def filled(base: Any, device: torch.device) -> Any:
+    """Random weights that keep activations sane."""
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
         for name, parameter in base.diffusion_model.named_parameters():

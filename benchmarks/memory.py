@@ -13,7 +13,7 @@ import json
 
 import torch
 from host import arguments, chosen, comfy_host, name_of, sd15_unet
-from step_overhead import Step
+from variants_ssr import Step
 
 MB = 1e6
 

@@ -15,11 +15,11 @@ from ..ssr_core.methods.elite.framing import FRAMINGS, LARGEST_MARGIN, MARGIN
 from ..ssr_core.methods.elite.subject import DEFAULT_WORDS, EliteSubjects, check_count, together
 from ..ssr_core.points import parse_points
 from ..ssr_core.vision import as_pictures, check_images
-from . import checks, wires
+from . import checks, inputs, wires
 from .compat import RARE, Schema
 
 SAME_FILE = "(in the same file)"
-ALIASES = ["elite", "subject", "personalization", "pseudo-word"]
+ALIASES = ["elite", "personalization", "pseudo-word"]
 MOST_WORDS = 5
 """Of the released mapper."""
 
@@ -87,7 +87,7 @@ class EncodeEliteSubject(io.ComfyNode):
             display_name="Encode Subject (ELITE)",
             category=wires.ELITE_CATEGORY,
             description="Makes a word of a picture and its mask, and tokens of what is under the mask.",
-            search_aliases=[*ALIASES, "reference"],
+            search_aliases=[*ALIASES, *inputs.SEARCHED],
             is_output_node=True,  # so that it can run alone and show what is marked, before anything is sampled
             inputs=[
                 wires.Elite.Input("elite", tooltip="From Load ELITE."),

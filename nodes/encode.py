@@ -25,7 +25,7 @@ class EncodeSubject(io.ComfyNode):
             display_name="Encode Subject",
             category=wires.CATEGORY,
             description="Takes out of a reference picture only what a query selects: words, a mask, or both.",
-            search_aliases=["ssr", "subject", "reference"],
+            search_aliases=["ssr", *inputs.SEARCHED],
             is_output_node=True,  # so that it can run alone and show what the query selects, before anything is sampled
             inputs=[
                 wires.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
@@ -146,6 +146,7 @@ class CombineSubjects(io.ComfyNode):
             display_name="Combine Subjects",
             category=wires.CATEGORY,
             description="Puts up to four subjects together; chain nodes for more.",
+            search_aliases=["ssr"],
             inputs=[
                 *(
                     wires.Subject.Input(f"subject_{slot}", optional=True, tooltip="One subject, or a set of them.")

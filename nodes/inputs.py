@@ -8,6 +8,9 @@ from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS
 from ..ssr_core.vision import FITS
 from .compat import RARE
 
+SEARCHED = ["ipadapter", "ip-adapter", "reference", "consistent character", "subject", "style"]
+"""What people type who look for such a pack. Only nodes that encode are found by these, so that a graph begins with them."""
+
 
 def fit(tooltip: str, rare: bool = False) -> io.Input:
     return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip, **(RARE if rare else {}))

@@ -27,7 +27,7 @@ class LoadMIPAdapter(io.ComfyNode):
             category=wires.MIP_CATEGORY,
             description="Loads an MIP-Adapter for SDXL, which draws several objects, each from references of its own. A plain IP-Adapter "
             "for SDXL works too, without the learned gates.",
-            search_aliases=["mip", "mip adapter", "ip-adapter", "multi-reference", "multi subject"],
+            search_aliases=["mip", "mip adapter", "multi-reference", "multi subject"],
             inputs=[
                 io.Combo.Input(
                     "adapter_file",
@@ -73,7 +73,7 @@ class EncodeObject(io.ComfyNode):
             display_name="Encode Object (MIP)",
             category=wires.MIP_CATEGORY,
             description="Makes an object of one or several pictures of it and a name. The name tells where in the new picture it belongs.",
-            search_aliases=["mip", "object", "reference", "multi-reference", "ip-adapter"],
+            search_aliases=["mip", "object", "multi-reference", *inputs.SEARCHED],
             is_output_node=True,  # so that it can run alone and show what the vision model sees, before anything is sampled
             inputs=[
                 wires.MIPAdapter.Input("mip_adapter", tooltip="From Load MIP-Adapter."),

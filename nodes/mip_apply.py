@@ -23,7 +23,7 @@ class ApplyObjects(io.ComfyNode):
             category=wires.MIP_CATEGORY,
             description="Makes an SDXL model draw the objects, each where the picture attends to its name. Its place among other "
             "model nodes does not matter.",
-            search_aliases=["mip", "mip adapter", "ip-adapter", "multi-reference"],
+            search_aliases=["mip", "mip adapter", "multi-reference"],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="An SDXL model. It is not changed; the output is a copy that also sees the objects."

@@ -26,6 +26,7 @@ class SaveSubject(io.ComfyNode):
             category=wires.CATEGORY,
             description="Writes a subject to a file in output/ssr_subjects, to use it again or to share it. "
             "It holds the square the encoder saw.",
+            search_aliases=["ssr"],
             is_output_node=True,
             inputs=[
                 wires.Subject.Input("subject", tooltip="One subject, or several from Combine Subjects."),
@@ -54,6 +55,7 @@ class LoadSubject(io.ComfyNode):
             category=wires.CATEGORY,
             is_output_node=True,  # so that it can run alone and show what is in the file
             description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
+            search_aliases=["ssr"],
             inputs=[
                 io.Combo.Input(
                     "subject_file",

@@ -35,7 +35,7 @@ def scene(seed: int) -> Scene:
 
 
 def run(picture: Image.Image, queries: Sequence[str], seed: int = 0) -> Image.Image:
-    """One row for each query: the picture, the query's heat map, and the subject under two prompts."""
+    """One row for each query: the picture, where the query looks in it, and the subject under two prompts."""
     for query in queries:
         check_words(query)
     base = load_base(files.MINI)

@@ -32,7 +32,7 @@ def sheet(rows: Sequence[Sequence[Labelled]], side: int = 192) -> Image.Image:
 
 
 def heat_picture(looks: ReferenceMap) -> Image.Image:
-    """What the encoder saw with the heat map over it."""
+    """What the encoder saw, dark where the query does not look."""
     return to_picture(attention_map(looks)[0][0])
 
 

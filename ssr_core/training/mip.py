@@ -203,7 +203,7 @@ class MIP:
         check_vision_model(self.tower, shapes)
         self.adapter.to(frozen.device).requires_grad_(True).train()
         if not config.train_projector:
-            self.adapter.projector.requires_grad_(False).eval()
+            self.adapter.projector.requires_grad_(False).train(False)
         self.module: nn.Module = ObjectKeysValues(self.adapter, config.train_projector)
         tower = base.vision_encoder.config
         self.inputs = SceneInputs(config, VisionShape(tower.image_size, tower.image_size // tower.patch_size), base.tokenizer)

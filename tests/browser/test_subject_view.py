@@ -211,7 +211,7 @@ def test_an_error_of_ours_would_be_noticed(browser, server):
     errors = Errors(page)
     page.goto(server.url)
     module = f"/extensions/{PACK_FOLDER}/lib/heat.js"
-    page.evaluate(f"async () => {{ const heat = await import('{module}'); setTimeout(() => heat.heatPicture(null, 2)); }}")
+    page.evaluate(f"async () => {{ const heat = await import('{module}'); setTimeout(() => heat.shadePicture(null, 2)); }}")
     page.wait_for_timeout(500)
     assert any("heat.js" in error for error in errors.ours())
     errors.found.clear()

@@ -262,3 +262,44 @@ def test_the_same_latent_as_in_diffusers(two, host, schedule):
             latents = scheduler.step(without + guidance * (conditional - without), step, latents).prev_sample
     scale = plain_model.model.latent_format.scale_factor
     assert relative_error(found, latents / scale) <= 1e-3
+
+
+def test_with_guidance_off_only_the_names_side_is_drawn(two, host, schedule):
+    plain_model, loaded, objects = two
+    silent = tuple(
+        replace(one, null_tokens=one.null_tokens * 0 + 9, null_name_embeds=one.null_name_embeds * 0 + 9) for one in objects
+    )
+    drawn = [draw(host.apply_objects(plain_model, loaded, one, schedule.Manner(0.75)), cfg=1.0) for one in (objects, silent)]
+    assert torch.equal(*drawn)
+    assert relative_error(drawn[0], draw(plain_model, cfg=1.0)) > 0.01
+
+
+TO_K = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+"""Of the first layer that runs."""
+
+
+def test_a_lora_on_one_prompt_moves_the_names_keys_of_its_pass_alone(two, host, schedule, monkeypatch):
+    import comfy.hooks
+
+    plain_model, loaded, objects = two
+    call = comfy_host.part("ssr_core.hosts.comfyui.call")
+    seen, original = [], call.word_shares
+
+    def spy(query, keys, heads, covers):
+        seen.append(torch.cat([key.flatten() for key in keys]))
+        return original(query, keys, heads, covers)
+
+    monkeypatch.setattr(call, "word_shares", spy)
+    hook = comfy.hooks.WeightHook(1.0, 1.0)
+    hook.need_weight_init = False
+    hook.weights = {TO_K: ("diff", (torch.ones(64, 96),))}
+    hooks = comfy.hooks.HookGroup()
+    hooks.add(hook)
+    (text, told), *_ = cond(11)
+    patched = host.apply_objects(plain_model, loaded, objects, schedule.Manner(0.75))
+    draw(patched, steps=2, positive=[[text, {**told, "hooks": hooks}]])
+    layers = len(loaded.config.layout.layers)
+    assert len(seen) == 4 * layers  # two passes a step, since the weights differ
+    first, second, again = seen[0], seen[layers], seen[2 * layers]
+    assert not torch.equal(first, second)
+    assert any(torch.equal(again, one) for one in (first, second))

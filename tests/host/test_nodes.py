@@ -1,5 +1,6 @@
 """The nodes as the host sees them: schemas, files, encoding, and what they refuse at the door."""
 
+import re
 import subprocess
 import sys
 
@@ -68,11 +69,31 @@ def test_ids_and_order_of_widgets_never_change(nodes):
 def test_every_input_and_output_explains_itself(nodes):
     for name, node in nodes.items():
         schema = node.GET_SCHEMA()
-        method = "/MIP" if name.endswith(("MIP", "MIPAdapter")) else "/LASR" if name.endswith("LASR") else ""
+        (method, *_) = [f"/{word}" for word in ("MIP", "LASR", "ELITE") if name.endswith((word, f"{word}Adapter"))] or [""]
         assert schema.category == f"SSR-Encoder{method}"
         assert schema.description, name
         for slot in [*schema.inputs, *schema.outputs]:
             assert slot.tooltip, f"{name}.{slot.id}"
+
+
+def test_what_people_type_finds_the_nodes_that_encode_and_no_others(nodes):
+    """Where the host knows such words; names of nodes are found besides."""
+    aliases = {name: getattr(node.GET_SCHEMA(), "search_aliases", None) for name, node in nodes.items()}
+    if None in aliases.values():
+        pytest.skip("this host's search knows no other words than a node's names")
+    typed = {"ipadapter", "ip-adapter", "reference", "consistent character", "subject", "style"}
+    found = {name: typed & set(words) for name, words in aliases.items()}
+    encoding = {name for name in nodes if name.startswith("SSR_Encode")}
+    assert found == {name: typed if name in encoding else set() for name in nodes}
+    assert all(aliases.values()), "each by its method, at least"
+
+
+def test_every_wire_has_a_colour_of_its_own():
+    text = (comfy_host.PACK / "web" / "ssr_wires.js").read_text()
+    colours = dict(re.findall(r'^  (SSR_\w+): "(#[0-9a-f]{6})",$', text, re.MULTILINE))
+    wires = re.findall(r'io\.Custom\("(\w+)"\)', (comfy_host.PACK / "nodes" / "wires.py").read_text())
+    assert set(colours) == set(wires)
+    assert len(set(colours.values())) == len(wires)
 
 
 def test_defaults_are_the_official_scripts(nodes):

@@ -164,7 +164,8 @@ def test_a_region_acts_on_its_positions_in_every_layer(size):
     for level in (0, 1):
         height, width = (side if level == 0 else (side + 1) // 2 for side in size)
         layer = CrossAttention(level, "", ("input", 1, 0), 8, 2, level, 8)
-        (branch,) = attachment.at(layer, torch.zeros(1, height * width, 8), torch.nn.Identity(), 2, lambda: torch.zeros(1))
+        nothing = lambda: torch.zeros(1)
+        (branch,) = attachment.at(layer, torch.zeros(1, height * width, 8), torch.nn.Identity(), 2, nothing, nothing)
         weight = branch.weight.view(height, width)
         assert weight[:, : width // 2].min() == 1
         assert weight[:, (width + 1) // 2 :].max() == 0
@@ -184,7 +185,7 @@ def attended(layer, standing):
     processor = BranchProcessor(CrossAttention(0, "", ("input", 1, 0), 8, 2, 0, 8), standing, attachment)
     hidden, text = torch.randn(1, 4, 8), torch.randn(1, 5, 6)
     query = layer.to_q(hidden)
-    (branch,) = attachment.at(processor.layer, query, layer.to_k, 2, lambda: query)
+    (branch,) = attachment.at(processor.layer, query, layer.to_k, 2, lambda: query, lambda: layer.to_k(text))
     added = add_branches(torch.zeros_like(query), query, [branch], plan_spans([0]), 1, 2)
     return processor, hidden, text, added
 

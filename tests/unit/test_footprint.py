@@ -62,13 +62,22 @@ def test_magnitude_is_one_where_a_contribution_is_as_large_as_the_text():
     torch.testing.assert_close(footprint.magnitude(0.5 * text, text), 0.5 * footprint.magnitude(text, text))
 
 
-def test_the_map_lies_over_its_pictures():
+def test_the_picture_is_lit_where_the_subject_acted():
     heat = torch.zeros(2, 3, 4)
     heat[1, 0] = 1.0
-    overlay, mask = maps.footprint_map(heat, torch.full((2, 8, 8, 3), 0.5))
-    assert torch.equal(overlay[0], torch.full((8, 8, 3), 0.5))
+    overlay, mask = maps.footprint_map(heat, torch.full((2, 12, 16, 3), 0.5), opacity=1.0)
+    assert overlay[0].max() == 0, "nowhere"
+    torch.testing.assert_close(overlay[1, 0], torch.full((16, 3), 0.5))
+    assert overlay[1, -1].max() == 0
     assert mask[1, 0, 0] == 1.0
     assert mask[1, -1, -1] == 0.0
-    assert not torch.equal(overlay[1], overlay[0])
     with pytest.raises(ValueError, match="made 2 pictures, this batch holds 1"):
         maps.footprint_map(heat, torch.zeros(1, 8, 8, 3))
+
+
+def test_a_subject_that_acts_everywhere_and_a_little_more_in_one_place_is_shown_there():
+    """As footprints are: the least of it is more than half of the most."""
+    heat = torch.full((1, 8, 8), 0.75)
+    heat[0, 2:5, 3:6] = 1.0
+    overlay, _ = maps.footprint_map(heat, torch.full((1, 64, 64, 3), 0.5))
+    assert overlay[0, 20:36, 28:44].mean() > 5 * overlay[0, 48:].mean()

@@ -12,8 +12,9 @@ declare module "*/scripts/api.js" {
   export const api: import("@comfyorg/comfyui-frontend-types").ComfyApi;
 }
 
-/** The frontend's only global that its packs need. */
+/** The frontend's globals that its packs need. */
 declare const LiteGraph: { vueNodesMode?: boolean };
+declare const LGraphCanvas: { link_type_colors: Record<string, any> };
 
 type ComfyExtension = import("@comfyorg/comfyui-frontend-types").ComfyExtension;
 

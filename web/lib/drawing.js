@@ -1,7 +1,7 @@
 // @ts-check
 // Draws a reference with a query's map over it, and tells which pixel of the reference is under the mouse.
 
-import { heatPicture, shadePicture } from "./heat.js";
+import { linePicture, shadePicture } from "./heat.js";
 
 /**
  * @typedef {import("./payload.js").Subject} Subject
@@ -10,6 +10,9 @@ import { heatPicture, shadePicture } from "./heat.js";
  * @typedef {{ subject: Subject, image: HTMLImageElement | null }} Shown
  */
 
+/** Opacity of the dark over what is not marked, where there is no map; with one, a white line tells what is marked. */
+const MARKED_SHADE = 0.6;
+const MARKED_LINE = [255, 255, 255];
 const POINT_RADIUS = 5;
 /** How near to a point, in screen pixels, a click removes it. */
 const GRAB = 8;
@@ -37,13 +40,19 @@ export function drawSubject(canvas, shown, selected, map, opacity, points) {
   context.rect(whole.x, whole.y, whole.width, whole.height);
   context.clip();
   context.drawImage(image, whole.x, whole.y, whole.width, whole.height);
-  if (selected && subject.marked) context.drawImage(shadePicture(subject.marked, subject.grid), ...box);
+  context.imageSmoothingQuality = "high";
   if (selected && map) {
-    context.imageSmoothingQuality = "high";
     context.globalAlpha = opacity;
-    context.drawImage(heatPicture(map, subject.grid), ...box);
-    context.globalAlpha = 1;
+    for (let layer = 0; layer < 2; layer++) context.drawImage(shadePicture(map, subject.grid), ...box);
+    context.globalAlpha = Math.min(1, 2 * opacity);
+    context.drawImage(linePicture(map, subject.grid), ...box);
   }
+  context.globalAlpha = map ? 1 : MARKED_SHADE;
+  if (selected && subject.marked) {
+    const marks = map ? linePicture(subject.marked, subject.grid, MARKED_LINE) : shadePicture(subject.marked, subject.grid);
+    context.drawImage(marks, ...box);
+  }
+  context.globalAlpha = 1;
   if (subject.framed) drawFrame(context, whole, box);
   context.restore();
   for (const point of points) {

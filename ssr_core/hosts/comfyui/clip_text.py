@@ -56,10 +56,9 @@ class HostText:
         if clip.layer_idx is not None:
             whole.set_clip_options({"layer": clip.layer_idx})
         self.clip, self.patcher, self.model = clip, clip.patcher, whole.clip_l
-        hidden = self.model.layer == "hidden"
-        number = self.model.layer_idx if hidden else None
-        if hidden and number in (-1, self.model.num_layers - 1):  # after the final norm, that is the last one
-            hidden, number = not self.model.layer_norm_hidden_state, None
+        number = self.model.layer_idx if self.model.layer == "hidden" else None
+        if number in (-1, self.model.num_layers - 1) and self.model.layer_norm_hidden_state:
+            number = None  # the last one, after the final norm
         whole.reset_clip_options()
         self.layer = number
         self.identity = Identity(weakref.ref(whole), self.patcher.patches_uuid, ("last" if number is None else "layer", number))

@@ -29,7 +29,7 @@ KEY = "ssr_encoder_contexts"
 """Our name in attachments and wrappers; in transformer_options it holds the run."""
 CALL, NOTED = f"{KEY}_call", f"{KEY}_noted"
 
-Row = tuple[str, int]
+BlockName = tuple[str, int]
 """ComfyUI's name of a block of the UNet."""
 
 
@@ -131,7 +131,7 @@ class ContextCall:
             sigmas,
             place,
         )
-        self._made: dict[Row, Tensor] = {}
+        self._made: dict[BlockName, Tensor] = {}
 
     @cached_property
     def turn(self) -> tuple[int, Any]:
@@ -139,7 +139,7 @@ class ContextCall:
         return self.run.turn(self.sigmas, (self.rows, self.place))
 
     @cached_property
-    def sites(self) -> dict[Row, tuple[int, CrossAttention]]:
+    def sites(self) -> dict[BlockName, tuple[int, CrossAttention]]:
         """Blocks with cross-attention: their numbers in execution order, and their first layer."""
         first = [layer for layer in self.run.parts[0].layout.execution_order if layer.block[2] == 0]
         return {layer.block[:2]: (number, layer) for number, layer in enumerate(first)}
@@ -151,7 +151,7 @@ class ContextCall:
             for part, strength in self.strengths.items()
         )
 
-    def context(self, block: Row, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor:
+    def context(self, block: BlockName, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor:
         """The layer's context: text [B, T, D] with the rows that have a rider replaced. Every depth of a block has the same.
 
         features: [B, C, h, w], what enters the block; time: [B, T']; None where they are not known.
@@ -167,13 +167,13 @@ class ContextCall:
             self._made = {block: self._context(block, text, noted)}
         return self._made[block]
 
-    def _context(self, block: Row, text: Tensor, noted: Entering | None) -> Tensor:
+    def _context(self, block: BlockName, text: Tensor, noted: Entering | None) -> Tensor:
         for part, rows in self._rows_of.items():
             made = self._of_part(part, rows, block, text, noted).to(text.device, text.dtype)
             text = made if len(rows) == len(text) else text.index_copy(0, self.index(rows, text.device), made)
         return text
 
-    def _of_part(self, part: Contexts, rows: tuple[int, ...], block: Row, text: Tensor, noted: Entering | None) -> Tensor:
+    def _of_part(self, part: Contexts, rows: tuple[int, ...], block: BlockName, text: Tensor, noted: Entering | None) -> Tensor:
         number, site = self.sites[block]
         known = noted is not None and noted.features.shape[1] == site.enters and len(noted.features) == len(text)
 
@@ -323,7 +323,7 @@ def give(query: Tensor, text: Tensor, value: Any, options: dict[str, Any]) -> tu
     return query, context, context
 
 
-def _enters(block: Row, noted: dict[str, Any]) -> bool:
+def _enters(block: BlockName, noted: dict[str, Any]) -> bool:
     """Whether what was noted last is what enters this block."""
     if "after" not in noted:
         return False

@@ -14,6 +14,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ...maps import light
 from ...methods.elite.subject import EliteSubject, EliteSubjects
 from ...methods.mip.encode import References
 from ...methods.mip.objects import MIPObject, ObjectSet
@@ -35,7 +36,7 @@ def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) ->
     """A node's `ui`: one entry for each of the first MOST subjects.
 
     pictures: the references; None shows the square that the encoder saw. Maps are bytes in base64, one for each patch, row by row,
-    255 where the query looks most; box is in shares of the picture.
+    as light (maps.light): 255 where the query looks; box is in shares of the picture.
     """
     return {KEY: [_entry(subject, pictures[index] if pictures else None) for index, subject in enumerate(subjects[:MOST])]}
 
@@ -74,8 +75,8 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
     return {
         **_shown(seen, (width, height) if picture else seen.size),
         "box": [left / width, top / height, right / width, bottom / height] if picture else [0, 0, 1, 1],
-        "map": _bytes(subject.heat()),
-        "words": [{"text": word.text, "map": _bytes(subject.heat(word.text))} for word in subject.words],
+        "map": _bytes(light(subject.heat())),
+        "words": [{"text": word.text, "map": _bytes(light(subject.heat(word.text)))} for word in subject.words],
         "marked": None if subject.marked is None else _bytes(subject.marked),
     }
 

@@ -165,6 +165,15 @@ class Attachment:
             found = [gate if share is None else share * gate for share in found]
         return [None if share is None else share.to(query.dtype) for share in found]
 
+    def _word_shares(self, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int, covers: Tensor | None) -> Tensor:
+        """[branches, chunks, pictures, L, 1], in full precision whatever training computes in."""
+        shares = []
+        for chunk, (row, part) in enumerate(zip(self.rows, query.chunk(len(self.rows)), strict=True)):
+            keys = [to_k(embeds.to(query.device, query.dtype))[None] for embeds in self.words[0 if row is None else row]]
+            with torch.autocast(query.device.type, enabled=False):
+                shares.append(word_shares(part, keys, heads, None if covers is None else covers[:, chunk]))
+        return torch.stack(shares, dim=1)
+
     def _token_gates(self, query: Tensor, text_key: Tensor, heads: int) -> Tensor:
         """token_gate of every branch's word, [branches, chunks, pictures, L, heads]; zero in chunks that attend to no row."""
         chunks = len(self.rows)
@@ -180,15 +189,6 @@ class Attachment:
 
     def _words(self, rows: Sequence[int], tokens: int, device: torch.device) -> Tensor:
         return words_at([[of_branch[row] for row in rows] for of_branch in self.said], tokens, device)
-
-    def _word_shares(self, query: Tensor, to_k: Callable[[Tensor], Tensor], heads: int, covers: Tensor | None) -> Tensor:
-        """[branches, chunks, pictures, L, 1], in full precision whatever training computes in."""
-        shares = []
-        for chunk, (row, part) in enumerate(zip(self.rows, query.chunk(len(self.rows)), strict=True)):
-            keys = [to_k(embeds.to(query.device, query.dtype))[None] for embeds in self.words[0 if row is None else row]]
-            with torch.autocast(query.device.type, enabled=False):
-                shares.append(word_shares(part, keys, heads, None if covers is None else covers[:, chunk]))
-        return torch.stack(shares, dim=1)
 
     def _covers(self, weights: Sequence[Tensor | None], query: Tensor) -> Tensor | None:
         """Where each branch may act at all, [branches, chunks, pictures, L or 1, 1]; None where they may all act in the same places."""

@@ -1,0 +1,84 @@
+"""Steps with the SSR-Encoder's subjects, for step_overhead.py: ours, and the official algorithm, which projects K and V at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from host import comfy_host, sd15_unet
+from torch import Tensor, nn
+from variants import Variant
+
+# Operations of a step in GFLOP, counted by tests/host/test_counts.py and, for the official algorithm, in the method's facts.
+PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
+IN_THIRDS = 45.0
+"""Three subjects in regions with hard edges: over one subject's, columns that lie on an edge of a coarse grid count twice."""
+
+
+class Step:
+    """One UNet call as the host's APPLY_MODEL chain makes it."""
+
+    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.class_obj = base
+        self.latent = torch.randn(2, 4, 64, 64, device=device, dtype=dtype)
+        self.text = torch.randn(2, 77, 768, device=device, dtype=dtype)
+        self.timesteps = torch.full((2,), 500.0, device=device)
+
+    def __call__(self, latent: Tensor, sigmas: Tensor, concat: Any, text: Any, control: Any, options: dict[str, Any]) -> Tensor:
+        return self.class_obj.diffusion_model(latent, self.timesteps, context=self.text, transformer_options=options)
+
+
+def thirds() -> list[Tensor]:
+    """Three regions with hard edges, side by side."""
+    column = torch.arange(512) * 3 // 512
+    return [(column == third).float().expand(1, 512, -1) for third in range(3)]
+
+
+def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype, in_thirds: bool = False) -> Any:
+    """Bound as while sampling: one run, so K and V are placed once."""
+    sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
+    layout = comfy_host.part("ssr_core.layout").SD15
+    manner = comfy_host.part("ssr_core.schedule").Manner
+
+    def applied(tokens: int, region: Tensor | None = None) -> Any:
+        keys_values = tuple(
+            tuple(torch.randn(2, tokens, layer.width, device=device, dtype=dtype) for _ in range(2)) for layer in layout.layers
+        )
+        return sampling.Applied(layout, (keys_values,), manner(0.65, region=region))
+
+    parts = tuple(applied(462, region) for region in thirds()) if in_thirds else (applied(462 * subjects),)
+    bound, run = sampling.bind(parts), sampling.Run(parts)
+    options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
+    return lambda: bound(step, step.latent, step.timesteps, None, None, None, options)
+
+
+def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dtype) -> Any:
+    """The official algorithm in the host: every layer projects the subject tokens of the whole batch at every step."""
+    from comfy.ldm.modules.attention import optimized_attention
+
+    layout = comfy_host.part("ssr_core.layout").SD15
+    tokens = torch.randn(2, 462 * subjects, 768, device=device, dtype=dtype)
+    attn2 = {}
+    for layer in layout.layers:
+        to_k, to_v = (nn.Linear(768, layer.width, bias=False, device=device, dtype=dtype) for _ in range(2))
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, extra: dict[str, Any], to_k: Any = to_k, to_v: Any = to_v) -> Tensor:
+            text = optimized_attention(q, k, v, extra["n_heads"], transformer_options=extra)
+            return text + 0.65 * optimized_attention(q, to_k(tokens), to_v(tokens), extra["n_heads"], transformer_options=extra)
+
+        attn2[layer.block] = attend
+    options = {"cond_or_uncond": [1, 0], "patches_replace": {"attn2": attn2}}
+    return lambda: step(step.latent, step.timesteps, None, None, None, options)
+
+
+def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list[Variant]:
+    step = Step(sd15_unet(device, dtype), device, dtype)
+    plain = Variant("plain", lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]}), 0.0)
+    rows = [
+        Variant("one subject", ours(step, 1, device, dtype), SUBJECT),
+        Variant("three subjects", ours(step, 3, device, dtype), 3 * SUBJECT),
+        Variant("three, a third of the picture each", ours(step, 3, device, dtype, in_thirds=True), IN_THIRDS),
+        Variant("recompute, one", recomputing(step, 1, device, dtype), SUBJECT + PROJECTIONS),
+        Variant("recompute, three", recomputing(step, 3, device, dtype), 3 * (SUBJECT + PROJECTIONS)),
+    ]
+    return [plain, *(row._replace(extra=row.extra / PLAIN) for row in rows)]
