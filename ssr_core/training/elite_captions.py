@@ -40,18 +40,6 @@ def in_view(text: str, view: str) -> str:
     return f"{view} {_ARTICLE.sub('', text)}" if view else text
 
 
-def said(text: str, names: Sequence[str]) -> str | None:
-    """A caption with the word in the place of the subject's name, or that has the word already; None for one that says neither."""
-    if _WORD.search(text):
-        return text
-    for name in sorted(names, key=len, reverse=True):
-        words = r"\s+".join(map(re.escape, name.split()))
-        replaced, count = re.subn(rf"(?<!\w){words}(?!\w)", PLACEHOLDER, text, flags=re.IGNORECASE) if words else (text, 0)
-        if count:
-            return re.sub(rf"\ban {PLACEHOLDER}\b", f"a {PLACEHOLDER}", replaced)
-    return None
-
-
 def fits(tokenizer: Any, text: str, words: int, length: int) -> bool:
     """Whether the text encoder reads the word wherever the text says it, nowhere else, and has room for all its vectors."""
     (token,) = tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids
@@ -63,7 +51,10 @@ def fits(tokenizer: Any, text: str, words: int, length: int) -> bool:
 def caption(
     own: str | None, view: str, templates: Sequence[str], rng: random.Random, tokenizer: Any, words: int, length: int
 ) -> str:
-    """A prompt that hits the word: the sample's own where it does, else one of the templates. own: as `said` gives it."""
+    """A prompt that hits the word: the sample's own where it does, else one of the templates.
+
+    own: its text with the word in it (prompt.named_by), or None.
+    """
     if own is not None and fits(tokenizer, text := in_view(own, view), words, length):
         return text
     return in_view(filled(rng.choice(templates)), view)

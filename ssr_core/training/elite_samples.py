@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import vision
+from ..hosts.diffusers.elite import PLACEHOLDER
 from ..maps import Box
 from ..methods.elite.framing import MARGIN, cut, on_grid, over, square_around
+from ..prompt import named_by
 from ..reference import bounds
 from . import elite_views, open_images
-from .elite_captions import caption, said
+from .elite_captions import caption
 from .elite_config import EliteTrainingConfig
 from .elite_views import CELL, Target
 from .examples import VisionShape, target_pixels
@@ -73,7 +75,7 @@ class EliteInputs:
         config, rng = self.config, random.Random(choice.seed)
         shown = self._shown(opener, record, choice.chosen, rng)
         target = self._target(shown, choice.flip, rng)
-        own = said(choice.prompt, shown.names) if config.captions == "records" else None
+        own = named_by(choice.prompt, shown.names, PLACEHOLDER) if config.captions == "records" else None
         text = caption(own, target.view, config.templates, rng, self.tokenizer, self.words, self.length)
         example = {
             "pixels": target.pixels,

@@ -2,6 +2,7 @@
 
 import random
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,19 +11,22 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+from ssr_core import cli
 from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.methods.elite import formats
 from ssr_core.pretrain.dataset import write
+from ssr_core.prompt import named_by
 from ssr_core.training import elite_views, loop
 from ssr_core.training.config import ValidationPicture
 from ssr_core.training.elite import ELITE
-from ssr_core.training.elite_captions import TEMPLATES, caption, filled, fits, in_view, said
+from ssr_core.training.elite_captions import TEMPLATES, caption, filled, fits, in_view
 from ssr_core.training.elite_config import EliteTrainingConfig
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
 from ssr_core.training.frozen import Frozen
 from ssr_core.training.methods import read_config
 from ssr_core.training.records import Record, SubjectSource
 
+MINI = Path(__file__).parents[2] / "ssr_core" / "mini"
 MAPPER = loop.trained_file(ELITE)
 FIELDS = {
     "base": "mini", "hidden_width": 16, "steps": 3, "batch_size": 2, "accumulate": 1, "lr": 1e-3, "workers": 0, "drop_prompt": 0.3,
@@ -176,9 +180,9 @@ def test_captions_say_the_word_where_they_named_the_object(method):
     texts = {examples(trained)[number]["text"] for number in range(8)}
     assert all(" S" in text for text in texts)
     record = Record("x.png", ("a cup and an apple in a pink room",), (SubjectSource(("apple",)),))
-    assert said(record.texts[0], ("apple",)) == "a cup and a S in a pink room"
-    assert said("a cupboard", ("cup",)) is None
-    assert said("a red S", ("cup",)) == "a red S"
+    assert named_by(record.texts[0], ("apple",), "S") == "a cup and a S in a pink room"
+    assert named_by("a cupboard", ("cup",), "S") is None
+    assert named_by("a red S", ("cup",), "S") == "a red S"
     assert len(source.records) > 4
 
 
@@ -290,3 +294,22 @@ def test_a_configuration_that_cannot_be_is_refused(settings, changes, message):
 def test_what_cannot_be_is_told_before_the_first_step(method, words, changes, message):
     with pytest.raises(ValueError, match=message):
         method(**{"start_from": (str(words),) if changes.get("stage") == "local" else (), **changes})
+
+
+def test_minis_two_files_train_one_after_the_other_and_are_small_together(world, tmp_path, monkeypatch):
+    """With all that they say but steps and size of a batch."""
+    monkeypatch.chdir(tmp_path)
+    quick = {"data": str(world), "steps": 2, "batch_size": 2, "workers": 0}
+    words = loop.train(read_config(MINI / "elite_global.yaml", quick), cpu=True)
+    averaged = words / loop.trained_file(ELITE, averaged=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    local = read_config(MINI / "elite_local.yaml", {**quick, "start_from": str(averaged)})
+    both = loop.train(local, cpu=True) / loop.trained_file(ELITE, averaged=True)
+    size = 0
+    for stage in ("global", "local"):
+        out = tmp_path / f"elite_{stage}.safetensors"
+        assert cli.main(["convert", str(both), "--stage", stage, "--dtype", "fp16", "--out", str(out)]) == 0
+        size += out.stat().st_size
+    assert size < 3_000_000
+    made = formats.load([tmp_path / "elite_global.safetensors", tmp_path / "elite_local.safetensors"])
+    assert (made.config.hidden_width, made.config.vision_layers) == (128, (6, 1, 2, 3, 4))
