@@ -1,6 +1,9 @@
 """Training ELITE on the built-in models: what a sample is, what a step changes, and that runs go on from where they stood."""
 
+import os
 import random
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
+from support.golden import relative_error
 
 from ssr_core import cli
 from ssr_core.hosts.diffusers.load import load_base
@@ -26,7 +30,8 @@ from ssr_core.training.frozen import Frozen
 from ssr_core.training.methods import read_config
 from ssr_core.training.records import Record, SubjectSource
 
-MINI = Path(__file__).parents[2] / "ssr_core" / "mini"
+PACK = Path(__file__).parents[2]
+MINI = PACK / "ssr_core" / "mini"
 MAPPER = loop.trained_file(ELITE)
 FIELDS = {
     "base": "mini", "hidden_width": 16, "steps": 3, "batch_size": 2, "accumulate": 1, "lr": 1e-3, "workers": 0, "drop_prompt": 0.3,
@@ -122,6 +127,32 @@ def test_validation_draws_the_subject_under_a_prompt_that_says_it(world, setting
         )
         loop.train(own, cpu=True)
         assert (tmp_path / stage / "validation" / "step-000001.png").is_file()
+
+
+@pytest.mark.parametrize("stage", ["global", "local"])
+def test_two_processes_take_the_steps_that_one_takes_with_twice_the_batch(settings, words, tmp_path, stage):
+    changes = {"stage": stage, "start_from": (str(words),), "steps": 2, "save_every": 2}
+    one = weights(loop.train(settings(tmp_path / "one", **changes), cpu=True))
+    file = tmp_path / "two.yaml"
+    file.write_text(settings(tmp_path / "two", batch_size=1, **changes).to_yaml())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    finished = subprocess.run(
+        [*command, "-m", "ssr_core.cli", "train", str(file), "--cpu"],
+        cwd=PACK,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACK)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "at 2 samples a step" in finished.stderr
+    two, start = weights(tmp_path / "two" / "checkpoint-2"), settings(tmp_path / "start", **{**changes, "steps": 1, "lr": 0.0})
+    AcceleratorState._reset_state(reset_partial_state=True)
+    before = weights(loop.train(start, cpu=True))
+    own, theirs = (torch.cat([(state[name] - before[name]).flatten() for name in before]) for state in (two, one))
+    assert bool(theirs.any())
+    assert relative_error(own, theirs) < 1e-2
 
 
 @pytest.mark.parametrize("stage", ["global", "local"])
