@@ -6,6 +6,7 @@ id with a weight, a row of embeddings) and how a text becomes tokens is for the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
@@ -146,6 +147,21 @@ def check_placed(places: Mapping[int, Sequence[int]], tokens: Sequence[int], pla
                 f'The prompt "{shown(text, 120)}" does not say "{name}" as a word of its own, so the subject has no place in it. Write it '
                 f'where the subject belongs, as in "a photo of a {name}", or set the placeholder to a word of the prompt.'
             )
+
+
+def named_by(text: str, names: Sequence[str], placeholder: str, most: int = 0) -> str | None:
+    """A text with the placeholder in the place of a thing's name, whichever of its names it says, or that says the placeholder already;
+    None for one that says neither. most: how many occurrences are replaced, 0 for all."""
+    if re.search(rf"(?<!\w){placeholder}(?!\w)", text):
+        return text
+    for name in sorted(names, key=len, reverse=True):
+        if not name.split():
+            continue
+        words = r"\s+".join(map(re.escape, name.split()))
+        replaced, count = re.subn(rf"(?<!\w){words}(?!\w)", placeholder, text, count=most, flags=re.IGNORECASE)
+        if count:
+            return re.sub(rf"\b(a)n {placeholder}\b", rf"\1 {placeholder}", replaced, flags=re.IGNORECASE)
+    return None
 
 
 def embeds_in_place(

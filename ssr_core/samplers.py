@@ -10,7 +10,11 @@ SAMPLERS = {
     "euler": "EulerDiscreteScheduler",
     "euler ancestral": "EulerAncestralDiscreteScheduler",
     "ddim": "DDIMScheduler",
+    "lms": "LMSDiscreteScheduler",
 }
+OPTIONS: dict[str, dict[str, str]] = {"lms": {"timestep_spacing": "linspace"}}
+"""Of a sampler, besides the noise schedule's own: csyxwei/ELITE's steps evenly from the noisiest timestep to the first, and takes noise of
+its largest sigma."""
 DEFAULT = "unipc"
 """All of Xiaojiu-z/SSR_Encoder's infer_*.py sample with UniPC, except the one for motion."""
 FOR_MOTION = "euler ancestral"

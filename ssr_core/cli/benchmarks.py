@@ -12,11 +12,15 @@ import torch
 
 from ..checkpoints import alone
 from ..evaluation import concept101, datasets, harness, scorers
+from ..evaluation import elite as elite_evaluation
+from ..evaluation.elite import ELITEDrawer
 from ..evaluation.mip import MIPDrawer
 from ..evaluation.ssr import SSRDrawer
 from ..hosts.diffusers import mip
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.load import load_base
+from ..methods.elite import formats as elite_formats
+from ..methods.elite.framing import FRAMINGS
 from ..methods.mip import formats as mip_formats
 from ..methods.ssr import formats as ssr_formats
 from ..mini import files
@@ -49,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     scheme = harness.PLAIN
     if options.method == "mip" and options.what == AUTHORS_SCHEME:
         scheme = concept101.scheme(options.data, entries)
+    elif options.method == "elite":
+        scheme = elite_evaluation.scheme(options.masks, entries)
     shard, shards = options.shard
     harness.draw(entries, drawer, options.out, protocol, shard, shards, scheme)
     if options.draw_only:
@@ -78,6 +84,12 @@ def _drawer(options: argparse.Namespace) -> tuple[Any, harness.Protocol, str]:
         protocol = replace(concept101.PROTOCOL, strength=mip.strength_of(adapter.config))
         if options.model == files.MINI:
             protocol = replace(protocol, negative="")  # whose words it does not know
+    elif options.method == "elite":
+        mappers = elite_formats.load(options.encoder, dtype=torch.float32)
+        base = load_base(options.model, options.vision_encoder)
+        check_unet(base.unet, mappers.config.layout)
+        drawer = ELITEDrawer(base, mappers.to(device), options.framing or FRAMINGS[0])
+        protocol = elite_evaluation.PROTOCOL
     else:
         base = load_base(options.model, options.vision_encoder)
         encoder = ssr_formats.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)

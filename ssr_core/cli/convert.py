@@ -1,4 +1,4 @@
-"""`ssr-encoder convert`: one safetensors file of an encoder or adapter, or an adapter as its authors publish it."""
+"""`ssr-encoder convert`: one safetensors file of an encoder or adapter, or the files that its authors publish."""
 
 from __future__ import annotations
 
@@ -23,26 +23,35 @@ def add(commands: Commands) -> None:
         "files", nargs="+", type=Path, help="the official pair (in any order; ELITE's global mapper first), or one file"
     )
     convert.add_argument("--method", choices=list(checkpoints.NAMES), help="what the files are of (default: they tell)")
-    convert.add_argument("--out", required=True, type=Path, help="the safetensors file to write")
+    convert.add_argument("--out", required=True, type=Path, help="the file to write")
     convert.add_argument("--dtype", choices=list(weight_files.DTYPES), help="default: as in the files")
     convert.add_argument(
         "--official",
         action="store_true",
         help="of an MIP-Adapter: the names that its authors and other packs read, instead of ours",
     )
+    convert.add_argument(
+        "--stage",
+        choices=elite.STAGES,
+        help="of ELITE: this mapper alone, under the names that its authors publish, and where --out ends in .pt as they write it",
+    )
     convert.add_argument("--force", action="store_true", help="replace the file if it exists")
     convert.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.out.suffix != ".safetensors":
-        raise ValueError(f"{options.out} must end in .safetensors.")
+    pickled = options.stage is not None and options.out.suffix.lower() in elite.PICKLES
+    if options.out.suffix != ".safetensors" and not pickled:
+        ends = f".safetensors or {', '.join(elite.PICKLES)}" if options.stage else ".safetensors"
+        raise ValueError(f"{options.out} must end in {ends}.")
     if options.out.exists() and not options.force:
         raise ValueError(f"{options.out} exists. Choose another name, or pass --force to replace it.")
     check_writable(options.out.parent)
     kind = options.method or checkpoints.kind(options.files)
     if options.official and kind != "mip":
         raise ValueError(f"--official is for MIP-Adapters; these files are of {checkpoints.NAMES[kind]}. Leave it out.")
+    if options.stage and kind != "elite":
+        raise ValueError(f"--stage is for ELITE; these files are of {checkpoints.NAMES[kind]}. Leave it out.")
     weights, what = _converted(kind, options, weight_files.DTYPES[options.dtype] if options.dtype else None)
     numbers = sum(tensor.numel() for tensor in weights.state.values())
     print(f"{options.out}: {numbers:,} parameters, {what} {weights.fingerprint[:12]}")
@@ -59,7 +68,11 @@ def _converted(
         return adapter, "adapter"
     if kind == "elite":
         mappers = elite.read(options.files)
-        elite.write(mappers, options.out, dtype)
+        if options.stage:
+            elite.write_stage(mappers, options.stage, options.out, dtype)
+            mappers = mappers.of(options.stage)
+        else:
+            elite.write(mappers, options.out, dtype)
         return mappers, "mappers"
     encoder = ssr.read(options.files)
     ssr.write(encoder, options.out, dtype)

@@ -1,12 +1,13 @@
 """One call of `ssr-encoder generate`: load the models, encode what is shown, draw, and write the files.
 
 Separate from generate.py, which lists the options and needs none of the libraries that draw. What a method makes of its options is in
-drawing_ssr.py and drawing_mip.py.
+drawing_ssr.py, drawing_mip.py and drawing_elite.py.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import check_words
 from ..new_files import check_writable, write_new
 from . import devices
+from .drawing_elite import ELITEDrawing
 from .drawing_mip import MIPDrawing
 from .drawing_ssr import SSRDrawing
 
@@ -38,7 +40,8 @@ class Drawing(Protocol):
     """What a method makes of the options. Made before any model is loaded: it opens pictures and refuses options that it does not know."""
 
     sampler: str
-    """Where none is asked for."""
+    """Where none is asked for; and the sampler's steps."""
+    steps: int
     negative: str
 
     def texts(self) -> list[str]:
@@ -57,9 +60,13 @@ class Drawing(Protocol):
         """What is taken from each reference."""
 
 
+DRAWINGS: dict[str, Callable[[argparse.Namespace], Drawing]] = {"ssr": SSRDrawing, "mip": MIPDrawing, "elite": ELITEDrawing}
+
+
 def run(options: argparse.Namespace) -> list[Path]:
     """Write the pictures (and maps); returns their paths. options: generate.py."""
-    drawing: Drawing = MIPDrawing(options) if _method(options) == "mip" else SSRDrawing(options)
+    drawing: Drawing = DRAWINGS[_method(options)](options)
+    steps = drawing.steps if options.steps is None else options.steps
     mini = options.model == MINI
     if mini:
         for text in (options.prompt, drawing.negative, *drawing.texts()):
@@ -79,7 +86,7 @@ def run(options: argparse.Namespace) -> list[Path]:
     drawing.encode()
 
     written = []
-    with tqdm(total=options.count * options.steps, desc="drawing") as bar:
+    with tqdm(total=options.count * steps, desc="drawing") as bar:
         for seed in range(options.seed, options.seed + options.count):
             noise = generate.noise(base, [seed], width, height)
             if adapter is not None:
@@ -90,7 +97,7 @@ def run(options: argparse.Namespace) -> list[Path]:
                 noise,
                 controlnet,
                 negative=drawing.negative,
-                steps=options.steps,
+                steps=steps,
                 guidance=options.guidance,
                 on_step=bar.update,
                 **more,
@@ -110,7 +117,7 @@ def _method(options: argparse.Namespace) -> str:
         kind = checkpoints.kind(options.encoder)
     except ValueError:
         return "ssr"
-    return kind if kind == "mip" else "ssr"
+    return kind
 
 
 def _companions(

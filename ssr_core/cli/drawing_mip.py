@@ -28,7 +28,7 @@ from .parsing import one_each
 
 NOT_TAKEN = {
     "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
-    "motion_adapter": None,
+    "motion_adapter": None, "framing": None, "words": None,
 }  # fmt: skip
 """Options of the SSR-Encoder, as they are where nobody gives them."""
 
@@ -36,6 +36,7 @@ NOT_TAKEN = {
 class MIPDrawing:
     sampler = "euler"
     """That of Stable Diffusion XL's base."""
+    steps = 30
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options

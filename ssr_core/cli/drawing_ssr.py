@@ -30,11 +30,15 @@ STRENGTH = 0.65
 
 class SSRDrawing:
     sampler = samplers.DEFAULT
+    steps = 30
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         if options.name:
             raise ValueError("--name is for MIP-Adapters; with an SSR-Encoder words select: give --query.")
+        for name in ("framing", "words"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} is for ELITE; leave it out.")
         if options.combine not in (None, *COMBINES):
             raise ValueError(f'--combine "{options.combine}" is for MIP-Adapters; expected {", ".join(COMBINES)}.')
         self.negative = options.negative or ""

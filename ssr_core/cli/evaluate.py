@@ -9,6 +9,7 @@ import torch
 
 from .. import tensor_files
 from ..evaluation import datasets
+from ..methods.elite.framing import FRAMINGS
 from ..methods.ssr import formats
 from ..mini import files
 from ..new_files import check_writable
@@ -17,7 +18,12 @@ from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
-METHODS = ("ssr", "mip")
+METHODS = ("ssr", "mip", "elite")
+PHOTOGRAPHS_ONLY = {
+    "mip": ("an MIP-Adapter", "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin"),
+    "elite": ("ELITE", "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's"),
+}
+"""Methods that no query asks, by what they are called and what they need."""
 
 
 def add(commands: Commands) -> None:
@@ -28,11 +34,16 @@ def add(commands: Commands) -> None:
     )
     evaluate.add_argument("what", choices=("selectivity", *datasets.NAMES))
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
-    evaluate.add_argument("--method", choices=METHODS, default=METHODS[0], help="what is measured; mip: on photographs only")
     evaluate.add_argument(
-        "--encoder", nargs="+", type=Path, help="SSR-Encoder file, or the official pair (default: Mini's); MIP-Adapter file"
+        "--method", choices=METHODS, default=METHODS[0], help="what is measured; mip and elite: on photographs only"
     )
-    evaluate.add_argument("--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420)")
+    evaluate.add_argument(
+        "--encoder",
+        nargs="+",
+        type=Path,
+        help="SSR-Encoder file, or the official pair (default: Mini's); MIP-Adapter file; ELITE's one or two",
+    )
+    evaluate.add_argument("--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420, ELITE 42)")
 
     drawn = evaluate.add_argument_group("selectivity")
     drawn.add_argument("--count", type=numbers.pictures, default=100, help="held-out cases for each row of the table")
@@ -45,16 +56,22 @@ def add(commands: Commands) -> None:
     photographs.add_argument(
         "--references", type=Path, help="DreamBench: JSON {subject: file stem} of the pictures to take subjects from"
     )
+    photographs.add_argument(
+        "--masks",
+        type=Path,
+        help="ELITE: folder with <concept>/<picture>.png, white where the object is (default: all of it is)",
+    )
+    photographs.add_argument("--framing", choices=FRAMINGS, help=f"ELITE: what of a reference is seen (default: {FRAMINGS[0]})")
     photographs.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x or XL, or "mini"')
     photographs.add_argument("--vision-encoder", help="folder of the method's CLIP vision model")
     photographs.add_argument("--clip", help="folder of openai/clip-vit-base-patch32, for CLIP-T and CLIP-I")
     photographs.add_argument("--dino", help="folder of facebook/dino-vits16")
     photographs.add_argument("--device", type=devices.name, default="cpu", help="cuda, mps, cpu")
     photographs.add_argument("--per-prompt", type=numbers.pictures, help="pictures per prompt (default: 4, MIP 1)")
-    photographs.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30)")
+    photographs.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100)")
     photographs.add_argument("--guidance", type=numbers.guidance, help="of the prompt (default: 5)")
     photographs.add_argument(
-        "--strength", type=numbers.strength, help="of the subjects (default: 0.65; MIP 0.75, with a resampler 0.65)"
+        "--strength", type=numbers.strength, help="of the subjects (default: 0.65; MIP 0.75, with a resampler 0.65; ELITE 0.8)"
     )
     photographs.add_argument("--size", type=numbers.side, help="side of a picture in pixels (default: 512, MIP 1024, Mini 128)")
     photographs.add_argument(
@@ -73,13 +90,17 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    of_mip = options.method == "mip"
-    if of_mip and options.what == "selectivity":
-        raise ValueError(
-            "selectivity measures what queries select, which an MIP-Adapter has none of; --method mip goes with the others."
-        )
-    if of_mip and not options.encoder:
-        raise ValueError("--method mip needs an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin.")
+    if options.method in PHOTOGRAPHS_ONLY:
+        name, needed = PHOTOGRAPHS_ONLY[options.method]
+        if options.what == "selectivity":
+            raise ValueError(
+                f"selectivity measures what queries select, which {name} has none of; --method {options.method} goes with the others."
+            )
+        if not options.encoder:
+            raise ValueError(f"--method {options.method} needs {needed}.")
+    for option in ("masks", "framing"):
+        if getattr(options, option) is not None and options.method != "elite":
+            raise ValueError(f"--{option} is for ELITE; leave it out.")
     if options.what != "selectivity" and options.model != files.MINI and not options.encoder:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     check_writable(options.out)

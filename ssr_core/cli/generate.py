@@ -1,6 +1,7 @@
 """`ssr-encoder generate`: pictures of what is shown in one's own references, with any Stable Diffusion 1.x or XL, or with Mini.
 
-The SSR-Encoder takes what queries or masks select in a reference each; the MIP-Adapter takes objects, of a name and some pictures each.
+The SSR-Encoder takes what queries or masks select in a reference each; the MIP-Adapter takes objects, of a name and some pictures each;
+ELITE makes a word of the prompt of each reference and its mask.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..methods.elite.framing import FRAMINGS
 from ..methods.mip.objects import MERGES
 from ..methods.ssr.subject import SCALINGS
 from ..samplers import SAMPLERS
@@ -17,7 +19,7 @@ from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
-METHODS = ("ssr", "mip")
+METHODS = ("ssr", "mip", "elite")
 
 
 def add(commands: Commands) -> None:
@@ -27,13 +29,13 @@ def add(commands: Commands) -> None:
         formatter_class=Help,
     )
     models = generate.add_argument_group("models")
-    models.add_argument("--method", choices=METHODS, help="ssr or mip (default: what the encoder's file is of)")
+    models.add_argument("--method", choices=METHODS, help="ssr, mip or elite (default: what the encoder's file is of)")
     models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x or XL, or "mini"')
     models.add_argument(
         "--encoder",
         nargs="+",
         type=Path,
-        help="SSR-Encoder file or the official pair, or MIP-Adapter file; Mini brings the first",
+        help="SSR-Encoder file or the official pair, MIP-Adapter file, or ELITE's one or two; Mini brings the first",
     )
     models.add_argument(
         "--vision-encoder",
@@ -55,10 +57,15 @@ def add(commands: Commands) -> None:
         "--name",
         nargs="+",
         default=[],
-        help="MIP: what each picture shows, in a word or two (default: the file's name); pictures of one name are one object",
+        help="MIP: what each picture shows, in a word or two (default: the file's name); pictures of one name are one object; ELITE: the "
+        'word that each is in the prompt (default, of one: "S")',
     )
     subject.add_argument(
-        "--mask", nargs="+", type=Path, default=[], help="white where the subject is; of a cut-out, what is opaque"
+        "--mask",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="white where the subject is; of a cut-out, what is opaque (ELITE's default: <reference>_bg.png, where it is there)",
     )
     subject.add_argument(
         "--scale",
@@ -71,6 +78,12 @@ def add(commands: Commands) -> None:
         "--mask-weight", type=numbers.strength, default=1.0, help="SSR: how strictly a mask selects; 5 is near exclusive"
     )
     subject.add_argument("--fit", choices=FITS, default=FITS[0], help="how pictures that are not square meet the encoder")
+    subject.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        help=f"ELITE: what of a reference is seen (default: {FRAMINGS[0]}; stretch is what its authors do)",
+    )
+    subject.add_argument("--words", type=numbers.words, help="ELITE: how many vectors stand for each word (default: 1)")
     subject.add_argument("--null-query", default="", help="SSR: query of the unconditional side")
 
     picture = generate.add_argument_group("pictures")
@@ -79,7 +92,7 @@ def add(commands: Commands) -> None:
     picture.add_argument(
         "--strength",
         type=numbers.strength,
-        help="of all subjects together (default: 0.65, Mini 1; MIP 0.75, with a resampler 0.65)",
+        help="of all subjects together (default: 0.65, Mini 1; MIP 0.75, with a resampler 0.65; ELITE 0.8)",
     )
     picture.add_argument(
         "--combine",
@@ -90,9 +103,9 @@ def add(commands: Commands) -> None:
     picture.add_argument("--layers", choices=LAYER_PRESETS, default="all", help="which part of the UNet sees the subjects")
     picture.add_argument("--seed", type=numbers.seed, default=0, help="of the first picture; the others follow")
     picture.add_argument("--count", type=numbers.pictures, default=1, help="how many pictures")
-    picture.add_argument("--steps", type=numbers.steps, default=30, help="of the sampler")
+    picture.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100)")
     picture.add_argument("--guidance", type=numbers.guidance, default=5.0, help="of the prompt; 1 switches it off")
-    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion; MIP: euler")
+    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion; MIP: euler; ELITE: lms")
     picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, XL 1024x1024, Mini 128x128)")
     picture.add_argument("--frames", type=numbers.frames, help="of an animation (default: 16)")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")

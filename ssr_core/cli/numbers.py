@@ -14,6 +14,8 @@ LARGEST_BENCHMARK_SEED = 2**40
 """A benchmark draws picture n from the noise of seed * 1,000,003 + n."""
 MOST_PICTURES = 100_000
 MOST_FRAMES = 1024
+MOST_WORDS = 64
+"""Of a subject that stands in a prompt: 75 tokens are all that a text encoder reads."""
 LEAST_SIDE, LARGEST_SIDE = 64, 4096
 LARGEST_STRENGTH = 10.0
 """Of strengths and mask weights. The nodes end at 3 and 10; below 0 a subject is pushed away."""
@@ -74,6 +76,7 @@ benchmark_seed = whole(0, LARGEST_BENCHMARK_SEED)
 pictures = whole(1, MOST_PICTURES)
 steps = whole(1, MOST_STEPS)
 frames = whole(1, MOST_FRAMES)
+words = whole(1, MOST_WORDS)
 training_step = whole(1, 10**9)
 guidance = real(0, LARGEST_GUIDANCE)
 strength = real(-LARGEST_STRENGTH, LARGEST_STRENGTH)

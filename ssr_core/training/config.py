@@ -181,6 +181,10 @@ class TrainingConfig:
             return self.lr * cosine(step, self.steps, self.warmup)
         return self.lr * min(1.0, (step + 1) / max(1, self.warmup))
 
+    def told_rate(self, samples: int) -> str:
+        """What a run says of its learning rate. samples: of one optimizer step, over all processes."""
+        return f"learning rate {self.lr:g} at {samples:,} samples a step"
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(TypeAdapter(type(self)).dump_python(self, mode="json"), sort_keys=False)
 

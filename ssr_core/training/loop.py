@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -72,6 +73,9 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
 
     source = _readable(config, _examples(method, accelerator, step * config.accumulate))
     last = min(config.steps, stop_after or config.steps)
+    if accelerator.is_main_process:
+        samples = config.batch_size * config.accumulate * accelerator.num_processes
+        tqdm.write(config.told_rate(samples), file=sys.stderr)
     bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, mininterval=1, desc="training")
     while step < last:
         for group in optimizer.param_groups:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from . import config
+from .elite import ELITE
 from .method import Method
 from .mip import MIP
 from .ssr import SSR
 
-METHODS: dict[str, type[Method]] = {"ssr": SSR, "mip": MIP}
+METHODS: dict[str, type[Method]] = {"ssr": SSR, "mip": MIP, "elite": ELITE}
 
 
 def read_config(path: Path, changes: Mapping[str, Any] | None = None) -> config.TrainingConfig:

@@ -42,7 +42,9 @@ def pipeline(base: Base, sampler: str = samplers.DEFAULT, controlnet: Any = None
         "vae": base.vae,
         "text_encoder": base.text_encoder,
         "tokenizer": base.tokenizer,
-        "scheduler": getattr(diffusers, samplers.SAMPLERS[sampler]).from_config(base.noise_schedule.config),
+        "scheduler": getattr(diffusers, samplers.SAMPLERS[sampler]).from_config(
+            base.noise_schedule.config, **samplers.OPTIONS.get(sampler, {})
+        ),
     }
     if base.is_xl:
         parts.update(text_encoder_2=base.text_encoder_2, tokenizer_2=base.tokenizer_2, add_watermarker=False)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from ...layout import UNetLayout
@@ -27,8 +28,8 @@ def text_weights_replaced(
 ) -> Iterator[None]:
     """Let cross-attentions read texts with other matrices. A block within a block with the same ones changes nothing.
 
-    pairs: of every layer in checkpoint order, for keys and values, [C, D] each; a parameter that is on the UNet's device and of its type is
-    used itself, so that it can be trained. maker: fingerprint of what they are of; what: that in words, as in "ELITE".
+    pairs: of every layer in checkpoint order, for keys and values, [C, D] each; gradients pass to those that require them, whatever the
+    UNet's type. maker: fingerprint of what they are of; what: that in words, as in "ELITE".
     """
     modules = check_unet(unet, layout)
     standing = _STANDING.get(unet)
@@ -49,13 +50,13 @@ def text_weights_replaced(
     _STANDING[unet] = maker
     try:
         for linear, matrix in own:
-            linear.weight = _parameter(matrix, linear.weight)
+            _put(linear, _placed(matrix, linear.weight))
         yield
     finally:
         del _STANDING[unet]
         for linear, weight in before:
             weight.data = weight.data.to(linear.weight.device)  # the UNet may have been moved meanwhile
-            linear.weight = weight
+            _put(linear, weight)
 
 
 def _plain(attention: Any, part: str, what: str) -> Any:
@@ -70,6 +71,15 @@ def _plain(attention: Any, part: str, what: str) -> Any:
     return getattr(linear, "base_layer", linear)
 
 
-def _parameter(matrix: Tensor, like: Tensor) -> nn.Parameter:
+def _put(linear: Any, weight: Tensor) -> None:
+    """A tensor that is part of a graph stands in a layer as a plain attribute, since a parameter begins a graph of its own."""
+    if not isinstance(weight, nn.Parameter) or "weight" not in linear._parameters:
+        del linear.weight
+    linear.weight = weight
+
+
+def _placed(matrix: Tensor, like: Tensor) -> Tensor:
     placed = matrix.to(like.device, like.dtype)
-    return placed if isinstance(placed, nn.Parameter) else nn.Parameter(placed.detach(), requires_grad=False)
+    if isinstance(placed, nn.Parameter) or (placed.requires_grad and torch.is_grad_enabled()):
+        return placed
+    return nn.Parameter(placed.detach(), requires_grad=False)

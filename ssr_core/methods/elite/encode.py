@@ -66,7 +66,7 @@ def encode_subjects(
     """One subject per picture, or per mask of a single picture (elite.md, 3 to 5)."""
     for picture in pictures:
         vision.check_size(*picture.size, "The reference")
-    _check_vision_model(vision_model, encoder.config)
+    check_vision_model(vision_model, encoder.config)
     pictures, masks = _paired(pictures, selection.masks)
     if selection.points:
         masks = [_with_points(mask, picture, selection, vision_model) for mask, picture in zip(masks, pictures, strict=True)]
@@ -138,7 +138,7 @@ def _features(vision_model: VisionModel, pictures: Sequence[Image.Image], config
     return vision_model.encode(vision.normalise(pictures), config.vision_layers)
 
 
-def _check_vision_model(vision_model: VisionModel, config: EliteConfig) -> None:
+def check_vision_model(vision_model: VisionModel, config: EliteConfig) -> None:
     """Refuse a vision model of other shapes before it runs."""
     wanted = (config.vision_width, max(config.vision_layers), config.grid**2)
     found = (vision_model.width, vision_model.layers, vision_model.tokens - 1)

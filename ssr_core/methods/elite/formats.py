@@ -46,6 +46,10 @@ class Weights(NamedTuple):
         parts = " ".join(self.fingerprints[stage] for stage in STAGES if stage in self.fingerprints)
         return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
 
+    def of(self, stage: Stage) -> Weights:
+        """One mapper of them."""
+        return Weights(self.config, {stage: self.states[stage]}, {stage: self.fingerprints[stage]})
+
     @property
     def state(self) -> State:
         """All of it under the names of our single file, which are those of the module."""

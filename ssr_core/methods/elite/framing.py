@@ -71,8 +71,8 @@ def frame_object(
         )
     box = (0, 0, picture.width, picture.height)
     if framing == "crop to mask" and mask is not None:
-        box = _square(marked, margin)
-    seen, shape = _cut(picture, box, MEAN_COLOUR), _cut(Image.fromarray(marked), box, 0)
+        box = square_around(marked, margin)
+    seen, shape = cut(picture, box, MEAN_COLOUR), cut(Image.fromarray(marked), box, 0)
     thing = Image.fromarray(np.asarray(seen) * np.asarray(shape)[..., None])
     patches = on_grid(np.asarray(shape), grid)
     if not bool(patches.any()):
@@ -92,7 +92,7 @@ def over(picture: Image.Image, mask: Tensor) -> Tensor:
     return torch.from_numpy((np.asarray(grey) >= 0.5).astype(np.float32))
 
 
-def _square(marked: np.ndarray, margin: float) -> tuple[int, int, int, int]:
+def square_around(marked: np.ndarray, margin: float) -> tuple[int, int, int, int]:
     """The square around what is marked, moved into the picture as far as it fits there."""
     left, top, right, bottom = bounds(marked.astype(bool))
     height, width = marked.shape
@@ -111,7 +111,7 @@ def _square(marked: np.ndarray, margin: float) -> tuple[int, int, int, int]:
     return x, y, x + side, y + side
 
 
-def _cut(picture: Image.Image, box: tuple[int, int, int, int], beyond: int | tuple[int, int, int]) -> Image.Image:
+def cut(picture: Image.Image, box: tuple[int, int, int, int], beyond: int | tuple[int, int, int]) -> Image.Image:
     """A part of a picture, which may reach beyond its edges. beyond: the colour there."""
     left, top, right, bottom = box
     if box == (0, 0, *picture.size):
