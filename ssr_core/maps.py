@@ -16,7 +16,7 @@ PREVIEW_SIDE = 512
 FULL, DARK = 0.91, 0.5
 """Percentiles of a map's patches: from the first on they stand in full light, up to the second in the dark. An attention's peak is
 far above what the rest of the same object gets, so a share of the peak would show little but the peak."""
-FLOOR = 0.002
+FLOOR = 0.005
 """Of the peak: what stands in full light is at least as hot, where a map is 0 nearly everywhere."""
 EVEN = 0.85
 """Of the heat that stands in full light: what is as hot is not in the dark, where a map is nearly the same everywhere."""
