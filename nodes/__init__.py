@@ -18,6 +18,7 @@ from .encode import CombineSubjects, EncodeSubject
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
 from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
+from .lasr_learn import LearnSubject
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     PromptWithLearned,
     ApplyLearned,
     SaveLearned,
+    LearnSubject,
     LoadELITE,
     EncodeEliteSubject,
     PromptWithEliteSubject,

@@ -51,8 +51,8 @@ LAYER_PRESETS: dict[str, Callable[[CrossAttention], bool]] = {
     "detail": lambda layer: layer.block[0] == "output" and layer.level == 0,
 }
 """The same for UNets with cross-attentions at their finest level, as SD1.x has: structure and detail are named after what they did when
-measured on Mini (README). The decoder's coarser layers carry what the subject is without its colours, its finest layers give the colours
-to what the prompt names."""
+measured on Mini (docs/measurements.md). The decoder's coarser layers carry what the subject is without its colours, its finest layers give
+the colours to what the prompt names."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..shown import plain
-from . import convert, demo, evaluate, generate, train
+from . import convert, demo, evaluate, generate, learn, train
 from .parsing import Parser
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -23,7 +23,7 @@ NO_MEMORY = (
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (demo, generate, convert, train, evaluate):
+    for command in (demo, generate, convert, learn, train, evaluate):
         command.add(commands)
     options = parser.parse_args(arguments)
     try:

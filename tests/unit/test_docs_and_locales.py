@@ -41,6 +41,7 @@ NODES = (
     "SSR_PromptWithSubjectLASR",
     "SSR_ApplySubjectLASR",
     "SSR_SaveSubjectLASR",
+    "SSR_LearnSubjectLASR",
     "SSR_LoadELITE",
     "SSR_EncodeSubjectELITE",
     "SSR_PromptWithSubjectELITE",

@@ -1,6 +1,6 @@
 """What the committed weights have learned: they select, by words, a mask or a click, and draw what they selected.
 
-Few cases, so the bounds lie well below the README's figures; a model that selects nothing is far below the bounds.
+Few cases, so the bounds lie well below the figures of docs/measurements.md; a model that selects nothing is far below the bounds.
 """
 
 import pytest

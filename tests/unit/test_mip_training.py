@@ -20,6 +20,7 @@ from support.golden import relative_error
 
 from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.methods.mip import formats
+from ssr_core.mini import files
 from ssr_core.training import cache, loop, optimizers, run_state, subject_dataset
 from ssr_core.training.config import ValidationPicture, ValidationThing
 from ssr_core.training.examples import Examples, PictureReader, choose, collate
@@ -251,6 +252,14 @@ def test_mini_learns_an_adapter_from_nothing(tmp_path):
     assert random.Random(0).choice(list(trained.module.parameters())).requires_grad
     attention = frozen.base.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2
     assert torch.equal(trained.adapter.layers[0].to_k.weight, attention.to_k.weight)
+
+
+def test_minis_adapter_is_small():
+    """As its configuration file says, in half precision."""
+    own = read_config(files.FOLDER.parent / "mip.yaml")
+    trained = MIP(own, Frozen(load_base("mini"), torch.device("cpu"), "loaded"))
+    assert 2 * sum(value.numel() for value in trained.adapter.state_dict().values()) < 600_000
+    assert any(value.requires_grad for value in trained.adapter.projector.parameters())
 
 
 @pytest.mark.parametrize(

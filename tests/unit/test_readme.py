@@ -1,4 +1,5 @@
-"""The README's examples do what they say: Python's on Mini in place of the models that it names, the tests' line in .ci/run."""
+"""The README's examples do what they say: Python's on Mini in place of the models that it names, the tests' line in .ci/run. What it
+names is there: the address, the pages, the templates and the nodes."""
 
 import itertools
 import random
@@ -50,3 +51,57 @@ def test_the_constraints_give_a_version_to_all_that_a_command_installs():
     given = dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
     assert {"torch", "pytest"} <= names
     assert names - given.keys() == set()
+
+
+def section(title):
+    (found,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    return found
+
+
+def test_the_address_that_is_copied_is_the_packs_own():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (address,) = re.findall(r'^Repository = "(.+)"$', project, re.MULTILINE)
+    (name,) = re.findall(r'^name = "(.+)"$', project, re.MULTILINE)
+    blocks = re.findall(r"```\w*\n(.*?)```", section("Install"), re.DOTALL)
+    assert blocks[0].strip() == address, "alone in its block, to be copied whole"
+    assert f"git clone {address}\n" in blocks[1]
+    assert f"comfy node install {name}`" in section("Install")
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_nobody_in_comfyuis_environment_is_told_to_install_another_torch(page):
+    """A constrained installation brings its own torch: each is in a section that says before it whose environment it is for."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for part in re.split(r"^#+ ", text, flags=re.MULTILINE):
+        for before in part.split("pip install -c constraints.txt")[:-1]:
+            assert "environment of its own" in before, part
+    installs = re.findall(r"pip install[^\n`]*", text)
+    assert not [line for line in installs if re.search(r"\btorch\b", line)]
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    path = ROOT / page
+    targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    for target in (one for one in targets if not one.startswith("http")):
+        file, _, heading = target.partition("#")
+        found = path if not file else (path.parent / file).resolve()
+        assert found.exists(), target
+        if heading and found.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}, target
+
+
+def test_every_method_has_its_section_and_every_page_a_line():
+    methods = ["SSR-Encoder", "MIP-Adapter", "ELITE", "LASR"]
+    assert [title for title in re.findall(r"^## (.+)$", README, re.MULTILINE) if title in methods] == methods
+    assert all("| node | what it does |" in section(title) for title in methods)
+    assert all(f"(docs/{path.name})" in section("More") for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_every_template_that_is_named_is_there():
+    templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
+    named = set(re.findall(r"\b(ssr_\w+)(?:`|\*\*)", README))
+    folders = {"ssr_encoder", "ssr_subjects", "ssr_mip_objects", "ssr_elite_subjects", "ssr_lasr"}
+    assert named - templates <= folders, "keys of extra_model_paths.yaml and folders of saved files"
+    assert "ssr_text_query" in named

@@ -9,7 +9,7 @@ patches and replacements see the layer's context as its text. Nothing is left be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -141,8 +141,7 @@ class ContextCall:
     @cached_property
     def sites(self) -> dict[BlockName, tuple[int, CrossAttention]]:
         """Blocks with cross-attention: their numbers in execution order, and their first layer."""
-        first = [layer for layer in self.run.parts[0].layout.execution_order if layer.block[2] == 0]
-        return {layer.block[:2]: (number, layer) for number, layer in enumerate(first)}
+        return sites_of(self.run.parts[0].layout)
 
     @cached_property
     def reads_features(self) -> bool:
@@ -207,6 +206,12 @@ class ContextCall:
             if rider is not None:
                 found.setdefault(self.run.part_of(rider), []).append(index)
         return {part: tuple(rows) for part, rows in found.items()}
+
+
+def sites_of(layout: UNetLayout) -> dict[BlockName, tuple[int, CrossAttention]]:
+    """Blocks with cross-attention: their numbers in execution order, and their first layer."""
+    first = [layer for layer in layout.execution_order if layer.block[2] == 0]
+    return {layer.block[:2]: (number, layer) for number, layer in enumerate(first)}
 
 
 def hang(model: Any, part: Contexts) -> Any:
@@ -276,7 +281,7 @@ def bind(parts: tuple[Contexts, ...]) -> Callable[..., Any]:
         call = ContextCall(run, riding, strengths, sigmas, place)
         run.expected_in = type(executor.class_obj.diffusion_model).__name__
         noted: dict[str, Any] = {}
-        options = {**options, "patches": _patched(options.get("patches", {}), call), CALL: call, NOTED: noted}
+        options = {**options, "patches": patched(options.get("patches", {}), call), CALL: call, NOTED: noted}
         try:
             with in_progress(call):
                 return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
@@ -286,7 +291,17 @@ def bind(parts: tuple[Contexts, ...]) -> Callable[..., Any]:
     return apply_model
 
 
-def _patched(patches: dict[str, Any], call: ContextCall) -> dict[str, Any]:
+class Asked(Protocol):
+    """What the patches ask for contexts: a ContextCall, or another's."""
+
+    @property
+    def sites(self) -> Mapping[BlockName, tuple[int, CrossAttention]]: ...
+    @property
+    def reads_features(self) -> bool: ...
+    def context(self, block: BlockName, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor: ...
+
+
+def patched(patches: dict[str, Any], call: Asked) -> dict[str, Any]:
     """The host's patches with ours: what is noted, last of all; what is given, first of all."""
     noting = {"emb_patch": note_time, "input_block_patch_after_skip": note_down, "output_block_patch": note_up}
     ours = {kind: [*patches.get(kind, ()), patch] for kind, patch in noting.items() if call.reads_features}

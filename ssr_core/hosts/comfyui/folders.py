@@ -142,6 +142,11 @@ def learned_path(name: str) -> Path:
     return Path(_found(LEARNED, name, "There is no learned subject", remedy))
 
 
+def unfinished_path(key: str) -> Path:
+    """Of what a run of learning that ended early had learned. key: what tells one run from another, in letters of a file's name."""
+    return Path(folder_paths.get_output_directory()) / LEARNED / "unfinished" / f"{key}.safetensors"
+
+
 def _found(folder: str, name: str, missing: str, remedy: str) -> str:
     path = folder_paths.get_full_path(folder, name)
     if path is None:

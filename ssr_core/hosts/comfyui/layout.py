@@ -46,5 +46,35 @@ def check_model(model: Any, layout: UNetLayout, text_width: int, what: str) -> N
         raise ValueError(f"This MODEL ({kind}) does not fit {what}: {difference}. {remedy}")
 
 
+def layout_of(model: Any, what: str) -> tuple[UNetLayout, int]:
+    """The layout of a MODEL's UNet, and the width of its text. what: needs it, as in "a subject". Raises ValueError for another kind."""
+    layers = cross_attentions(model.model.diffusion_model)
+    described = model.model.model_config.unet_config
+    if not layers or "channel_mult" not in described:
+        kind = type(model.model).__name__
+        raise ValueError(f"This MODEL is a {kind}; {what} needs a Stable Diffusion 1.x UNet. Load a checkpoint of that kind.")
+    width, levels = described["model_channels"], len(described["channel_mult"])
+    resnets, depths = described["num_res_blocks"], described["transformer_depth"]
+    of_block = {block[:2]: attention.heads for block, attention in layers}
+    layout = UNetLayout(
+        channels=[width * factor for factor in described["channel_mult"]],
+        depths=[depths[level * resnets[0]] for level in range(levels)],
+        resnets=resnets[0],
+        heads=_heads(of_block, levels, resnets[0]),
+        mid_depth=sum(block[0] == "middle" for block, _ in layers),
+    )
+    text_width = layers[0][1].to_k.in_features
+    check_model(model, layout, text_width, what)
+    return layout, text_width
+
+
+def _heads(of_block: dict[tuple[str, int], int], levels: int, resnets: int) -> int | list[int]:
+    if len(set(of_block.values())) == 1:
+        return next(iter(of_block.values()))
+    found = [of_block.get(("input", 1 + level * (resnets + 1))) for level in range(levels)]
+    last = of_block.get(("middle", 0), 1)
+    return [heads or last for heads in found]
+
+
 _FAMILIES = {768: "Stable Diffusion 1.x", 2048: "Stable Diffusion XL"}
 """By the width of their text."""

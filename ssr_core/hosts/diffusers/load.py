@@ -24,12 +24,13 @@ PARTS_XL = ("text_encoder_2", "tokenizer_2")
 
 
 def load_base(
-    model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32, vision_named: str = VISION_L
+    model: str, vision_encoder: str | None = None, dtype: torch.dtype = torch.float32, vision_named: str | None = VISION_L
 ) -> Base:
     """The built-in models ("mini"), or a diffusers folder of Stable Diffusion 1.x or XL and a folder of a CLIP vision model.
 
-    vision_named: what that should be, for messages. An autoencoder that overflows in half precision (SDXL's own says so: force_upcast)
-    stays in full precision where dtype is float16. Raises ValueError or OSError that says what is missing.
+    vision_named: what that should be, for messages; None where no pictures are looked at. An autoencoder that overflows in half precision
+    (SDXL's own says so: force_upcast) stays in full precision where dtype is float16. Raises ValueError or OSError that says what is
+    missing.
     """
     if model == MINI:
         return mini.load(dtype=dtype)
@@ -44,7 +45,7 @@ def load_base(
     for part in (*PARTS, *(PARTS_XL if xl else ())):
         if not (folder / part).is_dir():
             raise ValueError(f"{model} has no folder {part}. Give the whole diffusers folder of {kind}.")
-    if vision_encoder is None:
+    if vision_encoder is None and vision_named is not None:
         raise ValueError(f"{model} needs an image encoder: give a folder of {vision_named}.")
     options: dict[str, Any] = {"torch_dtype": dtype}
     with loading(model, f"{kind} in diffusers' layout"):
@@ -59,8 +60,11 @@ def load_base(
             second = CLIPTextModelWithProjection.from_pretrained(model, subfolder="text_encoder_2", **options)
             parts |= {"text_encoder_2": second, "tokenizer_2": CLIPTokenizer.from_pretrained(model, subfolder="tokenizer_2")}
     _check_text_width(model, parts)
-    with loading(vision_encoder, vision_named):
-        models = Base(**parts, vision_encoder=CLIPVisionModelWithProjection.from_pretrained(vision_encoder, **options))
+    vision = None
+    if vision_encoder is not None:
+        with loading(vision_encoder, vision_named or VISION_L):
+            vision = CLIPVisionModelWithProjection.from_pretrained(vision_encoder, **options)
+    models = Base(**parts, vision_encoder=vision)
     for part in models.models:
         part.requires_grad_(False).train(False)
     return models
