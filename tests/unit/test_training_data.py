@@ -113,8 +113,8 @@ def test_a_configuration_does_not_change():
         ("vision_layers: [4, x]", "vision_layers.1 must be a valid integer, .*got 'x'"),
         ("1: 2", "holds no configuration"),
         ("lr: [1", "is no YAML"),
-        ("method: sst", "method must be one of ssr, mip, got 'sst'"),
-        ("method: [ssr]", "method must be one of ssr, mip, got"),
+        ("method: sst", "method must be one of ssr, mip, elite, got 'sst'"),
+        ("method: [ssr]", "method must be one of ssr, mip, elite, got"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, line, message):
