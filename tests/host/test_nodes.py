@@ -16,6 +16,9 @@ IDS = {
     "SSR_LoadMIPAdapter", "SSR_EncodeObjectMIP", "SSR_CombineObjectsMIP", "SSR_ApplyObjectsMIP", "SSR_SaveObjectsMIP",
     "SSR_LoadObjectsMIP",
     "SSR_LoadSubjectLASR", "SSR_CombineSubjectsLASR", "SSR_PromptWithSubjectLASR", "SSR_ApplySubjectLASR", "SSR_SaveSubjectLASR",
+    "SSR_LearnSubjectLASR",
+    "SSR_LoadELITE", "SSR_EncodeSubjectELITE", "SSR_PromptWithSubjectELITE", "SSR_ApplySubjectELITE", "SSR_SaveSubjectELITE",
+    "SSR_LoadSubjectELITE",
 }  # fmt: skip
 
 
@@ -62,6 +65,22 @@ def test_ids_and_order_of_widgets_never_change(nodes):
             "model", "clip", "subject", "alpha", "start", "end", "curve", "layers", "reuse_steps", "layer_strengths", "curve_values",
         ],
         "SSR_SaveSubjectLASR": ["subject", "filename_prefix"],
+        "SSR_LearnSubjectLASR": [
+            "model", "clip", "vae", "pictures", "words", "weights", "placeholder", "steps", "batch_size", "learning_seed",
+            "preview_every", "masks", "class_word", "captions", "kind", "fit", "size", "phrases", "rate", "gradient_checkpointing",
+            "resume",
+        ],
+        "SSR_LoadELITE": ["elite_file", "local_file"],
+        "SSR_EncodeSubjectELITE": [
+            "elite", "clip_vision", "image", "mask", "points", "framing", "margin", "strength", "previous",
+        ],
+        "SSR_PromptWithSubjectELITE": ["clip", "subject", "text", "placeholder", "words"],
+        "SSR_ApplySubjectELITE": [
+            "model", "elite", "subject", "strength", "start", "end", "curve", "layers", "region", "layer_strengths", "curve_values",
+            "frame_strengths",
+        ],
+        "SSR_SaveSubjectELITE": ["subject", "filename_prefix"],
+        "SSR_LoadSubjectELITE": ["subject_file", "previous"],
     }  # fmt: skip
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 
