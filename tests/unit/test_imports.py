@@ -38,8 +38,8 @@ folder = pathlib.Path(sys.argv[1])
 files = [path.relative_to(folder).with_suffix("") for path in folder.glob("ssr_core/**/*.py")]
 names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
 extras = (
-    "ssr_core.hosts", "ssr_core.training", "ssr_core.evaluation", "ssr_core.pretrain", "ssr_core.demo", "ssr_core.cli.drawing", "ssr_core.cli.learning",
-    "ssr_core.cli.benchmarks",
+    "ssr_core.hosts", "ssr_core.training", "ssr_core.evaluation", "ssr_core.pretrain", "ssr_core.demo", "ssr_core.cli.drawing",
+    "ssr_core.cli.learning", "ssr_core.cli.benchmarks",
 )
 names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
