@@ -1,13 +1,14 @@
 """`ssr-encoder learn` on SSR Mini: files that it writes, goes on from and refuses."""
 
 import random
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ssr_core import cli
-from ssr_core.methods.lasr import subject_file, views
+from ssr_core.methods.lasr import learning, subject_file, views
 from ssr_core.mini.scene import instances, random_scene
 
 
@@ -65,6 +66,21 @@ def test_a_run_goes_on_from_its_file(learn, tmp_path, capsys):
     assert subject_file.load(tmp_path / "z.safetensors").learning.step == 2
     assert learn("--steps", 3, "--resume", "--weights", 2) == 2
     assert "Give the same words, weights" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_run_after_its_step_and_keeps_it(learn, tmp_path, monkeypatch, capsys):
+    advance = learning.Learning.advance
+
+    def pressed(self):
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return advance(self)
+
+    monkeypatch.setattr(learning.Learning, "advance", pressed)
+    before = signal.getsignal(signal.SIGINT)
+    assert learn("--steps", 5) == 130
+    assert subject_file.load(tmp_path / "z.safetensors").learning.step == 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_textual_inversion_writes_an_embedding_of_one_token(learn, tmp_path):
