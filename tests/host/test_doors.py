@@ -151,9 +151,8 @@ def test_a_malformed_prompt_is_left_to_the_host(prompt):
 
 def test_model_safetensors_finds_its_partner(monkeypatch):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    monkeypatch.setattr(
-        folders, "files", lambda: ["model.safetensors", "model_1.safetensors", "mine/model_1.bin", "mine/model.bin"]
-    )
+    listed = ["model.safetensors", "model_1.safetensors", "mine/model_1.bin", "mine/model.bin"]
+    monkeypatch.setattr(folders.folder_paths, "get_filename_list", lambda folder: listed if folder == folders.FOLDER else [])
     assert folders.partner_of("model.safetensors") == "model_1.safetensors"
     assert folders.partner_of("mine/model_1.bin") == "mine/model.bin"
 
