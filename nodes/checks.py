@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..ssr_core import choices, finite
@@ -14,6 +15,12 @@ choice = choices.choice
 number = finite.finite
 whole = finite.whole
 strength = finite.strength
+
+
+def scaled(slots: Sequence[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
+    """The sets in the slots of a Combine node, each times its slot's strength. An empty slot may hold None."""
+    factors = [strength(given, f"strength_{slot}") for slot, (_, given) in enumerate(slots, start=1)]
+    return [tuple(one.scaled(factor) for one in held or ()) for (held, _), factor in zip(slots, factors, strict=True)]
 
 
 def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[float, ...]]:

@@ -184,9 +184,4 @@ class CombineSubjects(io.ComfyNode):
         if not any(subjects for subjects, _ in slots):
             raise ValueError("Combine Subjects got no subject. Connect one at least.")
         check_count(sum(len(subjects or ()) for subjects, _ in slots))
-        factors = [checks.strength(strength, f"strength_{slot}") for slot, (_, strength) in enumerate(slots, start=1)]
-        scaled = [
-            tuple(subject.scaled(factor) for subject in subjects or ())
-            for (subjects, _), factor in zip(slots, factors, strict=True)
-        ]
-        return io.NodeOutput(together(*scaled))
+        return io.NodeOutput(together(*checks.scaled(slots)))

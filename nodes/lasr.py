@@ -146,11 +146,7 @@ class CombineLearned(io.ComfyNode):
         if not any(subjects for subjects, _ in slots):
             raise ValueError("Combine Subjects (LASR) got no subject. Connect one at least.")
         check_count(sum(len(subjects or ()) for subjects, _ in slots))
-        factors = [checks.strength(strength, f"strength_{slot}") for slot, (_, strength) in enumerate(slots, start=1)]
-        scaled = [
-            tuple(one.scaled(factor) for one in subjects or ()) for (subjects, _), factor in zip(slots, factors, strict=True)
-        ]
-        return io.NodeOutput(together(*scaled))
+        return io.NodeOutput(together(*checks.scaled(slots)))
 
 
 class PromptWithLearned(io.ComfyNode):

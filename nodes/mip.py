@@ -214,8 +214,4 @@ class CombineObjects(io.ComfyNode):
         if not any(objects for objects, _ in slots):
             raise ValueError("Combine Objects (MIP) got no object. Connect one at least.")
         check_count(sum(len(objects or ()) for objects, _ in slots))
-        factors = [checks.strength(strength, f"strength_{slot}") for slot, (_, strength) in enumerate(slots, start=1)]
-        scaled = [
-            tuple(one.scaled(factor) for one in objects or ()) for (objects, _), factor in zip(slots, factors, strict=True)
-        ]
-        return io.NodeOutput(together(*scaled))
+        return io.NodeOutput(together(*checks.scaled(slots)))

@@ -36,7 +36,6 @@ LARGEST_PICTURE = 1024
 """Side of what a vision model sees, in pixels: 224 for ViT-L/14."""
 WIDEST = 1 << 16
 """Width of a token."""
-MOST_PROVENANCE = 16
 
 
 def save(subjects: EliteSubjects, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
@@ -80,9 +79,7 @@ def load(path: Path) -> EliteSubjects:
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    own = ("format", "format_version", "subjects")
-    found = {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in own}
-    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
+    return tensor_files.provenance(path, ("format", "format_version", "subjects"), REMEDY)
 
 
 def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:

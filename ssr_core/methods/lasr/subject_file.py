@@ -37,7 +37,6 @@ WIDEST = 1 << 14
 MOST_LEVELS, MOST_RESNETS, MOST_DEPTH = 16, 64, 64
 """Of a UNet that a file's metadata describes; real ones have 4, 2 and 10."""
 MOST_STEPS = 1 << 31
-MOST_PROVENANCE = 16
 _OWN = ("format", "format_version", "subject")
 
 
@@ -80,8 +79,7 @@ def load(path: Path) -> LasrSubject:
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    found = {name: text for name, text in tensor_files.read_metadata(path, REMEDY).items() if name not in _OWN}
-    return {shown(name, 40): shown(text) for name, text in list(found.items())[:MOST_PROVENANCE]}
+    return tensor_files.provenance(path, _OWN, REMEDY)
 
 
 class OptimizerState(NamedTuple):
