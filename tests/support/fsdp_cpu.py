@@ -41,7 +41,9 @@ def _telling(accelerator: Any, model: Any, optimizer: Any, average: Any) -> Any:
     weights = [value for group in optimizer.param_groups for value in group["params"]]
     moments = [kept["exp_avg"] for kept in optimizer.state.values()]
     own = [sum(run_state._local(value).numel() for value in values) for values in (weights, moments)]
-    print("keeps", *own, "of", sum(value.numel() for value in weights), flush=True)  # noqa: T201
+    # In one piece: both processes write to the same place at the same time.
+    line = f"keeps {' '.join(map(str, own))} of {sum(value.numel() for value in weights)}\n"
+    os.write(sys.stdout.fileno(), line.encode())
     return _gather(accelerator, model, optimizer, average)
 
 
