@@ -113,7 +113,11 @@ class Call:
             )  # [subjects, chunks * pictures, L, 1]
             found = list(shares.unflatten(1, (len(layer.labels), -1)))
         if applied.gates:
-            direction = self._placed(("gate", applied, layer.site.index), applied.gates[layer.site.index], layer)
+            gate_of_layer, device = applied.gates[layer.site.index], layer.query.device
+            # In full precision, as text_gate computes: half would round it, or overflow.
+            direction = self.run.kept(
+                ("gate", applied, layer.site.index, device), lambda: _for_gradients(gate_of_layer.to(device))
+            )
             gate = text_gate(layer.own_text, direction).unflatten(0, (len(layer.labels), -1))
             found = [gate if share is None else share * gate for share in found]
         if said:
