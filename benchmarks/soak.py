@@ -67,7 +67,7 @@ def main() -> None:
         for name, soaked in (("memory of the server, MB", long), ("the same prompts without subjects", plain))
     }
     top = 500.0 * (1 + max(held for line in lines.values() for _, held in line) // 500)
-    (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}"))
+    (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}".format))
     print(
         f"{len(jobs)} prompts {report['prompts']} in {report['seconds']} s; lost: {report['lost'] or 'none'}; other bits than fresh: "
         f"{different or 'none'}; held, with what is free given back, after {WARM:.0%} of them and at the end: {held} MB; the same without "

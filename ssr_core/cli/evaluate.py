@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
-from .. import tensor_files
 from ..evaluation import datasets
 from ..methods.elite.framing import FRAMINGS
-from ..methods.ssr import formats
 from ..mini import files
 from ..new_files import check_writable
-from ..text_files import parse_yaml
 from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
@@ -50,6 +45,15 @@ def add(commands: Commands) -> None:
     drawn.add_argument(
         "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="encoders trained otherwise, for more rows"
     )
+
+    drawn.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help='rows, whole tables or patterns such as "text-*" to measure now; what --out has of the others is kept ("help" lists them)',
+    )
+    drawn.add_argument("--force", action="store_true", help="replace what --out has of other weights, cases or settings")
 
     photographs = evaluate.add_argument_group("benchmarks on photographs")
     photographs.add_argument("--data", type=Path, help="the benchmark's folder, as its authors publish it")
@@ -103,37 +107,11 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(f"--{option} is for ELITE; leave it out.")
     if options.what != "selectivity" and options.model != files.MINI and not options.encoder:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
+    if options.what == "selectivity":
+        from . import selectivity
+
+        return selectivity.run(options)
     check_writable(options.out)
-    if options.what != "selectivity":
-        from . import benchmarks
+    from . import benchmarks
 
-        return benchmarks.run(options)
-    return _selectivity(options)
-
-
-def _selectivity(options: argparse.Namespace) -> int:
-    from ..evaluation import drawn, ssr
-    from ..hosts.diffusers.attach import check_unet
-    from ..hosts.diffusers.load import load_base
-
-    base = load_base(files.MINI)
-    encoder = formats.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
-    check_unet(base.unet, encoder.config.layout)
-    others = {}
-    for given in options.ablation:
-        name, equals, path = given.partition("=")
-        if not equals:
-            raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
-        other = formats.load([Path(path)], dtype=torch.float32)
-        others[name] = ssr.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
-    found = drawn.report(ssr.tables(base, encoder, others, options.count), options.out)
-    for name, row in found["rows"].items():
-        print(f"{name}: look {row['look']:.1%}, prompt {row['prompt']:.1%}, map {row['map_mass']:.1%}")
-    print(options.out / "selectivity.html")
-    return 0
-
-
-def _trained_without_query(path: Path) -> bool:
-    """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
-    training = parse_yaml(tensor_files.read_metadata(path).get("training", "{}"), f"The training configuration in {path}")
-    return isinstance(training, dict) and training.get("whole_picture") is True
+    return benchmarks.run(options)
