@@ -3,54 +3,120 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .. import tensor_files
-from ..evaluation import ssr
-from ..evaluation.drawn import Tables, measured_rows, report
-from ..evaluation.rows import chosen, listed
+from ..checkpoints import alone
+from ..evaluation import elite_tables, mip_tables, ssr
+from ..evaluation.drawn import Tables, measured_rows, report, told
+from ..evaluation.rows import Row, chosen, listed
 from ..evaluation.selectivity import QueryBy
 from ..hosts.diffusers.attach import check_unet
+from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.load import load_base
-from ..methods.ssr import formats
+from ..methods.elite import formats as elite_formats
+from ..methods.mip import formats as mip_formats
+from ..methods.ssr import formats as ssr_formats
+from ..methods.ssr.encoder import SSREncoder
 from ..mini import files
 from ..new_files import check_writable
-from ..shown import percent
 from ..text_files import parse_yaml
 
 HELP = "help"
 """In the place of a row's name: lists the rows."""
+Rows = dict[str, Row]
 
 
 def run(options: argparse.Namespace) -> int:
-    ablations = dict(_ablation(given) for given in options.ablation)
-    rows = ssr.rows({name: _queried_by(path) for name, path in ablations.items()})
+    if options.ablation and options.method != "ssr":
+        raise ValueError(f"--ablation is for the SSR-Encoder; leave it out with --method {options.method}.")
+    described, tables = METHODS[options.method](options)
     if HELP in options.rows:
-        print(f"Tables of --method {options.method}, with their rows:\n{listed(rows)}")
+        print(f"Tables of --method {options.method}, with their rows:\n{listed(described)}")
         return 0
-    names = chosen(rows, options.rows)
+    names = chosen(described, options.rows)
     check_writable(options.out)
-    base = load_base(files.MINI)
-    named = {"": options.encoder or [files.find(files.FOLDER, files.ENCODER)]} | {
-        name: [path] for name, path in ablations.items()
-    }
-    encoders = {name: formats.load(paths, dtype=torch.float32) for name, paths in named.items()}
-    for encoder in encoders.values():
-        check_unet(base.unet, encoder.config.layout)
-    return measure(ssr.tables(base, encoders, rows), names, options)
+    return _measure(tables(names), names, options)
 
 
-def measure(tables: Tables, names: list[str], options: argparse.Namespace) -> int:
-    """The rows of these names, and what came of them."""
+def _measure(tables: Tables, names: list[str], options: argparse.Namespace) -> int:
     found = measured_rows(report(tables, names, options.count, options.out, options.force))
     for name in names:
         row = tables.rows[name]
         if (numbers := found.get(row.table, {}).get(row.title)) is not None:
-            print(f"{name}: {', '.join(f'{column} {percent(numbers[column])}' for column in tables.columns)}")
+            print(f"{name}: {', '.join(f'{column} {told(numbers, column)}' for column in tables.columns[row.table])}")
     print(options.out / "selectivity.html")
     return 0
+
+
+def _ssr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    ablations = dict(_ablation(given) for given in options.ablation)
+    described = ssr.rows({name: _queried_by(path) for name, path in ablations.items()})
+
+    def tables(names: list[str]) -> Tables:
+        base = load_base(files.MINI)
+        encoders = {"": _encoder(base, options.encoder or [files.find(files.FOLDER, files.ENCODER)])}
+        encoders |= {name: _encoder(base, [path]) for name, path in ablations.items()}
+        return ssr.tables(base, encoders, described)
+
+    return described, tables
+
+
+def _mip(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    described = mip_tables.rows()
+
+    def tables(names: list[str]) -> Tables:
+        path = alone(options.encoder or _brought([files.MIP_ADAPTER]))
+        base = load_base(files.MINI)
+        adapter = mip_formats.load(path, dtype=torch.float32)
+        check_unet(base.unet, adapter.config.layout)
+        return mip_tables.tables(base, adapter, _encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+
+    return described, tables
+
+
+def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    described = elite_tables.rows()
+
+    def tables(names: list[str]) -> Tables:
+        paths = options.encoder or _brought(files.ELITE)
+        base = load_base(files.MINI)
+        mappers = elite_formats.load(paths, dtype=torch.float32)
+        check_unet(base.unet, mappers.config.layout)
+        local = [name for name in names if elite_tables.needs_local(described[name])]
+        if local and mappers.local_mapper is None:
+            raise ValueError(
+                f"{', '.join(local[:4])} need the local mapper, and there is the global one alone. Give both files with --encoder, or "
+                '--rows "*-base" "*-global-*".'
+            )
+        encoder = _encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        return elite_tables.tables(base, mappers, encoder, described)
+
+    return described, tables
+
+
+METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite}
+"""A method's rows, and what measures those of some names, for which its models are loaded."""
+
+
+def _brought(names: list[str] | tuple[str, ...]) -> list[Path]:
+    """Mini's own files of a method. Raises FileNotFoundError that says what to do."""
+    missing = [name for name in names if not (files.FOLDER / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"SSR Mini has no {' and no '.join(missing)} in {files.FOLDER}. Give weights with --encoder, such as the file of a "
+            "checkpoint that ssr-encoder train wrote."
+        )
+    return [files.FOLDER / name for name in names]
+
+
+def _encoder(base: Base, paths: list[Path]) -> SSREncoder:
+    encoder = ssr_formats.load(paths, dtype=torch.float32)
+    check_unet(base.unet, encoder.config.layout)
+    return encoder
 
 
 def _ablation(given: str) -> tuple[str, Path]:

@@ -10,11 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..shown import percent
 from ..tensor_files import written_whole
 from ..text_files import read_json
 from .drawer import Drawer
 from .report import figure, page, plot, table
-from .rows import PICTURES, CaseSet, Row
+from .rows import PICTURES, CaseSet, LearnedCaseSet, Row
 from .selectivity import Case, Outcome, run, scores
 
 MEANING = {
@@ -26,31 +27,41 @@ MEANING = {
     "background": "the background is",
     "classes": "a subject's class is there",
     "map_mass": "share of the attention map inside the queried object",
+    "all_drawn": "every subject's class is there",
+    "confused": "an object that was drawn has another subject's look",
+    "told": "the colour that the prompt tells is one of the object's two commonest; an object that was not drawn counts as wrong",
+    "edit": "background and told colour are both as the prompt says",
+    "seconds": "to learn a subject, on the machine that measured",
 }
 """What can be measured, by the name of its column."""
+NUMBERS = ("seconds",)
+"""Those that are no shares."""
 Measured = Mapping[str, Any]
 """A row's numbers, and what they were measured with."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A plot of what was measured. lines: from the rows of every table; none is drawn of no lines."""
+    """A plot of what was measured. lines: from the rows of every table; none is drawn of no lines; x_shown: how x is written."""
 
     file: str
     title: str
     x_label: str
     lines: Callable[[Mapping[str, Mapping[str, Measured]]], Mapping[str, Sequence[tuple[float, float]]]]
+    x_shown: Callable[[float], str] = "{:.4g}".format
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a method measures. rows: by short name; drawer: what draws one of them; columns: names of MEANING."""
+    """What a method measures. rows: by short name; drawer: what draws one of them; columns: of each table, names of MEANING; also: what
+    is measured of a row besides, after it was drawn."""
 
     method: str
     rows: Mapping[str, Row]
     drawer: Callable[[Row], Drawer[Any]]
-    columns: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
     curves: Sequence[Curve] = ()
+    also: Callable[[Row], Mapping[str, float]] = lambda row: {}
 
 
 def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: bool = False) -> dict[str, Any]:
@@ -74,7 +85,7 @@ def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: b
                 f'{file} has "{row.title}" of other weights, cases or settings. Give another --out, or --force to replace it.'
             )
         del found[row.table][row.title]
-    known: dict[CaseSet, list[Case]] = {}
+    known: dict[CaseSet | LearnedCaseSet, list[Case]] = {}
     for short in tqdm(names, desc="rows"):
         row = tables.rows[short]
         if row.title in found.get(row.table, {}):
@@ -86,12 +97,23 @@ def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: b
             _write(out / f"{short}.html", page(row.title, [_outcome(outcome) for outcome in outcomes]))
             found.setdefault(PICTURES, {})[row.title] = about[short]
         else:
-            found.setdefault(row.table, {})[row.title] = asdict(scores(outcomes)) | about[short]
+            found.setdefault(row.table, {})[row.title] = asdict(scores(outcomes)) | dict(tables.also(row)) | about[short]
         _write(file, json.dumps(found, indent=2))
     found = _ordered(found, tables)
     _write(file, json.dumps(found, indent=2))
     _write(out / "selectivity.html", page("Selectivity in the drawn world", _parts(found, tables, out)))
     return found
+
+
+def told(row: Measured, column: str) -> str:
+    """A number of a row with its interval, as people read it; nothing where it was not measured."""
+    value = row.get(column)
+    if value is None:
+        return ""
+    if column in NUMBERS:
+        return f"{value:.0f}"
+    bounds = row.get("intervals", {}).get(column)
+    return percent(value) + (f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else "")
 
 
 def measured_rows(found: Mapping[str, Any]) -> dict[str, dict[str, Measured]]:
@@ -136,13 +158,15 @@ def _ordered(found: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
 def _parts(found: Mapping[str, Any], tables: Tables, out: Path) -> list[str]:
     parts = []
     for name, rows in measured_rows(found).items():
-        lines = [[title, row["cases"], *(row[column] for column in tables.columns)] for title, row in rows.items()]
-        parts += [f"<h2>{name}</h2>", table(["", "cases", *tables.columns], lines)]
-    meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in tables.columns)
-    parts.append(f"<ul>{meanings}</ul>")
+        columns = tables.columns.get(name, ())
+        lines = [[title, row["cases"], *(told(row, column) for column in columns)] for title, row in rows.items()]
+        parts += [f"<h2>{name}</h2>", table(["", "cases", *columns], lines)]
+    used = dict.fromkeys(column for columns in tables.columns.values() for column in columns)
+    meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in used)
+    parts.append(f"<ul>{meanings}</ul><p>In brackets: the interval of 95 %.</p>")
     for curve in tables.curves:
         if drawn := curve.lines(measured_rows(found)):
-            svg = plot(drawn, curve.x_label)
+            svg = plot(drawn, curve.x_label, x_shown=curve.x_shown)
             _write(out / curve.file, svg)
             parts += [f"<h2>{curve.title}</h2>", svg]
     links = [

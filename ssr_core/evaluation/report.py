@@ -49,9 +49,13 @@ def figure(picture: Image.Image | Path, caption: str) -> str:
 
 
 def plot(
-    lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, top: float = 1.0, shown: Callable[[float], str] = percent
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    top: float = 1.0,
+    shown: Callable[[float], str] = percent,
+    x_shown: Callable[[float], str] = "{:.4g}".format,
 ) -> str:
-    """Lines over x as SVG, all y in 0..top; shown: how numbers on the y axis are written."""
+    """Lines over x as SVG, all y in 0..top; shown, x_shown: how numbers on the axes are written."""
     width, height, margin = 560, 300, 44
     xs = [x for points in lines.values() for x, _ in points]
     low, high = min(xs), max(xs)
@@ -69,7 +73,7 @@ def plot(
     marked = sorted(set(xs))
     for x in marked if len(marked) <= MOST_MARKS else [low + (high - low) * part / 5 for part in range(6)]:
         across, bottom = place(x, 0)
-        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x:.4g}</text>')
+        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x_shown(x)}</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = colours[number % len(colours)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*point) for point in points))

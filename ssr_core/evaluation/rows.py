@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ..shown import shown
-from .selectivity import Case, Setting, cases
+from .selectivity import Case, Setting, cases, learned_cases
 
 PICTURES = "pictures"
 """The table whose rows are pages of pictures, with no numbers."""
@@ -20,10 +20,24 @@ class CaseSet:
     objects: int = 2
     subjects: int = 1
     named: bool = True
+    told: bool = False
     count: int | None = None
 
     def cases(self, count: int) -> list[Case]:
-        return list(cases(self.count or count, self.objects, self.subjects, named=self.named))
+        return list(cases(self.count or count, self.objects, self.subjects, named=self.named, told=self.told))
+
+
+@dataclass(frozen=True)
+class LearnedCaseSet:
+    """The same for subjects that are learned from several pictures. See selectivity.learned_cases."""
+
+    pictures: int = 5
+    prompts: int = 5
+    told: bool = False
+    count: int | None = None
+
+    def cases(self, count: int) -> list[Case]:
+        return list(learned_cases(self.count or count, self.pictures, self.prompts, told=self.told))
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Row:
 
     table: str
     title: str
-    of: CaseSet
+    of: CaseSet | LearnedCaseSet
     setting: Setting
     weights: str = ""
 

@@ -177,7 +177,8 @@ def tables(base: Base, encoders: Mapping[str, SSREncoder], described: Mapping[st
             drawers[key] = setting.drawer(base, encoders[row.weights])
         return drawers[key]
 
-    return Tables("ssr", described, drawer, COLUMNS, (Curve("strength.svg", "Strength", "strength", _by_strength),))
+    columns = {row.table: COLUMNS for row in described.values()}
+    return Tables("ssr", described, drawer, columns, (Curve("strength.svg", "Strength", "strength", _by_strength),))
 
 
 def _by_strength(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, list[tuple[float, float]]]:

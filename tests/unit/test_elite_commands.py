@@ -176,8 +176,6 @@ def test_a_benchmarks_names_give_way_to_words():
 
 
 def test_what_cannot_be_measured_is_told(tmp_path, capsys):
-    assert cli.main(["evaluate", "selectivity", "--method", "elite", "--out", str(tmp_path)]) == 2
-    assert "selectivity measures what queries select, which ELITE has none of" in capsys.readouterr().err
     assert cli.main(["evaluate", "dreambench", "--method", "elite", "--data", "x", "--draw-only", "--out", str(tmp_path)]) == 2
     assert "--method elite needs ELITE's weights" in capsys.readouterr().err
     assert cli.main(["evaluate", "dreambench", "--masks", "m", "--out", str(tmp_path)]) == 2

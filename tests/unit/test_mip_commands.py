@@ -183,8 +183,6 @@ def test_the_benchmark_of_pairs_is_run_as_the_authors_run_it(world, pairs, tmp_p
 
 def test_other_benchmarks_keep_the_plain_scheme_and_what_cannot_be_measured_is_told(world, tmp_path, capsys):
     assert harness.Protocol().strength == 0.65
-    assert cli.main(["evaluate", "selectivity", "--method", "mip", "--out", str(tmp_path)]) == 2
-    assert "selectivity measures what queries select" in capsys.readouterr().err
     assert cli.main(["evaluate", "dreambench", "--method", "mip", "--data", "x", "--draw-only", "--out", str(tmp_path)]) == 2
     assert "needs an MIP-Adapter" in capsys.readouterr().err
 
