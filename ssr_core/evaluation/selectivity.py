@@ -117,7 +117,7 @@ class Scores:
     confused: float
     told: float | None
     edit: float | None
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, list[float]]
 
 
 def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: bool = True, told: bool = False) -> Iterator[Case]:
@@ -217,7 +217,7 @@ def measure(case: Case, picture: Image.Image, selections: tuple[Selection, ...])
 def scores(outcomes: Sequence[Outcome]) -> Scores:
     """Raises ValueError for none."""
     shares: dict[str, float | None] = {}
-    intervals = {}
+    intervals: dict[str, list[float]] = {}
     told = any(outcome.case.told for outcome in outcomes)
     for name, counts in COUNTS.items():
         groups: dict[tuple[Wanted, ...], tuple[int, int]] = {}
@@ -229,7 +229,7 @@ def scores(outcomes: Sequence[Outcome]) -> Scores:
         hits, tries = (sum(numbers) for numbers in zip(*groups.values(), strict=True))
         shares[name] = hits / max(1, tries) if told or name not in ("told", "edit") else None
         if tries and shares[name] is not None:
-            intervals[name] = interval(list(groups.values()))
+            intervals[name] = list(interval(list(groups.values())))
     mass = [value for outcome in outcomes for value in outcome.map_mass]
     return Scores(cases=len(outcomes), map_mass=float(np.mean(mass)), intervals=intervals, **shares)  # type: ignore[arg-type]
 
