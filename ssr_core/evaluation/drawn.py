@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -124,13 +125,29 @@ def measured_rows(found: Mapping[str, Any]) -> dict[str, dict[str, Measured]]:
 def _earlier(file: Path, method: str, force: bool) -> dict[str, Any]:
     """What a folder holds of this method."""
     known = read_json(file) if file.exists() else {"method": method}
-    if not isinstance(known, dict) or not all(isinstance(rows, dict) for name, rows in known.items() if name != "method"):
+    if not isinstance(known, dict) or not all(_is_table(rows) for name, rows in known.items() if name != "method"):
         raise ValueError(f"{file} holds no table of this command. Give another --out, or move the file away.")
     if (earlier := known.get("method", "of an earlier version")) != method:
         if not force:
             raise ValueError(f"{file} holds tables {earlier!r}, not {method!r}. Give another --out, or --force to replace it.")
         return {"method": method}
     return known
+
+
+def _is_table(rows: Any) -> bool:
+    """Whether it is what report writes of a table, so far as pages are made of it."""
+    return isinstance(rows, dict) and all(
+        isinstance(row, dict)
+        and {"encoder", "base", "cases"} <= row.keys()
+        and all(row.get(column) is None or isinstance(row[column], (int, float)) for column in MEANING)
+        and isinstance(row.get("intervals", {}), dict)
+        and all(_is_pair(bounds) for bounds in row.get("intervals", {}).values())
+        for row in rows.values()
+    )
+
+
+def _is_pair(bounds: Any) -> bool:
+    return isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, (int, float)) for bound in bounds)
 
 
 def _about(row: Row, drawer: Drawer[Any], count: int) -> dict[str, Any]:
@@ -160,7 +177,7 @@ def _parts(found: Mapping[str, Any], tables: Tables, out: Path) -> list[str]:
     for name, rows in measured_rows(found).items():
         columns = tables.columns.get(name, ())
         lines = [[title, row["cases"], *(told(row, column) for column in columns)] for title, row in rows.items()]
-        parts += [f"<h2>{name}</h2>", table(["", "cases", *columns], lines)]
+        parts += [f"<h2>{html.escape(name)}</h2>", table(["", "cases", *columns], lines)]
     used = dict.fromkeys(column for columns in tables.columns.values() for column in columns)
     meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in used)
     parts.append(f"<ul>{meanings}</ul><p>In brackets: the interval of 95 %.</p>")

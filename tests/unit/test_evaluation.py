@@ -306,6 +306,10 @@ def test_a_folder_of_another_methods_tables_is_left_alone(tables, tmp_path):
     (tmp_path / "selectivity.json").write_text(json.dumps({"method": "mip", "objects": {}}))
     with pytest.raises(ValueError, match="holds tables 'mip', not 'ssr'"):
         drawn.report(tables, ["text-2"], 1, tmp_path)
+    for rows_of in ({"x": {}}, {"x": {"encoder": "", "base": "", "cases": 1, "look": "<b>"}}, {"x": 1}, []):
+        (tmp_path / "selectivity.json").write_text(json.dumps({"method": "ssr", "queries": rows_of}))
+        with pytest.raises(ValueError, match="holds no table of this command"):
+            drawn.report(tables, ["text-2"], 1, tmp_path)
     assert not ran
 
 
