@@ -16,6 +16,7 @@ from ... import finite, tensor_files
 from ...faults import told
 from ...finite import LARGEST_STRENGTH
 from ...maps import Box
+from ...neighbours import sent_on
 from ...shown import shown
 from ...tensor_files import Shapes
 from ...vision import LONGEST_SIDE
@@ -86,7 +87,7 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file says about itself, before its tensors are read."""
     form = metadata.get("format")
     if form != FORMAT:
-        hint = " Load Subject reads it." if form == "ssr_subject" else " Choose a file written by Save Subject (ELITE)."
+        hint = sent_on(form, " Choose a file written by Save Subject (ELITE).")
         raise ValueError(f"{named} is not a subject file of ELITE (format {shown(repr(form or 'none'), 40)}).{hint}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(

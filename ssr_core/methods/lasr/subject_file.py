@@ -20,6 +20,7 @@ from ... import finite, tensor_files
 from ...faults import told
 from ...finite import LARGEST_STRENGTH
 from ...layout import UNetLayout
+from ...neighbours import LASR, kind_of, sent_on
 from ...shown import shown
 from ...tensor_files import Shapes
 from .embedder import MOST_RANK, EmbedderShapes, SubjectEmbedder
@@ -141,9 +142,9 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file says about itself, before its tensors are read."""
     if metadata.get("format") != FORMAT:
         found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(
-            f"{named} is not a learned subject (format {found}). Choose a file written by Save Subject (LASR) or ssr-encoder learn."
-        )
+        kind = kind_of(shapes, LASR) if "format" not in metadata else None
+        hint = sent_on(metadata.get("format"), " Choose a file written by Save Subject (LASR) or ssr-encoder learn.")
+        raise ValueError(f"{named} is not a learned subject{f' but {kind}' if kind else ''} (format {found}).{hint}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{named} is a learned subject of format version {shown(metadata.get('format_version'))}; this version of the pack reads "

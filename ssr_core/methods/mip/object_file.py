@@ -14,6 +14,7 @@ from torch import Tensor
 from ... import finite, tensor_files
 from ...faults import told
 from ...finite import LARGEST_STRENGTH
+from ...neighbours import sent_on
 from ...shown import shown
 from ...tensor_files import Shapes
 from .objects import (
@@ -80,7 +81,8 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file says about itself, before its tensors are read."""
     if metadata.get("format") != FORMAT:
         found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(f"{named} is not a file of objects (format {found}). Choose a file written by Save Objects (MIP).")
+        hint = sent_on(metadata.get("format"), " Choose a file written by Save Objects (MIP).")
+        raise ValueError(f"{named} is not a file of objects (format {found}).{hint}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{named} is a file of objects of format version {shown(metadata.get('format_version'))}; this version of the pack reads "

@@ -15,6 +15,7 @@ from torch import Tensor
 from ... import finite, tensor_files
 from ...faults import told
 from ...finite import LARGEST_STRENGTH
+from ...neighbours import sent_on
 from ...shown import shown
 from ...tensor_files import Shapes
 from ...vision import LONGEST_SIDE, Fit
@@ -97,7 +98,8 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file says about itself, before its tensors are read."""
     if metadata.get("format") != FORMAT:
         found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(f"{named} is not a subject file (format {found}). Choose a file written by Save Subject.")
+        hint = sent_on(metadata.get("format"), " Choose a file written by Save Subject.")
+        raise ValueError(f"{named} is not a subject file (format {found}).{hint}")
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{named} is a subject file of format version {shown(metadata.get('format_version'))}; this version of the pack reads version "
