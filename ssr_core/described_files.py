@@ -95,7 +95,7 @@ class Kind(Generic[Described, Content]):
             raise ValueError(f"{named} {self.is_not}{but} (format {found}).{sent_on(form, f' {self.choose}')}")
         if (version := metadata.get("format_version")) != VERSION:
             raise ValueError(
-                f"{named} {self.is_not} that this version of the pack reads: it has format version {shown(version)}, expected "
+                f"{named} {self.is_not} that this version of the pack reads: it has format version {shown(version)}; expected "
                 f"{VERSION}. Update the pack or {self.again}."
             )
         try:
