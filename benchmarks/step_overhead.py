@@ -28,7 +28,9 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--method", choices=METHODS, default="ssr")
     parser.add_argument("--rounds", type=int, help="default: 9 on a CPU, 60 on a GPU")
-    parser.add_argument("--side", type=int, help="of the latent; default: the one that the method's operations are counted for, or for mip 64")
+    parser.add_argument(
+        "--side", type=int, help="of the latent; default: the one that the method's operations are counted for, or for mip 64"
+    )
     options = parser.parse_args()
     device, dtype = chosen(options)
     rounds = options.rounds or (9 if device.type == "cpu" else 60)

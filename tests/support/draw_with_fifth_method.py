@@ -1,4 +1,4 @@
-"""Draws with the method of docs/a_fifth_method.md in both hosts; test_docs_fifth_method.py starts it, with a copy of the pack and a host."""
+"""Draws with the method of docs/a_fifth_method.md in both hosts; test_docs_fifth_method.py gives it a copy of the pack and a host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support import comfy_host, fifth_method, tiny
 from support.golden import relative_error
 
 comfy_host.PACK = pack = Path(sys.argv[1])
-PROMPT, STEPS, GUIDANCE, STRENGTH = "a cat and a boat in the desert", 3, 4.0, 0.5
+PROMPT, STEPS, GUIDANCE, STRENGTH = "a cat and a boat in the desert", 2, 4.0, 0.5
 
 
 def in_diffusers() -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,12 +108,11 @@ def _beside_a_learned_subject(nodes, model, clip, tint, palettes, said, draw) ->
         tint_first = learned.apply_subjects(
             nodes["SSR_ApplyPalette"].execute(model, tint, palettes, STRENGTH).args[0], clip, (subject,), manner(0.5)
         )
-    for both in (lasr_first, tint_first):
-        together, each = draw(both, [*said, *cat]), [draw(both, said), draw(both, cat)]
-        assert not any(torch.allclose(together, one) for one in each)
-    assert relative_error(draw(lasr_first, [*said, *cat]), draw(tint_first, [*said, *cat])) <= 1e-5
+    together = draw(lasr_first, [*said, *cat])
+    assert relative_error(draw(tint_first, [*said, *cat]), together) <= 1e-5
     split = _apart(lambda: draw(lasr_first, [*said, *cat]))
     assert relative_error(together, split) <= 1e-4, "two kinds of riders share a batch"
+    assert relative_error(draw(lasr_first, said), together) > 1e-3
 
 
 def _apart(drawn):
