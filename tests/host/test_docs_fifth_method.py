@@ -38,6 +38,7 @@ def test_the_imports_keep_the_packs_directions(pack, monkeypatch):
     directions.test_no_imports_go_round_in_a_circle()
 
 
+@pytest.mark.timeout(1800)
 def test_it_draws_in_both_hosts_the_same_latent(pack):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(pack), str(comfy_host.find())],

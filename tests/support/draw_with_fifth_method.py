@@ -140,6 +140,6 @@ async def _nodes() -> list:
 if __name__ == "__main__":
     _, theirs = in_diffusers()
     ours = in_comfyui()
-    error = relative_error(ours, theirs)
+    error = relative_error(ours, theirs / 0.18215)  # the host gives latents divided by SD1.5's scale
     assert error <= 1e-3, error
     print("all of it holds")  # noqa: T201
