@@ -236,7 +236,7 @@ def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambd
     return soaked
 
 
-def _wait(server: Server, job: Job, limit: float = 120) -> None:
+def _wait(server: Server, job: Job, limit: float = 600) -> None:
     began, running_from, stop_asked = time.monotonic(), -1, False
     while time.monotonic() - began < limit:
         entry = server.get(f"/history/{job.prompt_id}").get(job.prompt_id)

@@ -106,6 +106,40 @@ def test_in_batches_of_several_prompts_each_row_is_what_it_is_alone(beside, guid
     assert relative_error(together, guider(method, weaker)) > 1e-4
 
 
+@pytest.mark.parametrize("beside", ["mip", "elite"], indirect=True)
+def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(beside, caplog):
+    """As packs with regional prompts do, which exchange the text there: an object acts as ever, a word has no place in another's text, and
+    the log says so. LASR's is in test_lasr.py."""
+
+    def double(query, context, value, options):
+        labels = options["cond_or_uncond"]
+        if options["block"] == ("middle", 0):
+            labels.extend(labels)
+            query, context = torch.cat([query, query]), torch.cat([context, context])
+        return query, context, context
+
+    def halve(out, options):
+        labels = options["cond_or_uncond"]
+        if options["block"] == ("middle", 0):
+            del labels[len(labels) // 2 :]
+            out = out[: out.shape[0] // 2]
+        return out
+
+    method, model, alone = beside
+    patched = method.apply(model).clone()
+    patched.set_model_attn2_patch(double)
+    patched.set_model_attn2_output_patch(halve)
+    drawn = method.draw(patched)
+    told = "the places of subjects' words are not known" in caplog.text
+    if method.name == "mip":
+        assert relative_error(drawn, alone) <= EXACT
+        assert not told
+    else:
+        assert torch.isfinite(drawn).all()
+        assert relative_error(drawn, method.draw(method.apply(model, 0.1))) > 1e-4  # elsewhere it acts
+        assert told
+
+
 @pytest.mark.parametrize("beside", OTHERS, indirect=True)
 def test_perp_neg_as_a_node_and_as_a_guider_are_the_same_picture(beside):
     method, model, _ = beside
