@@ -1,4 +1,5 @@
-"""Steps with two objects of the MIP-Adapter, for step_overhead.py: ours, and the official algorithm re-stated.
+"""Steps with two objects of the MIP-Adapter, for step_overhead.py: ours, the official algorithm re-stated, and two references of
+IPAdapter_plus where it is installed.
 
 The official one projects the objects' keys and values and the names' keys in every layer at every step, and makes maps of all 77 tokens
 (mip.md, section 5 and D14).
@@ -21,7 +22,8 @@ COUNTED = {
     "official, 4 tokens": 0.0139,
     "official, 16 tokens": 0.0178,
 }
-"""Over plain at 1024 x 1024 (mip.md, corrections; ours in tests/host/test_mip_counts.py)."""
+"""Over plain at 1024 x 1024 (mip.md, corrections; ours in tests/host/mip/test_mip_counts.py)."""
+IP_ADAPTER = "ComfyUI_IPAdapter_plus"
 
 
 class Step:
@@ -105,7 +107,51 @@ def official(step: Step, tokens: int, words: int, device: torch.device, dtype: t
     return lambda: step(step.latent, step.timesteps, None, None, None, options)
 
 
+def two_references(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
+    """Two nodes of IPAdapter_plus, a reference each, with the plain adapter for SDXL: 4 tokens of ViT-bigG's embedding, 1280 wide."""
+    from comfy.cli_args import args
+    from comfy.model_patcher import ModelPatcher
+    from support import neighbours
+
+    setattr(
+        args, {torch.float16: "fp16_unet", torch.bfloat16: "bf16_unet", torch.float32: "fp32_unet"}[dtype], True
+    )  # theirs too
+    layers = enumerate(comfy_host.part("ssr_core.layout").SDXL.layers)
+    adapter = {
+        "ip_adapter": {
+            f"{2 * number + 1}.{name}.weight": torch.randn(layer.width, 2048) / 2048**0.5
+            for number, layer in layers
+            for name in ("to_k_ip", "to_v_ip")
+        },
+        "image_proj": nn.ModuleDict({"proj": nn.Linear(1280, 4 * 2048), "norm": nn.LayerNorm(2048)}).state_dict(),
+    }
+    patched = ModelPatcher(step.class_obj, load_device=device, offload_device=torch.device("cpu"))
+    for _ in range(2):
+        (patched, *_) = neighbours.run(
+            neighbours.nodes(IP_ADAPTER)["IPAdapterEmbeds"],
+            model=patched,
+            ipadapter=adapter,
+            pos_embed=torch.randn(1, 1280),
+            neg_embed=torch.zeros(1, 1280),
+            weight=0.75,
+            weight_type="linear",
+            start_at=0.0,
+            end_at=1.0,
+        )
+    options = {
+        **patched.model_options["transformer_options"],
+        "cond_or_uncond": [1, 0],
+        "sigmas": torch.ones(2, device=device),
+        "original_shape": list(step.latent.shape),
+    }
+    found = {type(one).__name__ for one in options["patches_replace"]["attn2"].values()}
+    assert found == {"Attn2Replace"}, found
+    return lambda: step(step.latent, step.timesteps, None, None, None, options)
+
+
 def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list[Variant]:
+    from support import neighbours  # here, since it needs pytest, which a machine with a GPU may lack
+
     step = Step(sdxl_unet(device, dtype), device, dtype, side or SIDE)
     plain = Variant("plain", lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]}), 0.0)
     rows = [plain]
@@ -113,4 +159,8 @@ def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list
         for name, make in (("two objects", ours), ("official", official)):
             name = f"{name}, {tokens} tokens"
             rows.append(Variant(name, make(step, tokens, words, device, dtype), COUNTED[name]))
+    if neighbours.find(IP_ADAPTER) is None:
+        print(f"{IP_ADAPTER} is not in the host's custom_nodes, so its row is left out.\n")
+    else:
+        rows.append(Variant(f"{IP_ADAPTER}, two references", two_references(step, device, dtype), None))
     return rows

@@ -1,8 +1,9 @@
 """Run a method's example in a real ComfyUI on generated weights: python tests/try_workflow.py [--method elite] [--picture reference.jpg]
 
-Writes weights at the base model's real shapes (SD1.5: 2.8 GB, with ELITE 3.1 GB, SDXL: 9.4 GB; in a folder that is removed again unless --keep names one),
-starts the ComfyUI that the host tests find, and queues the workflow over HTTP. With generated weights the picture is noise: what this
-shows is that the whole chain runs here. With real weights in ComfyUI, open the same workflow from its template browser.
+Writes weights at the base model's real shapes (SD1.5: 2.8 GB, with ELITE: 3.1 GB, SDXL: 9.4 GB; in a folder that is removed again
+unless --keep names one), starts the ComfyUI that the host tests find, and queues the workflow over HTTP. With generated weights the
+picture is noise: what this shows is that the whole chain runs here. With real weights in ComfyUI, open the same workflow from its
+template browser.
 """
 
 from __future__ import annotations
