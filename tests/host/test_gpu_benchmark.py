@@ -30,7 +30,7 @@ SDXL = {"MIP, two", "MIP, two of 16 tokens"}
 
 @pytest.mark.parametrize(("kind", "names"), [("sd15", SD15), ("sdxl", SDXL)])
 def test_every_method_acts_and_waits_for_nothing(bench, kind, names):
-    found = told(bench, "profile", kind, "fp32")
+    found = told(bench, "profile", kind, "bf16")
     plain = found.pop("plain")
     assert set(found) == names
     for row in found.values():
