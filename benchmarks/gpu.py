@@ -126,7 +126,7 @@ def main() -> None:
     began, device = time.monotonic(), torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here. Run this on a machine with one, or try it with --device cpu --tiny.")
-    host = _host(options.host)
+    host = _host(options.host, device)
     bench = Bench(host, device, options.tiny, began + options.seconds)
 
     def tell(plan: Plan | None, found: dict[str, Any]) -> None:
@@ -151,19 +151,28 @@ def _guarded(run: Callable[[Plan], Iterator[dict[str, Any]]], plan: Plan, tell: 
         tell(plan, {"error": f"{type(error).__name__}: {error}"[:400]})
 
 
-def _host(name: str | None) -> Any:
-    if name != "diffusers" and comfy_host.find() is not None and (name == "comfyui" or comfy_host.missing() is None):
-        import gpu_comfyui
-
-        return gpu_comfyui
-    if name == "comfyui":
+def _host(name: str | None, device: torch.device) -> Any:
+    """The module that makes the rows. A ComfyUI that lacks one of its own packages is told, and passed over unless it was asked for."""
+    if name == "comfyui" and comfy_host.find() is None:
         raise SystemExit("There is no ComfyUI: set COMFYUI_PATH, or leave --host out.")
+    if name != "diffusers" and comfy_host.find() is not None:
+        try:
+            comfy_host.start(cpu=device.type == "cpu")
+            import comfy.model_base
+            import comfy.sd1_clip
+            import gpu_comfyui
+
+            return gpu_comfyui
+        except ImportError as error:
+            if name == "comfyui":
+                raise SystemExit(f"The ComfyUI at {comfy_host.find()} cannot be imported: {error}.") from error
+            print(json.dumps({"passed_over": f"ComfyUI cannot be imported: {error}"}), flush=True)
     try:
         import gpu_diffusers
     except ImportError as error:
         raise SystemExit(
-            f"There is no ComfyUI (COMFYUI_PATH is {os.environ.get('COMFYUI_PATH')!r}), and diffusers cannot be imported ({error}). "
-            "Install one of them."
+            f"There is no ComfyUI that works (COMFYUI_PATH is {os.environ.get('COMFYUI_PATH')!r}), and diffusers cannot be imported "
+            f"({error}). Install one of them."
         ) from error
     return gpu_diffusers
 
