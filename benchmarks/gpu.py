@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
 import os
 import sys
@@ -158,11 +159,9 @@ def _host(name: str | None, device: torch.device) -> Any:
     if name != "diffusers" and comfy_host.find() is not None:
         try:
             comfy_host.start(cpu=device.type == "cpu")
-            import comfy.model_base
-            import comfy.sd1_clip
-            import gpu_comfyui
-
-            return gpu_comfyui
+            for name_of_part in ("comfy.model_base", "comfy.sd1_clip"):
+                importlib.import_module(name_of_part)
+            return importlib.import_module("gpu_comfyui")
         except ImportError as error:
             if name == "comfyui":
                 raise SystemExit(f"The ComfyUI at {comfy_host.find()} cannot be imported: {error}.") from error
