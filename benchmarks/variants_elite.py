@@ -37,10 +37,14 @@ def ours(step: Step, strength: float, device: torch.device, dtype: torch.dtype) 
         [step.text[1:], {}], words.KIND, words.PROMPT, words.APPLY, "a S", words.Words({"subject": (PLACE,)}, "elite")
     )
     ((name, entry),) = said[1]["model_conds"].items()
-    numbers = torch.cat([torch.full_like(entry.cond, riders.NEUTRAL), entry.cond])
     bound, run = sampling.bind(parts), sampling.Run(parts)
     options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
-    return lambda: bound(step, step.latent, step.timesteps, None, None, None, options, **{name: numbers})
+
+    def call() -> Any:
+        numbers = torch.cat([torch.full_like(entry.cond, riders.NEUTRAL), entry.cond])  # the entry keeps what rides alive
+        return bound(step, step.latent, step.timesteps, None, None, None, options, **{name: numbers})
+
+    return call
 
 
 def official(step: Step, strength: float, device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
