@@ -26,7 +26,7 @@ TOKENS, PLACE, STRENGTH = 256, 5, 0.8
 def ours(step: Step, strength: float, device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
     """Bound as while sampling: one run, so K, V and the word's place are made once. The word rides on the second chunk."""
     sampling, riders, words = (comfy_host.part(f"ssr_core.hosts.comfyui.{name}") for name in ("sampling", "riders", "words"))
-    layout, manner = comfy_host.part("ssr_core.layout").SD15, comfy_host.part("ssr_core.schedule").Manner
+    layout, manner = step.layout, comfy_host.part("ssr_core.schedule").Manner
 
     def like(width: int) -> Tensor:
         return torch.randn(1, TOKENS, width, device=device, dtype=dtype)
@@ -34,17 +34,14 @@ def ours(step: Step, strength: float, device: torch.device, dtype: torch.dtype) 
     branch = tuple((like(layer.width), like(layer.width)) for layer in layout.layers)
     parts = (sampling.Applied(layout, (branch,), manner(strength), words=("subject",), maker="elite"),)
     said = riders.ride(
-        [step.text[1:], {}], words.KIND, words.PROMPT, words.APPLY, "a S", words.Words({"subject": (PLACE,)}, "elite")
+        [step.text[-1:], {}], words.KIND, words.PROMPT, words.APPLY, "a S", words.Words({"subject": (PLACE,)}, "elite")
     )
     ((name, entry),) = said[1]["model_conds"].items()
+    numbers = torch.cat([torch.full_like(entry.cond, riders.NEUTRAL), entry.cond]).repeat_interleave(step.pictures, 0)
     bound, run = sampling.bind(parts), sampling.Run(parts)
     options = {"cond_or_uncond": [1, 0], sampling.KEY: run}
-
-    def call() -> Any:
-        numbers = torch.cat([torch.full_like(entry.cond, riders.NEUTRAL), entry.cond])  # the entry keeps what rides alive
-        return bound(step, step.latent, step.timesteps, None, None, None, options, **{name: numbers})
-
-    return call
+    # The rider, which `entry` holds, is found by its number only while somebody holds it.
+    return lambda entry=entry: bound(step, step.latent, step.timesteps, None, None, None, options, **{name: numbers})
 
 
 def official(step: Step, strength: float, device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
@@ -52,7 +49,7 @@ def official(step: Step, strength: float, device: torch.device, dtype: torch.dty
     text_alone: dict[Any, Any] = {}
     with_local: dict[Any, Any] = {}
     tokens = torch.randn(1, TOKENS, 768, device=device, dtype=dtype)
-    for layer in comfy_host.part("ssr_core.layout").SD15.layers:
+    for layer in step.layout.layers:
         to_k, to_v = (nn.Linear(768, layer.width, bias=False, device=device, dtype=dtype) for _ in range(2))
 
         def attend(

@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from host import comfy_host, sdxl_unet
-from support import neighbours
+from host import comfy_host, layout_of, sdxl_unet
 from torch import Tensor, nn
 from variants import Variant
 
@@ -30,14 +29,15 @@ IP_ADAPTER = "ComfyUI_IPAdapter_plus"
 class Step:
     """One UNet call as the host's APPLY_MODEL chain makes it."""
 
-    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype, side: int) -> None:
-        self.class_obj = base
+    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype, side: int, pictures: int = 1) -> None:
+        self.class_obj, self.layout = base, layout_of(base)
         base.current_patcher = self  # what asks for hooks finds none
         self.current_hooks = None
-        self.latent = torch.randn(2, 4, side, side, device=device, dtype=dtype)
-        self.text = torch.randn(2, 77, 2048, device=device, dtype=dtype)
-        self.y = torch.randn(2, 2816, device=device, dtype=dtype)
-        self.timesteps = torch.full((2,), 500.0, device=device)
+        rows = 2 * pictures
+        self.latent = torch.randn(rows, 4, side, side, device=device, dtype=dtype)
+        self.text = torch.randn(rows, 77, 2048, device=device, dtype=dtype)
+        self.y = torch.randn(rows, 2816, device=device, dtype=dtype)
+        self.timesteps = torch.full((rows,), 500.0, device=device)
 
     def __call__(self, latent: Tensor, sigmas: Tensor, concat: Any, text: Any, control: Any, options: dict[str, Any]) -> Tensor:
         model = self.class_obj.diffusion_model
@@ -47,7 +47,7 @@ class Step:
 def ours(step: Step, tokens: int, words: int, device: torch.device, dtype: torch.dtype) -> Any:
     """Bound as while sampling: one run, so K, V and the names' keys are made once."""
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
-    layout, manner = comfy_host.part("ssr_core.layout").SDXL, comfy_host.part("ssr_core.schedule").Manner
+    layout, manner = step.layout, comfy_host.part("ssr_core.schedule").Manner
 
     def like(*shape: int) -> Tensor:
         return torch.randn(*shape, device=device, dtype=dtype)
@@ -77,7 +77,7 @@ def official(step: Step, tokens: int, words: int, device: torch.device, dtype: t
     names = torch.randn(2, 2, 77, 2048, device=device, dtype=dtype)  # [rows, objects, 77, D]
     pictures = torch.randn(2, 2, tokens, 2048, device=device, dtype=dtype)
     attn2 = {}
-    for layer in comfy_host.part("ssr_core.layout").SDXL.layers:
+    for layer in step.layout.layers:
         to_k, to_v = (nn.Linear(2048, layer.width, bias=False, device=device, dtype=dtype) for _ in range(2))
         gate = torch.randn(layer.width, device=device, dtype=dtype)
 
@@ -111,6 +111,7 @@ def two_references(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
     """Two nodes of IPAdapter_plus, a reference each, with the plain adapter for SDXL: 4 tokens of ViT-bigG's embedding, 1280 wide."""
     from comfy.cli_args import args
     from comfy.model_patcher import ModelPatcher
+    from support import neighbours
 
     setattr(
         args, {torch.float16: "fp16_unet", torch.bfloat16: "bf16_unet", torch.float32: "fp32_unet"}[dtype], True
@@ -149,6 +150,8 @@ def two_references(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list[Variant]:
+    from support import neighbours  # here, since it needs pytest, which a machine with a GPU may lack
+
     step = Step(sdxl_unet(device, dtype), device, dtype, side or SIDE)
     plain = Variant("plain", lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]}), 0.0)
     rows = [plain]

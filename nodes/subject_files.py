@@ -21,7 +21,7 @@ class SaveSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_SaveSubject",
             display_name="Save Subject",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Writes a subject to a file in output/ssr_subjects, to use it again or to share it. "
             "It holds the square the encoder saw.",
             search_aliases=["ssr"],
@@ -47,7 +47,7 @@ class LoadSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadSubject",
             display_name="Load Subject",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             is_output_node=True,  # so that it can run alone and show what is in the file
             description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
             search_aliases=["ssr"],

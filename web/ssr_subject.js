@@ -1,6 +1,6 @@
 // @ts-check
 // The picture in Encode Subject and Load Subject: where the query looks in the reference, word by word, before anything is sampled.
-// In the nodes of MIP and ELITE: what of the reference is the object, and what the vision model sees of it.
+// In Select by Points and the nodes of MIP and ELITE: what of the reference is the object, and what the vision model sees of it.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -12,10 +12,10 @@ import { SoloRun } from "./lib/solo_run.js";
 import { SubjectView } from "./lib/subject_view.js";
 import { textsFor } from "./lib/texts.js";
 
-const OF_OBJECTS = ["SSR_EncodeObjectMIP", "SSR_LoadObjectsMIP", "SSR_EncodeSubjectELITE", "SSR_LoadSubjectELITE"];
+const OF_OBJECTS = ["SSR_EncodeObjectMIP", "SSR_LoadObjectsMIP", "SSR_EncodeSubjectELITE", "SSR_LoadSubjectELITE", "SSR_SelectByPoints"];
 const NODES = ["SSR_EncodeSubject", "SSR_LoadSubject", ...OF_OBJECTS];
-/** Where nothing is marked the whole reference is taken. */
-const TAKE_ALL = ["SSR_EncodeObjectMIP", "SSR_EncodeSubjectELITE"];
+/** Where nothing is marked the whole reference is taken, or at least shown. */
+const TAKE_ALL = ["SSR_EncodeObjectMIP", "SSR_EncodeSubjectELITE", "SSR_SelectByPoints"];
 /** A type name of our own: a widget whose type is named like one of the frontend's would be drawn as that. */
 const WIDGET_TYPE = "SSR_SUBJECT_VIEW";
 const OPACITY = "ssr_opacity";

@@ -8,6 +8,7 @@ import pytest
 from support import comfy_host
 
 IDS = {
+    "SSR_LoadModels", "SSR_ExamplePicture",
     "SSR_LoadEncoder", "SSR_EncodeSubject", "SSR_CombineSubjects", "SSR_ApplySubject", "SSR_ApplySubjectAdvanced",
     "SSR_SubjectAttentionMap", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMini", "SSR_MiniScene",
     "SSR_SelectByPoints", "SSR_RecordFootprint", "SSR_SubjectFootprint", "SSR_InspectModel",
@@ -25,6 +26,8 @@ def test_ids_and_order_of_widgets_never_change(nodes):
     """Workflows store ids by name and widget values by position: this table is the pack's public interface."""
     assert nodes.keys() == IDS
     positions = {
+        "SSR_LoadModels": ["encoder_file", "layers_file", "clip_vision_file"],
+        "SSR_ExamplePicture": ["marked"],
         "SSR_LoadEncoder": ["encoder_file", "layers_file"],
         "SSR_EncodeSubject": [
             "ssr_encoder", "clip", "clip_vision", "image", "query", "mask", "mask_weight", "null_query", "fit", "strength",
@@ -84,11 +87,19 @@ def test_ids_and_order_of_widgets_never_change(nodes):
     assert {name: [slot.id for slot in node.GET_SCHEMA().inputs] for name, node in nodes.items()} == positions
 
 
+GROUPS = {
+    "tools": {"SSR_SelectByPoints", "SSR_RecordFootprint", "SSR_SubjectFootprint", "SSR_InspectModel"},
+    "examples": {"SSR_LoadMini", "SSR_MiniScene", "SSR_ExamplePicture"},
+}
+"""Nodes that serve every method; the others stand under their own."""
+
+
 def test_every_input_and_output_explains_itself(nodes):
     for name, node in nodes.items():
         schema = node.GET_SCHEMA()
-        (method, *_) = [f"/{word}" for word in ("MIP", "LASR", "ELITE") if name.endswith((word, f"{word}Adapter"))] or [""]
-        assert schema.category == f"SSR-Encoder{method}"
+        groups = [word for word in ("MIP", "LASR", "ELITE") if name.endswith((word, f"{word}Adapter"))]
+        groups += [group for group, names in GROUPS.items() if name in names]
+        assert schema.category == f"SSR-Encoder/{(groups or ['SSR'])[0]}"
         assert schema.description, name
         for slot in [*schema.inputs, *schema.outputs]:
             assert slot.tooltip, f"{name}.{slot.id}"

@@ -38,8 +38,8 @@ CHOICES = {"start": 0.0, "end": 1.0, "curve": "constant", "layers": "all", "comb
 """Of Apply Objects (MIP)."""
 
 
-def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """MODEL: a ModelPatcher around the host's SDXL model, on the CPU."""
+def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32, cast: Any = None) -> Any:
+    """MODEL: a ModelPatcher around the host's SDXL model, on the CPU. dtype: of weights; cast: of activations."""
     comfy_host.start()
     import comfy.model_base
     import comfy.model_patcher
@@ -47,7 +47,8 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
 
     described = comfy.supported_models.SDXL({**(config or UNET_CONFIG)})
     described.unet_config.update(num_head_channels=(config or UNET_CONFIG)["num_head_channels"])  # SDXL sets its own 64
-    described.set_inference_dtype(dtype, None)
+    described.unet_config.update(dtype=dtype)
+    described.set_inference_dtype(dtype, cast)
     base = comfy.model_base.SDXL(described, device="cpu")
     tiny.fill(base.diffusion_model, seed)
     base.eval()

@@ -20,7 +20,7 @@ from ...methods.mip.encode import References
 from ...methods.mip.objects import MIPObject, ObjectSet
 from ...methods.ssr.subject import Subject, SubjectSet
 from ...reference import filled, marked
-from ...vision import seen_box
+from ...vision import Fit, seen_box
 from ...vision_model import VisionModel
 
 KEY = "ssr_subject"
@@ -44,18 +44,17 @@ def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) ->
 def view_of_references(made: MIPObject, references: References, vision_model: VisionModel) -> dict[str, Any]:
     """A node's `ui` for an object that was just made: its first reference, in which points may be set, dark where it is not the object;
     then the squares that the vision model saw, unless the reference's frame shows that already."""
-    picture = references.pictures[0].convert("RGB")
     mask = references.mask_of(0, vision_model)
-    box = seen_box(*picture.size, vision_model.size, references.fit)
-    shares = [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)]
-    first = {
-        **_shown(picture if mask is None else _shaded(picture, mask), picture.size),
-        "box": shares,
-        "grid": math.isqrt(vision_model.tokens - 1),
-        "framed": mask is None,
-    }
+    picture = references.pictures[0]
+    inside = None if mask is None else filled(marked(mask, picture.size))
+    first = _selected(picture, inside, vision_model, references.fit)
     alone = mask is None and made.count == 1
     return {KEY: [first, *([] if alone else _squares(made))]}
+
+
+def view_of_selected(picture: Image.Image, mask: np.ndarray | None, vision_model: VisionModel, fit: Fit) -> dict[str, Any]:
+    """A node's `ui` for a picture in which points are set: dark where the mask, [H, W] in 0..1, is not."""
+    return {KEY: [_selected(picture, None if mask is None else mask > 0.5, vision_model, fit)]}
 
 
 def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
@@ -66,6 +65,18 @@ def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | No
 def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
     """A node's `ui`: the squares that the vision model saw of each object."""
     return {KEY: [entry for one in objects[:MOST] for entry in _squares(one)][:MOST]}
+
+
+def _selected(picture: Image.Image, inside: np.ndarray | None, vision_model: VisionModel, fit: Fit) -> dict[str, Any]:
+    """inside: which pixels stay light, [H, W]; None where nothing is selected."""
+    picture = picture.convert("RGB")
+    box = seen_box(*picture.size, vision_model.size, fit)
+    return {
+        **_shown(picture if inside is None else _shaded(picture, inside), picture.size),
+        "box": [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)],
+        "grid": math.isqrt(vision_model.tokens - 1),
+        "framed": inside is None,
+    }
 
 
 def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
@@ -99,11 +110,10 @@ def _squares(made: MIPObject) -> list[dict[str, Any]]:
     return [{**_shown(square, square.size), "box": [0, 0, 1, 1], "grid": 1, "editable": False} for square in squares]
 
 
-def _shaded(picture: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The picture, dark where the cut is white: [H, W] in 0..1."""
-    inside = filled(marked(mask, picture.size))[..., None]
+def _shaded(picture: Image.Image, inside: np.ndarray) -> Image.Image:
+    """The picture, dark where it is not the object: [H, W] of booleans."""
     pixels = np.asarray(picture)
-    return Image.fromarray(np.where(inside, pixels, (pixels * SHADE).astype(np.uint8)))
+    return Image.fromarray(np.where(inside[..., None], pixels, (pixels * SHADE).astype(np.uint8)))
 
 
 def _shown(picture: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
