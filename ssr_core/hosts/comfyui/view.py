@@ -14,13 +14,14 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ...crop import Crop
 from ...maps import light
 from ...methods.elite.subject import EliteSubject, EliteSubjects
 from ...methods.mip.encode import References
 from ...methods.mip.objects import MIPObject, ObjectSet
 from ...methods.ssr.subject import Subject, SubjectSet
 from ...reference import filled, marked
-from ...vision import seen_box
+from ...vision import Fit, seen_box
 from ...vision_model import VisionModel
 
 KEY = "ssr_subject"
@@ -46,13 +47,10 @@ def view_of_references(made: MIPObject, references: References, vision_model: Vi
     then the squares that the vision model saw, unless the reference's frame shows that already."""
     picture = references.pictures[0].convert("RGB")
     mask = references.mask_of(0, vision_model)
-    box = seen_box(*picture.size, vision_model.size, references.fit)
-    shares = [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)]
     first = {
+        **_seen_entry(picture, vision_model, references.fit, references.crop),
         **_shown(picture if mask is None else _shaded(picture, mask), picture.size),
-        "box": shares,
-        "grid": math.isqrt(vision_model.tokens - 1),
-        "framed": mask is None,
+        "framed": mask is None or references.crop is not None,
     }
     alone = mask is None and made.count == 1
     return {KEY: [first, *([] if alone else _squares(made))]}
@@ -61,6 +59,18 @@ def view_of_references(made: MIPObject, references: References, vision_model: Vi
 def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
     """A node's `ui`: the part of each reference that was seen, dark where it is not the object. pictures: as view takes them."""
     return {KEY: [_marked_entry(one, pictures[index] if pictures else None) for index, one in enumerate(subjects[:MOST])]}
+
+
+def view_of_selection(
+    pictures: Sequence[Image.Image],
+    patches: Sequence[Tensor | None],
+    vision_model: VisionModel,
+    fit: Fit,
+    crop: Crop | None = None,
+) -> dict[str, Any]:
+    """A node's `ui`: pictures in which points are set, dark where nothing is selected. patches: [P-1] of each picture, None for none."""
+    shown = [*zip(pictures, patches, strict=True)][:MOST]
+    return {KEY: [_selection_entry(picture, selected, vision_model, fit, crop) for picture, selected in shown]}
 
 
 def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
@@ -91,6 +101,20 @@ def _marked_entry(subject: EliteSubject, picture: Image.Image | None) -> dict[st
         "marked": _bytes(subject.patches),
         "editable": picture is not None,
     }
+
+
+def _selection_entry(
+    picture: Image.Image, patches: Tensor | None, vision_model: VisionModel, fit: Fit, crop: Crop | None
+) -> dict[str, Any]:
+    marked = None if patches is None else _bytes(patches)
+    return {**_seen_entry(picture, vision_model, fit, crop), **_shown(picture, picture.size), "marked": marked}
+
+
+def _seen_entry(picture: Image.Image, vision_model: VisionModel, fit: Fit, crop: Crop | None) -> dict[str, Any]:
+    """What the vision model sees of a picture, and its patches."""
+    box = seen_box(*picture.size, vision_model.size, fit, crop)
+    shares = [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)]
+    return {"box": shares, "grid": math.isqrt(vision_model.tokens - 1)}
 
 
 def _squares(made: MIPObject) -> list[dict[str, Any]]:
