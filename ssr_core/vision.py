@@ -98,8 +98,8 @@ def seen_box(width: int, height: int, size: int, fit: Fit, crop: Crop | None = N
     """(left, top, right, bottom) of what the vision model sees, in the picture's pixels. With "pad" it exceeds the picture or the crop."""
     if crop is not None:
         x, y, stop_x, stop_y = pixels_of(crop, (width, height))
-        left, top, right, bottom = seen_box(stop_x - x, stop_y - y, size, fit)
-        return x + left, y + top, x + right, y + bottom
+        part = seen_box(stop_x - x, stop_y - y, size, fit)
+        return x + part[0], y + part[1], x + part[2], y + part[3]
     if fit == "stretch":
         return 0.0, 0.0, float(width), float(height)
     if fit == "pad":

@@ -177,9 +177,7 @@ def test_it_finds_the_comfyui_through_a_symlink(host, tmp_path, linked):
         finished = subprocess.run(**(command | {"env": environment}), capture_output=True, timeout=60, check=False)
         assert (finished.returncode, finished.stderr) == (0, "")
         assert f"into {host.models / 'clip_vision'}" in finished.stdout
-    lost = subprocess.run(
-        **(command | {"env": {**command["env"], "PWD": "/"}}), capture_output=True, timeout=60, check=False
-    )
+    lost = subprocess.run(**(command | {"env": {**command["env"], "PWD": "/"}}), capture_output=True, timeout=60, check=False)
     assert "--models-dir FOLDER" in lost.stdout, "there is no way back"
 
 

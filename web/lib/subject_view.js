@@ -183,6 +183,7 @@ export class SubjectView {
   setState(stale, missing) {
     this.stale.hidden = !stale;
     this.look.classList.toggle("ssr-wanted", stale);
+    if (this.missing && !missing) this.notice = "";
     this.missing = missing;
     this.tell();
   }
