@@ -330,9 +330,9 @@ def test_in_select_by_points_the_picture_is_there_to_be_clicked_on(page, server,
     page.wait_for_timeout(800)
     assert message(page) == click
     bare = pixels(page)
-    click_reference(page, 64, 64)
+    click_reference(page, 48, 100)
     settled(page)
-    assert page.evaluate(f"{node}.widgets.find(widget => widget.name === 'points').value") == "64, 64"
+    assert page.evaluate(f"{node}.widgets.find(widget => widget.name === 'points').value") == "48, 100"
     assert pixels(page) != bare
     if folder := request.config.getoption("--screenshots"):
         page.screenshot(path=f"{folder}/select_{'nodes2' if nodes2 else 'canvas'}.png")
