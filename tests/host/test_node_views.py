@@ -51,22 +51,22 @@ def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, cl
 
 
 def test_a_crop_is_what_is_seen_and_where_the_view_says_it_is(nodes, encoder, clip, clip_vision):
-    image = golden.picture(64, 48, 0)  # 64 high, 48 wide
+    image = golden.picture(64, 48, 0)  # 64 wide, 48 high
     with torch.inference_mode():
         answer = nodes["SSR_EncodeSubject"].execute(
-            encoder, clip, clip_vision, image, "a dog", fit="stretch", crop="[8, 4, 40, 60]"
+            encoder, clip, clip_vision, image, "a dog", fit="stretch", crop="[8, 4, 40, 44]"
         )
-        plain = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image[:, 4:60, 8:40], "a dog", fit="stretch")
+        plain = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image[:, 4:44, 8:40], "a dog", fit="stretch")
         height, width = image.shape[1:3]
-        selected = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 30", "stretch", "8, 4, 40, 60")
+        selected = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 30", "stretch", "8, 4, 40, 44")
     (framed,), (cut,) = answer.args[0], plain.args[0]
     assert torch.equal(framed.tokens, cut.tokens)
-    assert (framed.source_size, framed.box) == ((height, width), (8.0, 4.0, 40.0, 60.0))
-    box = [8 / width, 4 / height, 40 / width, 60 / height]
+    assert (framed.source_size, framed.box) == ((height, width), (8.0, 4.0, 40.0, 44.0))
+    box = [8 / width, 4 / height, 40 / width, 44 / height]
     assert answer.ui["ssr_subject"][0]["box"] == pytest.approx(box)
     assert selected.ui["ssr_subject"][0]["box"] == pytest.approx(box)
     outside = selected.args[0][0].clone()
-    outside[4:60, 8:40] = 0
+    outside[4:44, 8:40] = 0
     assert not outside.any()
     with pytest.raises(ValueError, match="expected left, top, right and bottom in pixels"):
         nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, "a dog", crop="1, 2, 3")
@@ -76,7 +76,7 @@ def test_without_points_select_by_points_shows_its_picture_and_stops_what_follow
     with torch.inference_mode():
         answer = nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), " ")
     (entry,) = answer.ui["ssr_subject"]
-    assert (entry["marked"], entry["width"], entry["height"]) == (None, 48, 64)
+    assert (entry["marked"], entry["width"], entry["height"]) == (None, 64, 48)
     assert answer.block_execution.startswith("points is empty")
     assert answer.result == (None,), "without a result the host forgets to block"
     with torch.inference_mode():
