@@ -15,6 +15,7 @@ from .elite import EncodeEliteSubject, LoadELITE, PromptWithEliteSubject
 from .elite_apply import ApplyEliteSubject
 from .elite_files import LoadEliteSubject, SaveEliteSubject
 from .encode import CombineSubjects, EncodeSubject
+from .examples import ExamplePicture
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
 from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
@@ -25,10 +26,12 @@ from .mini import LoadMini, MiniScene
 from .mip import CombineObjects, EncodeObject, LoadMIPAdapter
 from .mip_apply import ApplyObjects
 from .mip_files import LoadObjects, SaveObjects
+from .models import LoadModels
 from .select import SelectByPoints
 from .subject_files import LoadSubject, SaveSubject
 
 NODES: list[type[io.ComfyNode]] = [
+    LoadModels,
     LoadEncoder,
     EncodeSubject,
     CombineSubjects,
@@ -44,6 +47,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadSubject,
     LoadMini,
     MiniScene,
+    ExamplePicture,
     LoadMIPAdapter,
     EncodeObject,
     CombineObjects,

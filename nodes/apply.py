@@ -12,7 +12,7 @@ from ..ssr_core.merge import COMBINES
 from ..ssr_core.methods.ssr.subject import SCALINGS, SubjectSet
 from ..ssr_core.schedule import LAYER_PRESETS, Manner
 from . import checks, manner, wires
-from .compat import Schema
+from .compat import RARE, Schema
 
 
 def _inputs() -> list[io.Input]:
@@ -34,7 +34,7 @@ class ApplySubject(io.ComfyNode):
         return Schema(
             node_id="SSR_ApplySubject",
             display_name="Apply Subject",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Makes a model draw the subject. Its place among other model nodes does not matter.",
             search_aliases=["ssr"],
             inputs=_inputs(),
@@ -52,7 +52,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
         return Schema(
             node_id="SSR_ApplySubjectAdvanced",
             display_name="Apply Subject (Advanced)",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Apply Subject with a schedule over steps, layers and places, and with a choice of how several subjects mix.",
             search_aliases=["ssr"],
             inputs=[
@@ -76,6 +76,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     default=SCALINGS[0],
                     tooltip="What a subject's own strength scales: official scales keys and values of the conditional side, value only "
                     "scales values on both sides and is linear.",
+                    **RARE,
                 ),
                 *manner.places("the subject", len(SD15.layers)),
                 io.Boolean.Input(
@@ -84,6 +85,7 @@ class ApplySubjectAdvanced(io.ComfyNode):
                     optional=True,
                     tooltip="On: the first picture of the batch has the first subject alone, the second the second and so on; the last "
                     "subject holds for pictures that follow. Off: every picture has all subjects.",
+                    **RARE,
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For KSampler or any other model node.")],

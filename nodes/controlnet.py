@@ -18,7 +18,7 @@ class ShowToControlNet(io.ComfyNode):
         return Schema(
             node_id="SSR_ShowToControlNet",
             display_name="Show Subject to ControlNet",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Lets ControlNets see the subject's tokens behind the prompt, as the official code does. Without this node they "
             "see the prompt only.",
             search_aliases=["ssr"],

@@ -48,6 +48,7 @@ class LoadELITE(io.ComfyNode):
                     optional=True,
                     tooltip="The local mapper of a pair (local_mapper.pt). A converted file needs none, and global_mapper finds "
                     "local_mapper beside it by itself.",
+                    **RARE,
                 ),
             ],
             outputs=[
@@ -136,6 +137,7 @@ class EncodeEliteSubject(io.ComfyNode):
                     optional=True,
                     tooltip="Weight of this subject's tokens among several subjects. Its word always acts. Leave it at 1 for a single "
                     "subject and use Apply Subject (ELITE)'s strength.",
+                    **RARE,
                 ),
                 wires.EliteSubject.Input(
                     "previous", optional=True, tooltip="Subjects from another node; this one is added after them."

@@ -15,7 +15,7 @@ from ..ssr_core.methods.ssr.subject import SubjectSet, check_count, together
 from ..ssr_core.points import parse_points
 from ..ssr_core.vision import FITS, as_pictures, check_images
 from . import checks, inputs, wires
-from .compat import Schema
+from .compat import RARE, Schema
 
 
 class EncodeSubject(io.ComfyNode):
@@ -24,7 +24,7 @@ class EncodeSubject(io.ComfyNode):
         return Schema(
             node_id="SSR_EncodeSubject",
             display_name="Encode Subject",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Takes out of a reference picture only what a query selects: words, a mask, or both.",
             search_aliases=["ssr", *inputs.SEARCHED],
             is_output_node=True,  # so that it can run alone and show what the query selects, before anything is sampled
@@ -58,12 +58,14 @@ class EncodeSubject(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     tooltip="How strictly the mask rules. 1 is the official script's, 5 admits nothing outside; 0 does not switch it off.",
+                    **RARE,
                 ),
                 io.String.Input(
                     "null_query",
                     default="",
                     optional=True,
                     tooltip="The query of the unconditional side. Empty is the official setting.",
+                    **RARE,
                 ),
                 inputs.fit(
                     "How a reference that is not square meets the encoder's square: center crop loses the ends of the long side "
@@ -77,6 +79,7 @@ class EncodeSubject(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="This subject's weight among several. Leave it at 1 for a single subject and use Apply Subject's strength.",
+                    **RARE,
                 ),
                 io.String.Input(
                     "points",
@@ -149,7 +152,7 @@ class CombineSubjects(io.ComfyNode):
         return Schema(
             node_id="SSR_CombineSubjects",
             display_name="Combine Subjects",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Puts up to four subjects together; chain nodes for more.",
             search_aliases=["ssr"],
             inputs=[

@@ -21,7 +21,7 @@ class RecordFootprint(io.ComfyNode):
         return Schema(
             node_id="SSR_RecordFootprint",
             display_name="Record Footprint",
-            category=wires.CATEGORY,
+            category=wires.TOOLS_CATEGORY,
             description="Notes, while this model samples, where each subject acts. Works with any sampler; its place among other model "
             "nodes does not matter.",
             search_aliases=["ssr", "heat map", "where"],
@@ -43,7 +43,7 @@ class SubjectFootprint(io.ComfyNode):
         return Schema(
             node_id="SSR_SubjectFootprint",
             display_name="Subject Footprint",
-            category=wires.CATEGORY,
+            category=wires.TOOLS_CATEGORY,
             description="Shows where in the new picture a subject acted.",
             search_aliases=["ssr", "heat map", "where"],
             inputs=[

@@ -17,7 +17,7 @@ class InspectModel(io.ComfyNode):
         return Schema(
             node_id="SSR_InspectModel",
             display_name="Inspect Model",
-            category=wires.CATEGORY,
+            category=wires.TOOLS_CATEGORY,
             description="Says in words which subjects act on a model, where, when, and beside what else. Paste it into an issue.",
             search_aliases=["ssr", "debug", "doctor"],
             is_output_node=True,

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.ssr import load_encoder
 from . import wires
-from .compat import Schema
+from .compat import RARE, Schema
 
 SAME_FILE = "(in the same file)"
 
@@ -21,7 +21,7 @@ class LoadEncoder(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadEncoder",
             display_name="Load SSR-Encoder",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Loads an SSR-Encoder: one converted file, or the two files of the official release.",
             search_aliases=["ssr", "subject encoder", "selective subject"],
             inputs=[
@@ -38,6 +38,7 @@ class LoadEncoder(io.ComfyNode):
                     optional=True,
                     tooltip="The second file of a pair (pytorch_model_1.bin, ssr_layers.safetensors). A converted file needs none, and a "
                     "published pair finds it by itself.",
+                    **RARE,
                 ),
             ],
             outputs=[wires.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject.")],

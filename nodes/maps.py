@@ -19,7 +19,7 @@ class SubjectAttentionMap(io.ComfyNode):
         return Schema(
             node_id="SSR_SubjectAttentionMap",
             display_name="Subject Attention Map",
-            category=wires.CATEGORY,
+            category=wires.SSR_CATEGORY,
             description="Shows where in the reference the query looks. Costs nothing: the map was made while encoding.",
             search_aliases=["ssr", "heat map"],
             inputs=[

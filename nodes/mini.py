@@ -10,6 +10,7 @@ from ..ssr_core.hosts.comfyui import mini
 from ..ssr_core.mini.backgrounds import BACKGROUNDS
 from . import checks, wires
 from .compat import Schema
+from .pictured import pictured
 
 ANY = "any"
 
@@ -20,7 +21,7 @@ class LoadMini(io.ComfyNode):
         return Schema(
             node_id="SSR_LoadMini",
             display_name="Load SSR Mini",
-            category=wires.CATEGORY,
+            category=wires.EXAMPLES_CATEGORY,
             description="Loads the built-in tiny models: a small Stable Diffusion with an SSR-Encoder that has learned a drawn world. "
             "For trying graphs in seconds; real pictures need the real models.",
             search_aliases=["ssr mini", "demo", "tiny model", "example"],
@@ -47,10 +48,11 @@ class MiniScene(io.ComfyNode):
         return Schema(
             node_id="SSR_MiniScene",
             display_name="Mini Scene",
-            category=wires.CATEGORY,
+            category=wires.EXAMPLES_CATEGORY,
             description="Draws a scene of the world that SSR Mini knows, with objects it has never seen in these colours: "
             "a reference to query, and a mask of one of its objects.",
             search_aliases=["ssr mini", "example reference", "drawn scene"],
+            is_output_node=True,  # so that it can run alone and show the scene
             inputs=[
                 io.Int.Input("scene", default=0, min=0, max=1_000_000, tooltip="Another number, another scene."),
                 io.Int.Input("objects", default=2, min=1, max=4, tooltip="How many objects the scene shows."),
@@ -71,4 +73,5 @@ class MiniScene(io.ComfyNode):
         scene = checks.whole(scene, "scene", 0, 1_000_000)
         objects, marked = checks.whole(objects, "objects", 1, 4), checks.whole(marked, "marked", 1, 4)
         drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked)
-        return io.NodeOutput(*drawn)
+        image, *_, caption = drawn
+        return io.NodeOutput(*drawn, ui=pictured(cls, image, caption))

@@ -16,7 +16,7 @@ from ..ssr_core.methods.mip.objects import ObjectSet, check_count, check_name, t
 from ..ssr_core.points import parse_points
 from ..ssr_core.vision import FITS, as_pictures
 from . import checks, inputs, wires
-from .compat import Schema
+from .compat import RARE, Schema
 
 
 class LoadMIPAdapter(io.ComfyNode):
@@ -124,6 +124,7 @@ class EncodeObject(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="This object's weight among several. Leave it at 1 for a single object and use Apply Objects' strength.",
+                    **RARE,
                 ),
                 io.Mask.Input(
                     "region",

@@ -29,6 +29,11 @@ EliteSubject = io.Custom("SSR_ELITE_SUBJECT")
 """methods.elite.subject.EliteSubjects: a tuple of one or several subjects"""
 
 CATEGORY = "SSR-Encoder"
+SSR_CATEGORY = f"{CATEGORY}/SSR"
 MIP_CATEGORY = f"{CATEGORY}/MIP"
 LASR_CATEGORY = f"{CATEGORY}/LASR"
 ELITE_CATEGORY = f"{CATEGORY}/ELITE"
+TOOLS_CATEGORY = f"{CATEGORY}/tools"
+"""What serves every method: selecting, and seeing what acts where."""
+EXAMPLES_CATEGORY = f"{CATEGORY}/examples"
+"""What a graph can be tried with before anything is downloaded."""

@@ -100,18 +100,11 @@ def masks_around(
 
     fit, crop: as vision.frame takes them.
     """
-    patches = [select_around(vision_model, picture, points, fit, crop) for picture in pictures]
-    return masks_of(patches, pictures, vision_model, fit, crop)
-
-
-def masks_of(
-    patches: Sequence[Tensor], pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit, crop: Crop | None = None
-) -> Tensor:
-    """Selected patches, [P-1] of each picture, as masks of pictures of one size: [B, H, W] in 0..1."""
     masks = []
-    for selected, picture in zip(patches, pictures, strict=True):
+    for picture in pictures:
         box = seen_box(*picture.size, vision_model.size, fit, crop)
-        masks.append(selection_mask(selected, (picture.height, picture.width), box))
+        patches = select_around(vision_model, picture, points, fit, crop)
+        masks.append(selection_mask(patches, (picture.height, picture.width), box))
     return torch.stack(masks)
 
 

@@ -1,6 +1,6 @@
 // @ts-check
 // The picture in Encode Subject and Load Subject: where the query looks in the reference, word by word, before anything is sampled.
-// In the nodes of MIP and ELITE, and in Select by Points: what of the reference is the object, and what the vision model sees of it.
+// In Select by Points and the nodes of MIP and ELITE: what of the reference is the object, and what the vision model sees of it.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -17,8 +17,8 @@ import { languageOf, textsFor } from "./lib/texts.js";
 
 const OF_OBJECTS = ["SSR_EncodeObjectMIP", "SSR_LoadObjectsMIP", "SSR_EncodeSubjectELITE", "SSR_LoadSubjectELITE", "SSR_SelectByPoints"];
 const NODES = ["SSR_EncodeSubject", "SSR_LoadSubject", ...OF_OBJECTS];
-/** Where nothing is marked the whole reference is taken. */
-const TAKE_ALL = ["SSR_EncodeObjectMIP", "SSR_EncodeSubjectELITE"];
+/** Where nothing is marked the whole reference is taken, or at least shown. */
+const TAKE_ALL = ["SSR_EncodeObjectMIP", "SSR_EncodeSubjectELITE", "SSR_SelectByPoints"];
 /** Inputs of which one at least must say something. */
 const NEEDS = /** @type {Record<string, string[]>} */ ({
   SSR_EncodeSubject: ["query", "mask", "points"],

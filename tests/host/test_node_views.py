@@ -189,3 +189,74 @@ def test_two_lists_of_frame_strengths_are_one_too_many(nodes, model, encoder, su
     assert apply.applied_to(made)[0].manner.pictures == (1, 0.5)
     with pytest.raises(ValueError, match="already has a number for each frame"):
         advanced.execute(model, encoder, subject, [0.5, 1.0], frame_strengths="1, 0.5", **values)
+
+
+def test_select_by_points_shows_the_picture_before_anything_is_clicked(nodes, clip_vision):
+    """And tells what waits for the mask why there is none."""
+    image = golden.picture(64, 48, 0)
+    with torch.inference_mode():
+        empty = nodes["SSR_SelectByPoints"].execute(clip_vision, image, " ")
+        clicked = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 20")
+    assert empty.block_execution.startswith("points is empty; click on the picture")
+    assert clicked.block_execution is None
+    (before,), (after,) = (answer.ui["ssr_subject"] for answer in (empty, clicked))
+    assert (before["width"], before["height"]) == (image.shape[2], image.shape[1])
+    assert before["framed"]
+    assert not after["framed"]
+    original, shaded = (torch.from_numpy(picture(one["picture"])).float() for one in (before, after))
+    light = clicked.args[0][0] > 0.5
+    assert torch.equal(original[light], shaded[light])
+    assert shaded[~light].mean() < 0.5 * original[~light].mean()
+
+
+def picture(file):
+    import folder_paths
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.open(f"{folder_paths.get_temp_directory()}/{file['filename']}").convert("RGB"))
+
+
+def test_scenes_and_examples_show_their_picture_and_the_scene_its_caption(nodes):
+    scene = nodes["SSR_MiniScene"].execute(7)
+    assert scene.ui["text"] == [scene.args[3]]
+    example = nodes["SSR_ExamplePicture"].execute("cup")
+    for answer in (scene, example):
+        (shown,) = answer.ui["images"]
+        expected = (answer.args[0][0] * 255).round().byte().numpy()
+        assert abs(picture(shown).astype(int) - expected).max() <= 1
+
+
+def test_every_example_marks_a_thing_in_its_photograph(nodes):
+    for name in nodes["SSR_ExamplePicture"].GET_SCHEMA().inputs[0].options:
+        image, mask, word = nodes["SSR_ExamplePicture"].execute(name).args
+        assert word == name
+        assert mask.shape == image.shape[:3]
+        assert 0.01 < mask.mean() < 0.8
+        assert mask.max() == 1.0
+
+
+@pytest.mark.parametrize("prefix", ["../out", "a/../../b", "..", "C:\\Windows\\x", "..\\x", " .. /x"])
+def test_what_is_saved_never_leaves_its_folder(nodes, subject, tmp_path, monkeypatch, prefix):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    with pytest.raises(ValueError, match="leads out of output/ssr_subjects"):
+        nodes["SSR_SaveSubject"].execute(subject, prefix)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"), ("/dogs/rex", "dogs/rex"),
+        ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
+    ],
+)  # fmt: skip
+def test_an_empty_prefix_means_subject(nodes, subject, tmp_path, monkeypatch, prefix, name):
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    nodes["SSR_SaveSubject"].execute(subject, prefix)
+    (saved,) = tmp_path.rglob("*.safetensors")
+    assert saved.relative_to(tmp_path).as_posix() == f"ssr_subjects/{name}_00001_.safetensors"

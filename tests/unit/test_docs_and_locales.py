@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(comfy_host.missing() is not None, reason=str(com
 
 PACK = comfy_host.PACK
 NODES = (
+    "SSR_LoadModels",
     "SSR_LoadEncoder",
     "SSR_EncodeSubject",
     "SSR_CombineSubjects",
@@ -30,6 +31,7 @@ NODES = (
     "SSR_LoadSubject",
     "SSR_LoadMini",
     "SSR_MiniScene",
+    "SSR_ExamplePicture",
     "SSR_LoadMIPAdapter",
     "SSR_EncodeObjectMIP",
     "SSR_CombineObjectsMIP",
@@ -264,7 +266,7 @@ def test_help_page_explains_every_choice(node, language):
         for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS, folders.LEARNED)
         for name in folders.saved_files(folder)
     }
-    files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *saved}
+    files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *folders.vision_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:
         missing = set(getattr(field, "options", None) or ()) - files - explained

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...shown import shown
 from ...vision_model import VisionModel, VisionModels
 from .managed import loaded
 
@@ -45,3 +46,16 @@ def _described(clip_vision: Any, held: Callable[[], Any]) -> VisionModel:
 
 vision_model = VisionModels(_described)
 """The VisionModel of a CLIP_VISION: the same one, with the pictures that it has seen, at every call."""
+
+
+def load_vision(path: str) -> Any:
+    """A CLIP_VISION, as Load CLIP Vision makes it. Raises ValueError for a file of something else."""
+    import comfy.clip_vision
+
+    clip_vision = comfy.clip_vision.load(path)
+    if clip_vision is None:
+        raise ValueError(
+            f"{shown(path)} holds no vision model that ComfyUI knows; expected CLIP ViT-L/14 (openai/clip-vit-large-patch14). Choose "
+            "another clip_vision_file."
+        )
+    return clip_vision

@@ -5,10 +5,13 @@ models/ssr_subjects, ssr_mip_objects, ssr_elite_subjects or ssr_lasr for what us
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import folder_paths
+
+from ...shown import shown
 
 FOLDER = "ssr_encoder"
 OLDER_PORT_FOLDER = "ssr"
@@ -20,6 +23,10 @@ MIP_OBJECTS = "ssr_mip_objects"
 ELITE_FOLDER = "ssr_elite"
 ELITE_SUBJECTS = "ssr_elite_subjects"
 LEARNED = "ssr_lasr"
+VISION_FOLDER = "clip_vision"
+"""The host's own."""
+PREFIX = "subject"
+"""Of the names of saved files, where the user gives none."""
 EXTENSIONS = {".safetensors", ".sft", ".bin", ".pt", ".pth", ".ckpt"}
 
 PAIRS = {"ssr_aligner": "ssr_layers", "pytorch_model": "pytorch_model_1", "model": "model_1"}
@@ -90,6 +97,18 @@ def local_mapper_of(name: str | None) -> str | None:
     """The listed local mapper beside a global one, by the names that both are published under."""
     stem = PurePosixPath((name or "").replace("\\", "/")).stem
     return _beside(ELITE_FOLDER, name, "local_mapper") if name and stem == "global_mapper" else None
+
+
+def vision_files() -> list[str]:
+    return folder_paths.get_filename_list(VISION_FOLDER)
+
+
+def vision_path(name: str) -> str:
+    remedy = (
+        'Choose auto, run "python install.py --download" in the pack\'s folder, or put the file there by hand and press R to refresh '
+        "(weights_manifest.json lists it)."
+    )
+    return _found(VISION_FOLDER, name, "There is no CLIP vision model", remedy)
 
 
 def adapter_files() -> list[str]:
@@ -177,17 +196,30 @@ def save_new(folder: str, prefix: str, write: Callable[[Path], None]) -> str:
 
 
 def _free_name(folder: str, prefix: str) -> tuple[Path, str]:
-    """The host refuses prefixes that leave the output folder."""
+    """The host keeps prefixes within the output folder; ours keep within the folder for their kind of file."""
+    parts = [part for part in prefix.replace("\\", "/").split("/") if part.strip(" .") or part.strip() == ".."]
+    if ".." in (part.strip() for part in parts) or re.match(r"[A-Za-z]:", prefix.strip()):
+        raise ValueError(
+            f'filename_prefix "{shown(prefix)}" leads out of output/{folder}; expected a name such as "{PREFIX}", or a folder below it and '
+            f'a name: "dogs/{PREFIX}".'
+        )
+    if not parts or prefix.rstrip().endswith(("/", "\\")):
+        parts.append(PREFIX)
     output = folder_paths.get_output_directory()
-    place, name, counter, subfolder, _ = folder_paths.get_save_image_path(f"{folder}/{prefix}", output)
+    place, name, counter, subfolder, _ = folder_paths.get_save_image_path("/".join((folder, *parts)), output)
     while (path := Path(place) / f"{name}_{counter:05}_.safetensors").exists():
         counter += 1
     return path, f"{subfolder}/{path.name}"
 
 
 def stamp(folder: str, name: str | None) -> tuple[str, int, int] | None:
-    """What changes when a file does: name, modification time in ns, size. None if there is no such file, or no name yet."""
+    """As stamp_of, for a listed file. None if there is no such file, or no name yet."""
     if not name or (path := folder_paths.get_full_path(folder, name)) is None:
         return None
+    return name, *stamp_of(path)[1:]
+
+
+def stamp_of(path: str) -> tuple[str, int, int]:
+    """What changes when a file does: path, modification time in ns, size."""
     status = os.stat(path)
-    return name, status.st_mtime_ns, status.st_size
+    return path, status.st_mtime_ns, status.st_size

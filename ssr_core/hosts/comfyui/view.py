@@ -45,15 +45,19 @@ def view(subjects: SubjectSet, pictures: Sequence[Image.Image] | None = None) ->
 def view_of_references(made: MIPObject, references: References, vision_model: VisionModel) -> dict[str, Any]:
     """A node's `ui` for an object that was just made: its first reference, in which points may be set, dark where it is not the object;
     then the squares that the vision model saw, unless the reference's frame shows that already."""
-    picture = references.pictures[0].convert("RGB")
     mask = references.mask_of(0, vision_model)
-    first = {
-        **_seen_entry(picture, vision_model, references.fit, references.crop),
-        **_shown(picture if mask is None else _shaded(picture, mask), picture.size),
-        "framed": mask is None or references.crop is not None,
-    }
+    picture = references.pictures[0]
+    inside = None if mask is None else filled(marked(mask, picture.size))
+    first = _selected(picture, inside, vision_model, references.fit, references.crop)
     alone = mask is None and made.count == 1
     return {KEY: [first, *([] if alone else _squares(made))]}
+
+
+def view_of_selected(
+    picture: Image.Image, mask: np.ndarray | None, vision_model: VisionModel, fit: Fit, crop: Crop | None = None
+) -> dict[str, Any]:
+    """A node's `ui` for a picture in which points are set: dark where the mask, [H, W] in 0..1, is not."""
+    return {KEY: [_selected(picture, None if mask is None else mask > 0.5, vision_model, fit, crop)]}
 
 
 def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
@@ -61,21 +65,23 @@ def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | No
     return {KEY: [_marked_entry(one, pictures[index] if pictures else None) for index, one in enumerate(subjects[:MOST])]}
 
 
-def view_of_selection(
-    pictures: Sequence[Image.Image],
-    patches: Sequence[Tensor | None],
-    vision_model: VisionModel,
-    fit: Fit,
-    crop: Crop | None = None,
-) -> dict[str, Any]:
-    """A node's `ui`: pictures in which points are set, dark where nothing is selected. patches: [P-1] of each picture, None for none."""
-    shown = [*zip(pictures, patches, strict=True)][:MOST]
-    return {KEY: [_selection_entry(picture, selected, vision_model, fit, crop) for picture, selected in shown]}
-
-
 def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
     """A node's `ui`: the squares that the vision model saw of each object."""
     return {KEY: [entry for one in objects[:MOST] for entry in _squares(one)][:MOST]}
+
+
+def _selected(
+    picture: Image.Image, inside: np.ndarray | None, vision_model: VisionModel, fit: Fit, crop: Crop | None
+) -> dict[str, Any]:
+    """inside: which pixels stay light, [H, W]; None where nothing is selected."""
+    picture = picture.convert("RGB")
+    box = seen_box(*picture.size, vision_model.size, fit, crop)
+    return {
+        **_shown(picture if inside is None else _shaded(picture, inside), picture.size),
+        "box": [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)],
+        "grid": math.isqrt(vision_model.tokens - 1),
+        "framed": inside is None or crop is not None,
+    }
 
 
 def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
@@ -103,31 +109,16 @@ def _marked_entry(subject: EliteSubject, picture: Image.Image | None) -> dict[st
     }
 
 
-def _selection_entry(
-    picture: Image.Image, patches: Tensor | None, vision_model: VisionModel, fit: Fit, crop: Crop | None
-) -> dict[str, Any]:
-    marked = None if patches is None else _bytes(patches)
-    return {**_seen_entry(picture, vision_model, fit, crop), **_shown(picture, picture.size), "marked": marked}
-
-
-def _seen_entry(picture: Image.Image, vision_model: VisionModel, fit: Fit, crop: Crop | None) -> dict[str, Any]:
-    """What the vision model sees of a picture, and its patches."""
-    box = seen_box(*picture.size, vision_model.size, fit, crop)
-    shares = [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)]
-    return {"box": shares, "grid": math.isqrt(vision_model.tokens - 1)}
-
-
 def _squares(made: MIPObject) -> list[dict[str, Any]]:
     """No place in these squares is a place in a reference, so that no points can be set in them."""
     squares = [Image.fromarray(square.numpy()) for square in made.pictures]
     return [{**_shown(square, square.size), "box": [0, 0, 1, 1], "grid": 1, "editable": False} for square in squares]
 
 
-def _shaded(picture: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The picture, dark where the cut is white: [H, W] in 0..1."""
-    inside = filled(marked(mask, picture.size))[..., None]
+def _shaded(picture: Image.Image, inside: np.ndarray) -> Image.Image:
+    """The picture, dark where it is not the object: [H, W] of booleans."""
     pixels = np.asarray(picture)
-    return Image.fromarray(np.where(inside, pixels, (pixels * SHADE).astype(np.uint8)))
+    return Image.fromarray(np.where(inside[..., None], pixels, (pixels * SHADE).astype(np.uint8)))
 
 
 def _shown(picture: Image.Image, size: tuple[int, int]) -> dict[str, Any]:
