@@ -249,8 +249,8 @@ def test_what_is_saved_never_leaves_its_folder(nodes, subject, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("prefix", "name"),
     [
-        ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"), ("/dogs/rex", "dogs/rex"),
-        ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
+        ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"),
+        ("/dogs/rex", "dogs/rex"), ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
     ],
 )  # fmt: skip
 def test_an_empty_prefix_means_subject(nodes, subject, tmp_path, monkeypatch, prefix, name):
