@@ -97,9 +97,9 @@ def frame(picture: Image.Image, size: int, fit: Fit, crop: Crop | None = None) -
 def seen_box(width: int, height: int, size: int, fit: Fit, crop: Crop | None = None) -> tuple[float, float, float, float]:
     """(left, top, right, bottom) of what the vision model sees, in the picture's pixels. With "pad" it exceeds the picture or the crop."""
     if crop is not None:
-        x, y, stop_x, stop_y = pixels_of(crop, (width, height))
-        part = seen_box(stop_x - x, stop_y - y, size, fit)
-        return x + part[0], y + part[1], x + part[2], y + part[3]
+        first_x, first_y, stop_x, stop_y = pixels_of(crop, (width, height))
+        part = seen_box(stop_x - first_x, stop_y - first_y, size, fit)
+        return first_x + part[0], first_y + part[1], first_x + part[2], first_y + part[3]
     if fit == "stretch":
         return 0.0, 0.0, float(width), float(height)
     if fit == "pad":
