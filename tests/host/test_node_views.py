@@ -72,17 +72,6 @@ def test_a_crop_is_what_is_seen_and_where_the_view_says_it_is(nodes, encoder, cl
         nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, "a dog", crop="1, 2, 3")
 
 
-def test_without_points_select_by_points_shows_its_picture_and_stops_what_follows(nodes, clip_vision):
-    with torch.inference_mode():
-        answer = nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), " ")
-    (entry,) = answer.ui["ssr_subject"]
-    assert (entry["marked"], entry["width"], entry["height"]) == (None, 64, 48)
-    assert answer.block_execution.startswith("points is empty")
-    assert answer.result == (None,), "without a result the host forgets to block"
-    with torch.inference_mode():
-        assert nodes["SSR_SelectByPoints"].execute(clip_vision, golden.picture(64, 48, 0), "20, 20").block_execution is None
-
-
 def test_of_a_large_set_the_first_are_shown(subject):
     view = comfy_host.part("ssr_core.hosts.comfyui.view")
     assert len(view.view(subject * 20)[view.KEY]) == view.MOST
@@ -198,6 +187,7 @@ def test_select_by_points_shows_the_picture_before_anything_is_clicked(nodes, cl
         empty = nodes["SSR_SelectByPoints"].execute(clip_vision, image, " ")
         clicked = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 20")
     assert empty.block_execution.startswith("points is empty; click on the picture")
+    assert empty.result == (None,), "without a result the host forgets to block"
     assert clicked.block_execution is None
     (before,), (after,) = (answer.ui["ssr_subject"] for answer in (empty, clicked))
     assert (before["width"], before["height"]) == (image.shape[2], image.shape[1])
