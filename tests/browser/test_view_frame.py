@@ -182,3 +182,13 @@ def test_a_linked_crop_is_not_changed(wide, server):
     drag(page, (128, 70), (180, 70))
     page.wait_for_timeout(400)
     assert (crop(page), runs(server)) == (None, before)
+
+
+def test_a_click_on_the_frame_that_drags_nothing_is_a_point(wide):
+    page = wide
+    page.mouse.move(*place_of(page, 65, 70, **SIZE))
+    assert page.evaluate(f"{VIEW}.querySelector('canvas').style.cursor") == "move"
+    click_reference(page, 65, 70, **SIZE)
+    settled(page)
+    assert crop(page) is None
+    assert points(page) == [(65, 70)]

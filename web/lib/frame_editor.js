@@ -9,11 +9,14 @@ import { moved, resized } from "./crop.js";
  * @typedef {import("./crop.js").Corner} Corner
  * @typedef {import("./payload.js").Subject} Subject
  * @typedef {{ subject: () => Subject | null, frame: () => Frame, square: () => boolean, points: () => import("./points.js").Point[],
- *   write: (frame: Frame) => void, changed: () => void }} Owner subject: null while its frame cannot be changed; frame: in pixels
+ *   write: (frame: Frame) => void, changed: () => void, clicked: (event: PointerEvent) => void }} Owner subject: null while its frame
+ *   cannot be changed; frame: in pixels; clicked: a click that dragged nothing, and meant what is under it
  */
 
 /** How near to a corner or an edge, in screen pixels, the mouse takes it. */
 const NEAR = { corner: 10, edge: 6 };
+/** Screen pixels within which a press that moves is still a click. */
+const STILL = 3;
 /** Of the picture's shorter side, that a key moves. */
 const STEP = 1 / 50;
 /** @type {Record<string, [number, number]>} */
@@ -84,6 +87,7 @@ export class FrameEditor {
     const on = (/** @type {string} */ kind, /** @type {(event: any) => void} */ act) =>
       this.canvas.addEventListener(kind, (late) => late.pointerId === event.pointerId && act(late), { signal: listening.signal });
     on("pointermove", (late) => {
+      if (this.drag?.frame === first && Math.hypot(late.clientX - event.clientX, late.clientY - event.clientY) < STILL) return;
       const to = exactly(this.canvas, subject, late);
       const { width, height } = subject;
       const whole = /** @type {Frame} */ (first.map(Math.round));
@@ -92,17 +96,22 @@ export class FrameEditor {
       this.drag = { frame, listening };
       this.owner.changed();
     });
-    for (const kind of ["pointerup", "lostpointercapture"]) on(kind, () => this.end(first));
+    on("pointerup", (late) => this.end(first, late));
+    on("lostpointercapture", () => this.end(first));
     on("pointercancel", () => this.end(null));
     this.canvas.setPointerCapture(event.pointerId);
   }
 
-  /** @param {Frame | null} first the frame as it was; null leaves the input as it was */
-  end(first) {
+  /**
+   * @param {Frame | null} first the frame as it was; null leaves the input as it was
+   * @param {PointerEvent} [event] of the button that was let go; where nothing was dragged it was a click
+   */
+  end(first, event) {
     const frame = this.drag?.frame;
     this.leave();
     if (first && frame && frame.join() !== first.join()) this.owner.write(frame);
-    else this.owner.changed();
+    else if (first && event) this.owner.clicked(event);
+    this.owner.changed();
   }
 
   /** Arrows move the frame; with Shift they draw its lower right corner. @param {KeyboardEvent} event */

@@ -69,6 +69,16 @@ export class PointEditor {
     else if (first) this.follow(event, subject, [...this.points, first]);
   }
 
+  /** A click without a stroke. @param {PointerEvent} event */
+  click(event) {
+    const shown = this.editable();
+    if (!shown) return;
+    this.read();
+    const point = pixelAt(this.canvas, shown.subject, this.owner.frame(), event);
+    if (point) this.owner.write([...this.points, point]);
+    else if (inPicture(this.canvas, shown.subject, event)) this.owner.outside();
+  }
+
   /** @param {PointerEvent} event @param {import("./payload.js").Subject} subject @param {Point[]} points */
   follow({ pointerId }, subject, points) {
     const listening = new AbortController();

@@ -87,6 +87,7 @@ export class SubjectView {
         points: () => this.editor?.points ?? [],
         write: (frame) => this.writeCrop(formatCrop(frame)),
         changed: () => this.draw(),
+        clicked: (event) => this.editor?.click(event),
       });
     this.tell();
   }
