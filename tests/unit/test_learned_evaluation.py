@@ -244,4 +244,4 @@ def test_options_of_learning_are_refused_where_nothing_is_learned(dreambench, tm
 
 def test_selectivity_is_not_for_what_is_learned(tmp_path, capsys):
     assert cli.main(["evaluate", "selectivity", "--method", "lasr", "--out", str(tmp_path)]) == 2
-    assert "selectivity measures what queries select, which LASR has none of" in capsys.readouterr().err
+    assert "LASR learns. Measure it on photographs" in capsys.readouterr().err
