@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
         "--encoder",
         nargs="+",
         type=Path,
-        help="SSR-Encoder file or the official pair, MIP-Adapter file, ELITE's one or two (default: Mini's; on photographs SSR only); LASR has none",
+        help="SSR-Encoder file or official pair, MIP-Adapter file, ELITE's one or two (default: Mini's; on photographs SSR only)",
     )
 
     drawn = evaluate.add_argument_group("selectivity")
