@@ -21,10 +21,11 @@ SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
 TEMPLATES = [
     path
     for path in sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
-    if not path.stem.startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
+    if not path.stem.startswith(("ssr_mini", "ssr_mip", "ssr_elite", "ssr_lasr"))
 ]
 """Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
-tests/host/elite/test_elite_nodes.py check those of MIP and ELITE."""
+tests/host/elite/test_elite_nodes.py check those of MIP and ELITE, and
+tests/host/lasr/test_templates.py those of LASR."""
 LATENT_SCALE = 0.18215
 """SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"
