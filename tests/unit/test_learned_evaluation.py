@@ -240,8 +240,3 @@ def test_options_of_learning_are_refused_where_nothing_is_learned(dreambench, tm
     command = ["evaluate", "dreambench", "--data", str(dreambench), "--draw-only", "--out", str(tmp_path), *option]
     assert cli.main(command) == 2
     assert f"{option[0]} is for lasr and textual-inversion; leave it out" in capsys.readouterr().err
-
-
-def test_selectivity_is_not_for_what_is_learned(tmp_path, capsys):
-    assert cli.main(["evaluate", "selectivity", "--method", "lasr", "--out", str(tmp_path)]) == 2
-    assert "LASR learns. Measure it on photographs" in capsys.readouterr().err
