@@ -1,4 +1,4 @@
-"""`ssr-encoder evaluate`: selectivity in the drawn world, and the field's benchmarks on photographs (benchmarks.py)."""
+"""`ssr-encoder evaluate`: the drawn world (selectivity.py, compare.py), and the field's benchmarks on photographs (benchmarks.py)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ from .commands import Commands
 from .parsing import Help
 
 METHODS = ("ssr", "mip", "elite", "lasr", "textual-inversion")
-LEARNED = {"lasr": "LASR", "textual-inversion": "Textual Inversion"}
-"""Methods that learn each concept first, as they are called."""
+LEARNED = ("lasr", "textual-inversion")
+"""Methods that learn each concept first."""
 NEEDED = {
     "mip": "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin",
     "elite": "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's",
 }
 """What methods take on photographs, where Mini brings nothing that helps."""
+DRAWN = ("selectivity", "compare")
+"""What is measured in the drawn world."""
 OF_LEARNING = ("subjects", "words", "learning_steps", "learning_batch", "learning_rate", "gradient_checkpointing")
 
 
 def add(commands: Commands) -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure: selectivity in the drawn world, DreamBench, CustomConcept101",
+        help="measure: selectivity in the drawn world, the methods side by side, DreamBench, CustomConcept101",
         formatter_class=Help,
     )
-    evaluate.add_argument("what", choices=("selectivity", *datasets.NAMES))
+    evaluate.add_argument("what", choices=(*DRAWN, *datasets.NAMES))
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
     evaluate.add_argument(
-        "--method", choices=METHODS, default=METHODS[0], help="what is measured; what is learned: on photographs"
+        "--method",
+        choices=METHODS,
+        default=METHODS[0],
+        help="what is measured; selectivity of lasr has Textual Inversion beside it",
     )
     evaluate.add_argument(
         "--encoder",
@@ -43,12 +48,24 @@ def add(commands: Commands) -> None:
         help="SSR-Encoder file or official pair, MIP-Adapter file, ELITE's one or two (default: Mini's; on photographs SSR only)",
     )
 
-    drawn = evaluate.add_argument_group("selectivity")
-    drawn.add_argument("--count", type=numbers.pictures, default=100, help="held-out cases for each row of the table")
-    drawn.add_argument(
+    selective = evaluate.add_argument_group("selectivity")
+    selective.add_argument("--count", type=numbers.pictures, default=100, help="held-out cases for each row of the table")
+    selective.add_argument(
         "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="SSR: encoders trained otherwise, for more rows"
     )
 
+    compared = evaluate.add_argument_group("compare")
+    compared.add_argument("--instances", type=numbers.whole(1, 200), default=20, help="held out, to judge the methods on")
+    compared.add_argument("--prompts", type=numbers.whole(1, 1000), default=10, help="for each instance")
+    compared.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="METHOD=FILE",
+        help="of ssr, mip and elite, one for each file, such as elite=GLOBAL elite=LOCAL (default: Mini's)",
+    )
+
+    drawn = evaluate.add_argument_group("selectivity and compare")
     drawn.add_argument(
         "--rows",
         nargs="+",
@@ -100,13 +117,19 @@ def add(commands: Commands) -> None:
         type=Path,
         help='JSON {concept: {"words": "tabby cat", "weights": [1, 2], "class_word": "cat"}} (default: the class)',
     )
-    learned.add_argument("--learning-steps", type=numbers.training_step, help="for each concept (default: 4000)")
+    learned.add_argument("--learning-steps", type=numbers.training_step, help="for each concept (default: 4000; on Mini 500)")
     learned.add_argument("--learning-batch", type=numbers.whole(1, 64), help="pictures in a step (default: 2)")
     learned.add_argument(
         "--learning-rate", type=numbers.real(1e-8, 1), help="for each picture (default: 1e-3, embeddings 5e-3)"
     )
     learned.add_argument("--gradient-checkpointing", action="store_true", help="less memory, and a third more time")
-    evaluate.set_defaults(run=_run, drawn=_defaults(drawn), photographs=_defaults(photographs))
+    evaluate.set_defaults(
+        run=_run,
+        selective=_defaults(selective),
+        compared=_defaults(compared),
+        drawn=_defaults(drawn),
+        photographs=_defaults(photographs),
+    )
 
 
 def _defaults(group: Any) -> dict[str, Any]:
@@ -129,9 +152,14 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _check_belonging(options: argparse.Namespace) -> None:
     """Refuse options of the other kind of measurement, which would have no effect."""
-    drawn = options.what == "selectivity"
-    for group, kind in ((options.photographs, "benchmarks on photographs"), (options.drawn, "selectivity")):
-        if drawn == (kind == "selectivity"):
+    groups = (
+        (options.photographs, "benchmarks on photographs", options.what not in DRAWN),
+        (options.selective, "selectivity", options.what == "selectivity"),
+        (options.compared, "compare", options.what == "compare"),
+        (options.drawn, "selectivity and compare", options.what in DRAWN),
+    )
+    for group, kind, belongs in groups:
+        if belongs:
             continue
         for name, default in group.items():
             if getattr(options, name) != default:
@@ -139,23 +167,23 @@ def _check_belonging(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if (name := LEARNED.get(options.method)) is not None:
-        if options.what == "selectivity":
-            raise ValueError(
-                f"selectivity measures what is taken from a picture at once; {name} learns. Measure it on photographs."
-            )
-        if options.encoder:
-            raise ValueError(f"{name} has no encoder; what it learns is in --subjects. Leave --encoder out.")
-    for option in OF_LEARNING:
-        if getattr(options, option) not in (None, False) and name is None:
-            raise ValueError(f"--{option.replace('_', '-')} is for {' and '.join(LEARNED)}; leave it out.")
-    if options.method == "textual-inversion" and options.strength is not None:
-        raise ValueError("--strength is not for textual-inversion, whose embeddings have none; leave it out.")
+    if options.what == "compare":
+        from . import compare
+
+        _check_belonging(options)
+        return compare.run(options)
     if options.what != "selectivity" and options.method in NEEDED and not options.encoder:
         raise ValueError(f"--method {options.method} needs {NEEDED[options.method]}.")
+    if options.method in LEARNED and options.encoder:
+        raise ValueError(f"--method {options.method} has no encoder; what it learns is in --subjects. Leave --encoder out.")
     for option in ("masks", "framing"):
         if getattr(options, option) is not None and options.method != "elite":
             raise ValueError(f"--{option} is for ELITE; leave it out.")
+    for option in OF_LEARNING:
+        if getattr(options, option) not in (None, False) and options.method not in LEARNED:
+            raise ValueError(f"--{option.replace('_', '-')} is for {' and '.join(LEARNED)}; leave it out.")
+    if options.method == "textual-inversion" and options.strength is not None:
+        raise ValueError("--strength is not for textual-inversion, whose embeddings have none; leave it out.")
     if options.what != "selectivity" and options.model != files.MINI and options.method == "ssr" and not options.encoder:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     _check_belonging(options)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .. import tensor_files
 from ..checkpoints import alone
 from ..evaluation import elite_tables, lasr_tables, mip_tables, ssr
-from ..evaluation.drawn import Tables, measured_rows, report, told
+from ..evaluation.drawn import REASON, Tables, measured_rows, report, told
 from ..evaluation.learned import Lessons
 from ..evaluation.rows import Row, chosen, listed
 from ..evaluation.selectivity import QueryBy
@@ -54,13 +55,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(tables: Tables, names: list[str], options: argparse.Namespace) -> int:
-    found = measured_rows(report(tables, names, options.count, options.out, options.force))
+    say(tables, names, report(tables, names, options.count, options.out, options.force))
+    print(options.out / f"{tables.name}.html")
+    return 0
+
+
+def say(tables: Tables, names: list[str], report: Mapping[str, Any]) -> None:
+    """Rows of a report, a line each."""
+    found = measured_rows(report)
     for name in names:
         row = tables.rows[name]
-        if (numbers := found.get(row.table, {}).get(row.title)) is not None:
-            print(f"{name}: {', '.join(f'{column} {told(numbers, column)}' for column in tables.columns[row.table])}")
-    print(options.out / "selectivity.html")
-    return 0
+        if (numbers := found.get(row.table, {}).get(row.title)) is None:
+            continue
+        columns = {column: told(numbers, column) for column in tables.columns[row.table]}
+        print(f"{name}: {numbers.get(REASON) or ', '.join(f'{column} {cell}' for column, cell in columns.items())}")
 
 
 def _ssr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
@@ -69,8 +77,8 @@ def _ssr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Table
 
     def tables(names: list[str]) -> Tables:
         base = load_base(files.MINI)
-        encoders = {"": _encoder(base, options.encoder or [files.find(files.FOLDER, files.ENCODER)])}
-        encoders |= {name: _encoder(base, [path]) for name, path in ablations.items()}
+        encoders = {"": ssr_encoder(base, options.encoder or [files.find(files.FOLDER, files.ENCODER)])}
+        encoders |= {name: ssr_encoder(base, [path]) for name, path in ablations.items()}
         return ssr.tables(base, encoders, described)
 
     return described, tables
@@ -80,11 +88,11 @@ def _mip(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Table
     described = mip_tables.rows()
 
     def tables(names: list[str]) -> Tables:
-        path = alone(options.encoder or _brought([files.MIP_ADAPTER]))
+        path = alone(options.encoder or brought([files.MIP_ADAPTER]))
         base = load_base(files.MINI)
         adapter = mip_formats.load(path, dtype=torch.float32)
         check_unet(base.unet, adapter.config.layout)
-        return mip_tables.tables(base, adapter, _encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+        return mip_tables.tables(base, adapter, ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
 
     return described, tables
 
@@ -93,7 +101,7 @@ def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tab
     described = elite_tables.rows()
 
     def tables(names: list[str]) -> Tables:
-        paths = options.encoder or _brought(files.ELITE)
+        paths = options.encoder or brought(files.ELITE)
         base = load_base(files.MINI)
         mappers = elite_formats.load(paths, dtype=torch.float32)
         check_unet(base.unet, mappers.config.layout)
@@ -103,7 +111,7 @@ def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tab
                 f"{', '.join(local[:4])} need the local mapper, and there is the global one alone. Give both files with --encoder, or "
                 '--rows "*-base" "*-global-*".'
             )
-        encoder = _encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        encoder = ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)])
         return elite_tables.tables(base, mappers, encoder, described)
 
     return described, tables
@@ -114,30 +122,37 @@ def _lasr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tabl
 
     def tables(names: list[str]) -> Tables:
         base = load_base(files.MINI)
-        models = BaseModels(base, files.MINI, torch.device("cpu"), options.gradient_checkpointing)
-
-        def lessons(kind: str, rate: float) -> Lessons:
-            recipe = Recipe(
-                "",
-                steps=options.learning_steps or LEARNING_STEPS,
-                batch=options.learning_batch or BATCH,
-                rate=options.learning_rate or rate,
-            )
-            folder = (options.subjects or options.out / "subjects") / kind
-            return Lessons(recipe, SIDE, folder, folder / "unfinished", {})
-
-        lasr = lasr_tables.TimedLASR(base, models, lessons("lasr", RATE))
-        inverted = lasr_tables.TimedInversion(base, models, lessons("textual-inversion", inversion.RATE))
-        return lasr_tables.tables(base, lasr, inverted, _encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+        own = ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        return lasr_tables.tables(base, *learned_drawers(base, options), own, described)
 
     return described, tables
+
+
+def learned_drawers(base: Base, options: argparse.Namespace) -> tuple[lasr_tables.TimedLASR, lasr_tables.TimedInversion]:
+    """What learns as the options say, each with a folder of its own."""
+    models = BaseModels(base, files.MINI, torch.device("cpu"), options.gradient_checkpointing)
+
+    def lessons(kind: str, rate: float) -> Lessons:
+        recipe = Recipe(
+            "",
+            steps=options.learning_steps or LEARNING_STEPS,
+            batch=options.learning_batch or BATCH,
+            rate=options.learning_rate or rate,
+        )
+        folder = (options.subjects or options.out / "subjects") / kind
+        return Lessons(recipe, SIDE, folder, folder / "unfinished", {})
+
+    return (
+        lasr_tables.TimedLASR(base, models, lessons("lasr", RATE)),
+        lasr_tables.TimedInversion(base, models, lessons("textual-inversion", inversion.RATE)),
+    )
 
 
 METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite, "lasr": _lasr}
 """A method's rows, and what measures those of some names, for which its models are loaded."""
 
 
-def _brought(names: list[str] | tuple[str, ...]) -> list[Path]:
+def brought(names: list[str] | tuple[str, ...]) -> list[Path]:
     """Mini's own files of a method. Raises FileNotFoundError that says what to do."""
     missing = [name for name in names if not (files.FOLDER / name).is_file()]
     if missing:
@@ -148,7 +163,7 @@ def _brought(names: list[str] | tuple[str, ...]) -> list[Path]:
     return [files.FOLDER / name for name in names]
 
 
-def _encoder(base: Base, paths: list[Path]) -> SSREncoder:
+def ssr_encoder(base: Base, paths: list[Path]) -> SSREncoder:
     encoder = ssr_formats.load(paths, dtype=torch.float32)
     check_unet(base.unet, encoder.config.layout)
     return encoder

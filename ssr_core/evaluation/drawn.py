@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from ..shown import percent
 from ..tensor_files import written_whole
 from ..text_files import read_json
 from .drawer import Drawer
+from .intervals import Bounds, interval
 from .report import figure, page, plot, table
-from .rows import PICTURES, CaseSet, LearnedCaseSet, Row
+from .rows import PICTURES, Cases, Row
 from .selectivity import Case, Outcome, run, scores
 
 MEANING = {
@@ -32,11 +33,21 @@ MEANING = {
     "confused": "an object that was drawn has another subject's look",
     "told": "the colour that the prompt tells is one of the object's two commonest; an object that was not drawn counts as wrong",
     "edit": "background and told colour are both as the prompt says",
-    "seconds": "to learn a subject, on the machine that measured",
+    "seconds": "to make or learn a subject, on the machine that measured",
+    "strength": "of the method, in its own measure; chosen on other instances",
+    "operations": "of a step of Mini's UNet beyond those of a plain step",
+    "size": "of a subject's file",
 }
 """What can be measured, by the name of its column."""
-NUMBERS = ("seconds",)
-"""Those that are no shares."""
+NUMBERS: dict[str, Callable[[float], str]] = {
+    "seconds": lambda seconds: f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}",
+    "strength": "{:g}".format,
+    "operations": lambda share: f"{100 * share:+.1f} %",
+    "size": lambda size: f"{size / 1024:.0f} KiB",
+}
+"""Those that are no shares found in pictures, and how they are written."""
+REASON = "reason"
+"""In the place of a row's numbers: why it has none."""
 Measured = Mapping[str, Any]
 """A row's numbers, and what they were measured with."""
 
@@ -55,7 +66,8 @@ class Curve:
 @dataclass(frozen=True)
 class Tables:
     """What a method measures. rows: by short name; drawer: what draws one of them; columns: of each table, names of MEANING; also: what
-    is measured of a row besides, after it was drawn."""
+    is measured of a row besides, after it was drawn; name: of the files; bounds: of the intervals; unfilled: why rows cannot be measured,
+    by short name; identity: what else tells a row's measurement from another of the same name."""
 
     method: str
     rows: Mapping[str, Row]
@@ -63,31 +75,40 @@ class Tables:
     columns: Mapping[str, Sequence[str]]
     curves: Sequence[Curve] = ()
     also: Callable[[Row], Mapping[str, float]] = lambda row: {}
+    name: str = "selectivity"
+    heading: str = "Selectivity in the drawn world"
+    bounds: Bounds = interval
+    unfilled: Mapping[str, str] = field(default_factory=dict)
+    identity: Callable[[Row], Mapping[str, Any]] = lambda row: {}
 
 
 def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: bool = False) -> dict[str, Any]:
-    """Measure these rows on `count` cases each; writes selectivity.json, .html, curves and pictures, returns the JSON's content: the
+    """Measure these rows on `count` cases each; writes JSON, HTML, curves and pictures, returns the JSON's content: the
     measured by table and title.
 
-    What the folder has for the same weights, cases and setting is kept, so an interrupted run goes on and further rows join earlier ones.
+    What the folder has for the same weights, cases and setting is kept, so an interrupted run goes on and further rows join earlier ones;
+    a row that cannot be measured says why, unless it was.
     Raises ValueError where it has something else under a name, unless `force` replaces that.
     """
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "selectivity.json"
+    file = out / f"{tables.name}.json"
     found = _earlier(file, tables.method, force)
-    about = {short: _about(row, tables.drawer(row), count) for short, row in tables.rows.items()}
+    about = {short: _about(tables, row, count) for short, row in tables.rows.items() if short not in tables.unfilled}
+    _give_reasons(found, tables, names)
     for short, row in tables.rows.items():
         measured = found.get(row.table, {}).get(row.title)
+        if measured is None or short in tables.unfilled:
+            continue
         asked = about[short] if short in names else {name: about[short][name] for name in ("encoder", "base")}
-        if measured is None or asked.items() <= measured.items():
+        if asked.items() <= measured.items():
             continue
         if not force:
             raise ValueError(
                 f'{file} has "{row.title}" of other weights, cases or settings. Give another --out, or --force to replace it.'
             )
         del found[row.table][row.title]
-    known: dict[CaseSet | LearnedCaseSet, list[Case]] = {}
-    for short in tqdm(names, desc="rows"):
+    known: dict[Cases, list[Case]] = {}
+    for short in tqdm([name for name in names if name not in tables.unfilled], desc="rows"):
         row = tables.rows[short]
         if row.title in found.get(row.table, {}):
             continue
@@ -98,11 +119,12 @@ def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: b
             _write(out / f"{short}.html", page(row.title, [_outcome(outcome) for outcome in outcomes]))
             found.setdefault(PICTURES, {})[row.title] = about[short]
         else:
-            found.setdefault(row.table, {})[row.title] = asdict(scores(outcomes)) | dict(tables.also(row)) | about[short]
+            numbers = asdict(scores(outcomes, tables.bounds)) | dict(tables.also(row)) | about[short]
+            found.setdefault(row.table, {})[row.title] = numbers
         _write(file, json.dumps(found, indent=2))
     found = _ordered(found, tables)
     _write(file, json.dumps(found, indent=2))
-    _write(out / "selectivity.html", page("Selectivity in the drawn world", _parts(found, tables, out)))
+    _write(out / f"{tables.name}.html", page(tables.heading, _parts(found, tables, out)))
     return found
 
 
@@ -112,7 +134,7 @@ def told(row: Measured, column: str) -> str:
     if value is None:
         return ""
     if column in NUMBERS:
-        return f"{value:.0f}"
+        return NUMBERS[column](value)
     bounds = row.get("intervals", {}).get(column)
     return percent(value) + (f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else "")
 
@@ -134,29 +156,50 @@ def _earlier(file: Path, method: str, force: bool) -> dict[str, Any]:
     return known
 
 
+def _give_reasons(found: dict[str, Any], tables: Tables, names: Sequence[str]) -> None:
+    """What cannot be measured says so as of now; what can be says nothing of the kind any more."""
+    for short, row in tables.rows.items():
+        measured = found.get(row.table, {}).get(row.title)
+        was_told = measured is not None and REASON in measured
+        if short not in tables.unfilled:
+            if was_told:
+                del found[row.table][row.title]
+        elif row.table != PICTURES and (was_told or (measured is None and short in names)):
+            found.setdefault(row.table, {})[row.title] = {REASON: tables.unfilled[short]}
+
+
 def _is_table(rows: Any) -> bool:
     """Whether it is what report writes of a table, so far as pages are made of it."""
     return isinstance(rows, dict) and all(
-        isinstance(row, dict)
-        and {"encoder", "base", "cases"} <= row.keys()
-        and all(row.get(column) is None or isinstance(row[column], (int, float)) for column in MEANING)
-        and isinstance(row.get("intervals", {}), dict)
-        and all(_is_pair(bounds) for bounds in row.get("intervals", {}).values())
+        _is_reason(row)
+        or (
+            isinstance(row, dict)
+            and {"encoder", "base", "cases"} <= row.keys()
+            and all(row.get(column) is None or isinstance(row[column], (int, float)) for column in MEANING)
+            and isinstance(row.get("intervals", {}), dict)
+            and all(_is_pair(bounds) for bounds in row.get("intervals", {}).values())
+        )
         for row in rows.values()
     )
+
+
+def _is_reason(row: Any) -> bool:
+    return isinstance(row, dict) and row.keys() == {REASON} and isinstance(row[REASON], str)
 
 
 def _is_pair(bounds: Any) -> bool:
     return isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, (int, float)) for bound in bounds)
 
 
-def _about(row: Row, drawer: Drawer[Any], count: int) -> dict[str, Any]:
+def _about(tables: Tables, row: Row, count: int) -> dict[str, Any]:
     """What tells a row's measurement from another of the same name."""
+    drawer = tables.drawer(row)
     return {
         "encoder": drawer.fingerprint,
         "base": drawer.base_fingerprint,
         "setting": asdict(row.setting),
         "cases": row.of.count or count,
+        **tables.identity(row),
     }
 
 
@@ -176,7 +219,10 @@ def _parts(found: Mapping[str, Any], tables: Tables, out: Path) -> list[str]:
     parts = []
     for name, rows in measured_rows(found).items():
         columns = tables.columns.get(name, ())
-        lines = [[title, row["cases"], *(told(row, column) for column in columns)] for title, row in rows.items()]
+        lines = [
+            [title, "", row[REASON]] if REASON in row else [title, row["cases"], *(told(row, column) for column in columns)]
+            for title, row in rows.items()
+        ]
         parts += [f"<h2>{html.escape(name)}</h2>", table(["", "cases", *columns], lines)]
     used = dict.fromkeys(column for columns in tables.columns.values() for column in columns)
     meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in used)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,17 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The last cell of a row that has fewer than columns fills the others, as words do that stand for numbers."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(_shown(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cells(row, len(columns)))}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cells(row: Sequence[Any], width: int) -> Iterator[str]:
+    for place, cell in enumerate(row, 1):
+        rest = width - place + 1 if place == len(row) else 1
+        filling = f' colspan="{rest}" style="text-align:left"' if rest > 1 else ""
+        yield f"<td{filling}>{html.escape(_shown(cell))}</td>"
 
 
 def figure(picture: Image.Image | Path, caption: str) -> str:
@@ -59,7 +67,7 @@ def plot(
     width, height, margin = 560, 300, 44
     xs = [x for points in lines.values() for x, _ in points]
     low, high = min(xs), max(xs)
-    colours = ("#2050d0", "#d04020", "#20904a", "#8030a0")
+    colours = ("#2050d0", "#d04020", "#20904a", "#8030a0", "#a07000", "#108090", "#d03090", "#606060")
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - low) / ((high - low) or 1)

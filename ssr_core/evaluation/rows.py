@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from ..shown import shown
 from .selectivity import Case, Setting, cases, learned_cases
 
 PICTURES = "pictures"
 """The table whose rows are pages of pictures, with no numbers."""
+
+
+class Cases(Protocol):
+    """What a row is measured on. count: how many cases, where it is not the command's."""
+
+    @property
+    def count(self) -> int | None: ...
+    def cases(self, count: int) -> list[Case]: ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Row:
 
     table: str
     title: str
-    of: CaseSet | LearnedCaseSet
+    of: Cases
     setting: Setting
     weights: str = ""
 

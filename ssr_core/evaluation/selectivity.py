@@ -21,7 +21,7 @@ from ..mini.looks import COLOURS, Look
 from ..mini.scene import SIDE, Scene, article, listed, random_cast, random_instance, random_scene
 from ..points import Point
 from .drawer import Drawer, Reference, Sampling, Selected, Selection
-from .intervals import interval
+from .intervals import Bounds, interval
 from .judge import Seen, choose_look, choose_pattern, judge
 
 QueryBy = Literal["text", "mask", "both", "click", "nothing"]
@@ -134,8 +134,8 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: boo
             if len({one.kind for one in wanted}) == subjects:
                 break
         background = rng.choice([name for name in BACKGROUNDS if all(name != scene.background for scene in scenes)])
-        colour = _foreign_colour(wanted, colours) if told else ""
-        yield Case(wanted, _prompt([one.kind for one in wanted] if named else [], colour, background), background, colour)
+        colour = foreign_colour(wanted, colours) if told else ""
+        yield Case(wanted, prompt_of([one.kind for one in wanted] if named else [], colour, background), background, colour)
 
 
 def learned_cases(count: int, pictures: int, prompts: int, seed: int = 0, told: bool = False) -> Iterator[Case]:
@@ -153,17 +153,18 @@ def learned_cases(count: int, pictures: int, prompts: int, seed: int = 0, told: 
         wanted = (Wanted(first, 0, tuple(more)),)
         for number in range(min(count, prompts)):
             background = new[number % len(new)]
-            colour = _foreign_colour(wanted, colours) if told else ""
-            yield Case(wanted, _prompt([instance.kind], colour, background), background, colour, (other.look,))
+            colour = foreign_colour(wanted, colours) if told else ""
+            yield Case(wanted, prompt_of([instance.kind], colour, background), background, colour, (other.look,))
         count -= prompts
 
 
-def _prompt(kinds: Sequence[str], colour: str, background: str) -> str:
+def prompt_of(kinds: Sequence[str], colour: str, background: str) -> str:
+    """What a new picture shows. colour: told of everything in it, or ""."""
     named = [" ".join([article(colour or kind), *([colour] if colour else []), kind]) for kind in kinds]
     return " ".join([*([listed(named)] if named else []), BACKGROUNDS[background].phrase])
 
 
-def _foreign_colour(wanted: Sequence[Wanted], rng: random.Random) -> str:
+def foreign_colour(wanted: Sequence[Wanted], rng: random.Random) -> str:
     """One that none of them has."""
     own = {colour for one in wanted for colour in (_look(one).first, _look(one).second)}
     return rng.choice([colour for colour in COLOURS if colour not in own])
@@ -214,8 +215,8 @@ def measure(case: Case, picture: Image.Image, selections: tuple[Selection, ...])
     )
 
 
-def scores(outcomes: Sequence[Outcome]) -> Scores:
-    """Raises ValueError for none."""
+def scores(outcomes: Sequence[Outcome], bounds: Bounds = interval) -> Scores:
+    """bounds: of a share, from the groups that succeed or fail together. Raises ValueError for no outcomes."""
     shares: dict[str, float | None] = {}
     intervals: dict[str, list[float]] = {}
     told = any(outcome.case.told for outcome in outcomes)
@@ -229,7 +230,7 @@ def scores(outcomes: Sequence[Outcome]) -> Scores:
         hits, tries = (sum(numbers) for numbers in zip(*groups.values(), strict=True))
         shares[name] = hits / max(1, tries) if told or name not in ("told", "edit") else None
         if tries and shares[name] is not None:
-            intervals[name] = list(interval(list(groups.values())))
+            intervals[name] = list(bounds(list(groups.values())))
     mass = [value for outcome in outcomes for value in outcome.map_mass]
     return Scores(cases=len(outcomes), map_mass=float(np.mean(mass)), intervals=intervals, **shares)  # type: ignore[arg-type]
 

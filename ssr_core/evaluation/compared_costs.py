@@ -1,0 +1,70 @@
+"""What a method costs on Mini: operations of a step beyond a plain one, seconds to make a subject, and the size of its file."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..methods.elite import subject_file as elite_file
+from ..methods.lasr import inversion
+from ..methods.lasr import subject_file as lasr_file
+from ..methods.mip import object_file
+from ..methods.ssr import subject_file
+from ..mini.scene import SIDE
+from .drawer import Drawer, Sampling, Selection
+from .elite import SelectedWord
+from .learned import Taught
+from .mip import SelectedObject
+from .selectivity import Case, Setting, select
+from .ssr import SelectedSubject
+
+TIMES = 3
+"""A subject that is made at once is timed as often, after a first time that does not count."""
+
+
+def operations(drawer: Drawer[Any], case: Case, setting: Setting) -> int:
+    """Of one step with guidance: what a picture of one step more takes. What is computed once for a picture is not in it."""
+    selections = [select(drawer, case, setting.query_by)]
+
+    def counted(steps: int) -> int:
+        sampling = Sampling(SIDE, steps, setting.guidance, setting.strength)
+        with FlopCounterMode(display=False) as counter:
+            drawer.draw(selections, [case.prompt], [0], sampling)
+        return counter.get_total_flops()
+
+    return counted(3) - counted(2)
+
+
+def seconds(drawer: Drawer[Any], case: Case, setting: Setting) -> float:
+    """To make one of a case's subjects, the median of some times."""
+    taken = []
+    for _ in range(1 + TIMES):
+        before = time.perf_counter()
+        select(drawer, case, setting.query_by)
+        taken.append(time.perf_counter() - before)
+    return statistics.median(taken[1:]) / len(case.wanted)
+
+
+def size(selection: Selection) -> int:
+    """Bytes of the file that its method's Save node or command writes of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "subject.safetensors"
+        if isinstance(selection, SelectedSubject):
+            subject_file.save((selection.subject,), path)
+        elif isinstance(selection, SelectedObject):
+            object_file.save((selection.thing,), path)
+        elif isinstance(selection, SelectedWord):
+            elite_file.save((selection.subject,), path)
+        elif isinstance(selection, Taught) and isinstance(selection.made, Tensor):
+            inversion.save(selection.made, path)
+        elif isinstance(selection, Taught):
+            lasr_file.save(selection.made, path)
+        else:
+            raise TypeError(selection)
+        return path.stat().st_size
