@@ -16,7 +16,7 @@ from ..methods.mip.adapter import MIPAdapter
 from ..methods.ssr.encoder import SSREncoder
 from ..shown import percent
 from . import compared_costs, drawn
-from .compared_cases import CHOOSING, CHOOSING_PROMPTS, SITUATIONS, ComparedCases, Situation
+from .compared_cases import CHOOSING, CHOOSING_PROMPTS, MEANING, SITUATIONS, ComparedCases, Situation
 from .drawer import Drawer
 from .drawn import Curve, Measured, Tables
 from .elite import ELITEDrawer
@@ -41,6 +41,10 @@ COLUMNS: dict[str, Sequence[str]] = {
     "edit": ("look", "look_strict", "prompt", "told", "edit", "all_drawn", *_COSTS),
     STRENGTH: ("look", "look_strict", "prompt"),
     PICTURES: (),
+}
+NOTES = {
+    **MEANING,
+    STRENGTH: "What strengths are chosen by, on other instances than those of the other tables, alone in their pictures.",
 }
 PAGES = (4, 2)
 """Instances and prompts of a method's page of pictures."""
@@ -219,8 +223,19 @@ def tables(weights: Weights, described: Mapping[str, Row], reasons: Mapping[str,
 
     curve = Curve("look_and_prompt.svg", "Look against prompt over strength", "prompt obeyed", _trade, percent)
     return Tables(
-        "compare", described, drawer, COLUMNS, (curve,), also, "compare", "Methods side by side", bootstrap, reasons, identity
-    )  # fmt: skip
+        "compare",
+        described,
+        drawer,
+        COLUMNS,
+        (curve,),
+        also,
+        name="compare",
+        heading="Methods side by side",
+        bounds=bootstrap,
+        unfilled=reasons,
+        identity=identity,
+        notes=NOTES,
+    )
 
 
 def _trade(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, list[tuple[float, float]]]:

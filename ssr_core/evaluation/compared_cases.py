@@ -16,11 +16,11 @@ from .selectivity import Case, Wanted, foreign_colour, prompt_of
 
 Situation = Literal["alone", "among", "two", "edit"]
 SITUATIONS: tuple[Situation, ...] = get_args(Situation)
-MEANING: dict[Situation, str] = {
-    "alone": "the subject is alone in its picture; its look is judged against that of one other instance (chance 1 in 2)",
-    "among": "it is one of two to four in its picture, and judged against the others (chance 1 in 2 to 1 in 4)",
-    "two": "two subjects, each alone in a picture of its own, and judged against each other (chance 1 in 2)",
-    "edit": "alone again, and the prompt tells a colour that the subject does not have",
+MEANING: dict[str, str] = {
+    "alone": "The subject is alone in its picture; its look is judged against that of one other instance (chance 1 in 2).",
+    "among": "It is one of two to four in its picture, and judged against the others (chance 1 in 2 to 1 in 4).",
+    "two": "Two subjects, each alone in a picture of its own, and judged against each other (chance 1 in 2).",
+    "edit": "Alone again, and the prompt tells a colour that the subject does not have.",
 }
 CHOOSING = 6
 """Instances that strengths are chosen on."""

@@ -67,7 +67,7 @@ class Curve:
 class Tables:
     """What a method measures. rows: by short name; drawer: what draws one of them; columns: of each table, names of MEANING; also: what
     is measured of a row besides, after it was drawn; name: of the files; bounds: of the intervals; unfilled: why rows cannot be measured,
-    by short name; identity: what else tells a row's measurement from another of the same name."""
+    by short name; identity: what else tells a row's measurement from another of the same name; notes: what tables are about."""
 
     method: str
     rows: Mapping[str, Row]
@@ -80,6 +80,7 @@ class Tables:
     bounds: Bounds = interval
     unfilled: Mapping[str, str] = field(default_factory=dict)
     identity: Callable[[Row], Mapping[str, Any]] = lambda row: {}
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: bool = False) -> dict[str, Any]:
@@ -223,7 +224,10 @@ def _parts(found: Mapping[str, Any], tables: Tables, out: Path) -> list[str]:
             [title, "", row[REASON]] if REASON in row else [title, row["cases"], *(told(row, column) for column in columns)]
             for title, row in rows.items()
         ]
-        parts += [f"<h2>{html.escape(name)}</h2>", table(["", "cases", *columns], lines)]
+        parts += [
+            f"<h2>{html.escape(name)}</h2>{html.escape(tables.notes.get(name, ''))}",
+            table(["", "cases", *columns], lines),
+        ]
     used = dict.fromkeys(column for columns in tables.columns.values() for column in columns)
     meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in used)
     parts.append(f"<ul>{meanings}</ul><p>In brackets: the interval of 95 %.</p>")

@@ -128,6 +128,7 @@ def test_a_cell_that_cannot_be_filled_says_why_and_the_others_go_on(evaluate, tm
     assert "is learned from 5 pictures" in found["among"]["LASR, 5 pictures"]["reason"]
     assert "is learned from 5 pictures" in found["among"]["Textual Inversion, 5 pictures"]["reason"]
     assert 'colspan="' in shown
+    assert "Two subjects, each alone in a picture of its own" in shown
     # Once there are weights, numbers take the reason's place; without them again, they stay.
     assert [name for name, *_ in evaluate("--rows", "two-mip")[1]] == ["MIPDrawer"] * 3
     assert "look" in read(tmp_path)["two"]["MIP-Adapter, mask and name"]
