@@ -31,7 +31,7 @@ from ..mini import files
 from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import unknown_words
 from ..shown import plain
-from .evaluate import LEARNED
+from .commands import LEARNED
 
 CHANGES = ("per_prompt", "steps", "guidance", "strength", "size", "seed")
 """Fields of a protocol that the command line may change."""

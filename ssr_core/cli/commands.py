@@ -1,4 +1,4 @@
-"""What the subcommands share: the parser they add themselves to."""
+"""What the subcommands share: the parser they add themselves to, and which methods learn."""
 
 from __future__ import annotations
 
@@ -6,3 +6,5 @@ import argparse
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+LEARNED = ("lasr", "textual-inversion")
+"""Methods that learn each concept first."""

@@ -11,12 +11,10 @@ from ..methods.elite.framing import FRAMINGS
 from ..mini import files
 from ..new_files import check_writable
 from . import devices, numbers
-from .commands import Commands
+from .commands import LEARNED, Commands
 from .parsing import Help
 
 METHODS = ("ssr", "mip", "elite", "lasr", "textual-inversion")
-LEARNED = ("lasr", "textual-inversion")
-"""Methods that learn each concept first."""
 NEEDED = {
     "mip": "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin",
     "elite": "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's",
