@@ -18,7 +18,7 @@ from .sizes import SIZES
 
 TEMPLATES: tuple[Template, ...] = (*SSR, *OTHERS)
 FOLDER = ROOT / "example_workflows"
-HEIGHTS = (1100, 1200, 1300)
+HEIGHTS = (1200, 1290)
 """What the view that ComfyUI opens still shows in letters that can be read; lower is better."""
 
 
@@ -34,7 +34,8 @@ def described() -> dict[str, Any]:
 def built(template: Template, info: dict[str, Any]) -> dict[str, Any]:
     graph = Graph(info, SIZES)
     template.make(graph)
-    place(graph, HEIGHTS)
+    if hidden := place(graph, HEIGHTS):
+        sys.stdout.write(f"{template.name}: {hidden} points of links stay behind nodes\n")
     return graph.to_json(template.formerly, _app(graph, template) if template.app else None)
 
 

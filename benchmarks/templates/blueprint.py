@@ -63,8 +63,8 @@ def blueprint(graph: Graph) -> dict[str, Any]:
         "inputNode": {"id": INPUT_NODE, "bounding": [0, 0, 120, 160]},
         "outputNode": {"id": OUTPUT_NODE, "bounding": [1200, 0, 120, 60]},
         "inputs": [
-            {"id": _identity(entry["name"]), "name": entry["name"], "type": entry["type"], "linkIds": entry["links"], "pos": [100, 20 + 20 * row]}
-            for row, entry in enumerate(ends.outputs)
+            {"id": _identity(entry["name"]), "name": entry["name"], "type": entry["type"], "linkIds": entry["links"], "pos": [90, 20 * row]}
+            for row, entry in enumerate(ends.outputs, start=1)
         ],
         "outputs": [{"id": _identity("output"), "name": "model", "type": "MODEL", "linkIds": [last], "pos": [1220, 20]}],
         "widgets": [],

@@ -56,8 +56,8 @@ REAL = World(
         "two": (("cup", "cup"), ("cat", "cat"), "a photograph of a cat beside a cup on a beach"),
         "regions": "a photograph of a cup on the left and a cat on the right, on a beach",
     },
-    "For your own picture put **Load Image** in place of the reference. Files: `python install.py --download`, or ComfyUI's list of missing "
-    "models.",
+    "For your own picture put **Load Image** in place of the reference. Files: `python install.py --download`, or ComfyUI's list of "
+    "missing models.",
 )  # fmt: skip
 
 NOTE = 300
@@ -160,7 +160,7 @@ def mask_query(graph: Graph, world: World) -> None:
     told = note(
         graph, "A subject by mask", 210,
         "White is taken. For a mask of your own: right-click a **Load Image** node → *Open in MaskEditor*, paint, and connect its MASK.",
-        "*query*: beside a mask a short caption of the whole picture; it may be empty. **mask_weight** 1 is official, 5 lets next to nothing "
+        "*query*: beside a mask a short caption of the whole picture, or nothing. **mask_weight** 1 is official, 5 lets next to nothing "
         "from outside through.",
         world.about,
     )  # fmt: skip
@@ -190,7 +190,7 @@ def two_subjects(graph: Graph, world: World) -> None:
     told = note(
         graph, "Two subjects", 190,
         "Each reference has a query of its own; subject 2 takes subject 1 along as *previous*.",
-        "*combine*: `joint` lets them compete for every place, `separate` adds each one's effect, `by word` shares places out by their words.",
+        "*combine*: `joint` lets them compete for every place, `separate` adds each one's effect, `by word` shares places out by word.",
         world.about,
     )  # fmt: skip
     graph.columns = [

@@ -20,7 +20,7 @@ TITLE, SLOT = 30, 20
 GAP_X, GAP_Y = 40, 26
 MARGIN = 8
 """How far a link keeps away from nodes that it passes."""
-STEPS, ROUNDS, TRIES = 20, 6000, 4
+STEPS, ROUNDS, TRIES = 20, 16000, 2
 GRID = 10
 
 
@@ -56,9 +56,9 @@ class _Problem:
         return float(np.abs(top[self.source] + self.down - top[self.target] - self.up).sum())
 
 
-def place(graph: Graph, heights: Sequence[int]) -> None:
-    """Give every node its place. heights: of the whole graph, each tried before the next. Raises ValueError if links
-    stay hidden."""
+def place(graph: Graph, heights: Sequence[int]) -> int:
+    """Give every node its place. heights: of the whole graph, each tried before the next. Returns how many points
+    of links stay behind nodes where no better places were found."""
     columns = [list(column) for column in graph.columns]
     number_of = {node: number for number, node in enumerate(graph.nodes)}
     left = np.zeros(len(graph.nodes))
@@ -76,14 +76,19 @@ def place(graph: Graph, heights: Sequence[int]) -> None:
             if "widget" not in next(entry for entry in target.inputs if entry["name"] == name)
         ],
     )
+    found = []
     for tallest, seed in itertools.product(heights, range(TRIES)):
         cost, tops = _search(problem, columns, number_of, tallest, random.Random(seed))
-        if not problem.hidden(tops) and (tops + problem.size[:, 1]).max() <= tallest:
+        if math.isfinite(cost):
+            found.append((problem.hidden(tops), cost, tops))
+        if found and not found[-1][0]:
             break
-    else:
-        raise ValueError(f"No places without links behind nodes were found (cost {cost:.0f}); change the columns.")
+    if not found:
+        raise ValueError(f"A column is higher than {heights[-1]}; make more columns.")
+    hidden, _, tops = min(found, key=lambda one: one[:2])
     for node, number in number_of.items():
         node.pos = (int(left[number]), int(tops[number]))
+    return hidden
 
 
 def _height(socket: int) -> float:
@@ -97,7 +102,7 @@ def _search(
     columns = [list(column) for column in columns]
     gaps = [[0.0] * len(column) for column in columns]
     for number, column in enumerate(columns[1:], start=1):  # as stairs that lead up: links over a column pass above it
-        room = tallest - sum(node.size[1] + TITLE + GAP_Y for node in column)
+        room = tallest + GAP_Y - sum(node.size[1] + TITLE + GAP_Y for node in column)
         gaps[number][0] = GRID * (max(0.0, room) * (1 - number / len(columns)) // GRID)
 
     def tops() -> NDArray[np.float64]:
@@ -112,7 +117,9 @@ def _search(
 
     def cost(top: NDArray[np.float64]) -> float:
         tall = float((top + problem.size[:, 1]).max())
-        return 400 * problem.hidden(top) + 20 * max(0.0, tall - tallest) + 0.3 * tall + 0.15 * problem.travel(top)
+        if tall > tallest:
+            return math.inf
+        return 400 * problem.hidden(top) + 0.3 * tall + 0.15 * problem.travel(top)
 
     now = tops()
     worth = cost(now)
@@ -132,7 +139,7 @@ def _search(
             gaps[column][row] = moved
         after = tops()
         new = cost(after)
-        heat = 300 * (1 - step / ROUNDS) + 1
+        heat = 4000 * 0.001 ** (step / ROUNDS)
         if new <= worth or rng.random() < math.exp((worth - new) / heat):
             worth, now = new, after
             if worth < best[0]:

@@ -43,7 +43,7 @@ def _mip(graph: Graph, controlled: bool) -> None:
         graph, "Two objects, SDXL", 210,
         "**Encode Object (MIP)**: *name* as it stands in the prompt; mask or clicks cut the object out. A batch is several pictures of one "
         "object.",
-        "Each is drawn where the picture attends to its name. Files: `python install.py --download --only mip`. `model_sdxl_plus.bin` wants "
+        "Each is drawn where the picture looks for its name. Files: `python install.py --download --only mip`. `model_sdxl_plus.bin` wants "
         "CLIP ViT-H and a strength of 0.65.",
     )  # fmt: skip
     objects_apart = ([one] for one in objects)
@@ -129,7 +129,7 @@ def elite(graph: Graph) -> None:
     _elite(
         graph, ("cat",), "S", "a photo of a S in the snow",
         "The *placeholder*, here **S**, stands for the subject wherever the prompt says it.",
-        "*strength*: 0.6 obeys the prompt more, 1 keeps more of the picture, at 0 the word acts alone. The authors sample with LMS, 100 steps.",
+        "*strength*: 0.6 obeys the prompt more, 1 keeps more of the picture, at 0 the word acts alone. The authors sample LMS, 100 steps.",
     )  # fmt: skip
 
 

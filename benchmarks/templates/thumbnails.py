@@ -1,7 +1,7 @@
 """The templates' pictures: reference -> result, as the template browser shows them. python -m benchmarks.templates.thumbnails
 
-Mini's templates are run for them on a server of its own. A template that needs weights has its photographs, and what Mini draws in a graph of
-the same kind; a line on the picture says so.
+Mini's templates are run for them on a server of its own. A template that needs weights has its photographs, and what Mini draws in a graph
+of the same kind; a line on the picture says so.
 """
 
 from __future__ import annotations

@@ -216,7 +216,8 @@ def test_what_is_saved_never_leaves_its_folder(nodes, subject, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("prefix", "name"),
     [
-        ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"), ("/dogs/rex", "dogs/rex"),
+        ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"),
+        ("/dogs/rex", "dogs/rex"),
         ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
     ],
 )  # fmt: skip
