@@ -6,6 +6,7 @@ import argparse
 import platform
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -35,28 +36,33 @@ def name_of(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def sd15_unet(device: torch.device, dtype: torch.dtype) -> Any:
-    """The host's BaseModel at SD1.5's real size."""
+def sd15_unet(device: torch.device, dtype: torch.dtype, width: int = 320) -> Any:
+    """The host's BaseModel at SD1.5's real size, or narrower."""
     comfy_host.start(cpu=device.type == "cpu")
     import comfy.model_base
     import comfy.supported_models
 
-    described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": 320})
+    described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": width})
     described.unet_config["dtype"] = dtype
     described.set_inference_dtype(dtype, None)
     return filled(comfy.model_base.BaseModel(described, device=device), device)
 
 
-def sdxl_unet(device: torch.device, dtype: torch.dtype) -> Any:
-    """The host's BaseModel at SDXL's real size: 5 GB in half precision."""
+def sdxl_unet(device: torch.device, dtype: torch.dtype, width: int = 320) -> Any:
+    """The host's BaseModel at SDXL's real size, 5 GB in half precision, or narrower."""
     comfy_host.start(cpu=device.type == "cpu")
     import comfy.model_base
     import comfy.supported_models
 
-    described = comfy.supported_models.SDXL({**tiny.UNET_CONFIG, **sdxl.UNET})
+    described = comfy.supported_models.SDXL({**tiny.UNET_CONFIG, **sdxl.UNET, "model_channels": width})
     described.unet_config["dtype"] = dtype
     described.set_inference_dtype(dtype, None)
     return filled(comfy.model_base.SDXL(described, device=device), device)
+
+
+def layout_of(base: Any) -> Any:
+    """The cross-attentions of a BaseModel's UNet."""
+    return comfy_host.part("ssr_core.hosts.comfyui.layout").layout_of(SimpleNamespace(model=base), "a benchmark")[0]
 
 
 def filled(base: Any, device: torch.device) -> Any:

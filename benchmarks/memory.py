@@ -56,9 +56,7 @@ def peak(base, sampling, layout, subjects, pictures, device, dtype):
     )
     applied = sampling.Applied(layout, (keys_values,) if subjects else (), comfy_host.part("ssr_core.schedule").Manner(0.65))
     run = sampling.Run((applied,))
-    step = Step(base, device, dtype)
-    step.latent, step.text = step.latent.repeat(pictures, 1, 1, 1), step.text.repeat(pictures, 1, 1)
-    step.timesteps = step.timesteps.repeat(pictures)
+    step = Step(base, device, dtype, pictures=pictures)
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

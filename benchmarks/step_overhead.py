@@ -1,6 +1,6 @@
 """What a method costs per sampling step, against the plain UNet and against the official algorithm.
 
-    python benchmarks/step_overhead.py --method mip      # any device; ComfyUI found as the host tests find it
+    python benchmarks/step_overhead.py --method elite    # any device; ComfyUI found as the host tests find it
 
 ComfyUI's own UNet at the method's real shape, cond + uncond. All variants run interleaved in one process, in an order that is shuffled
 every round, with a plain step before and after each; the table gives the median over rounds of a variant's time divided by the mean of
@@ -15,19 +15,22 @@ import statistics
 import time
 
 import torch
+import variants_elite
 import variants_mip
 import variants_ssr
 from host import arguments, chosen, name_of
 from variants import Variant
 
-METHODS = {"ssr": variants_ssr, "mip": variants_mip}
+METHODS = {"ssr": variants_ssr, "mip": variants_mip, "elite": variants_elite}
 
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--method", choices=METHODS, default="ssr")
     parser.add_argument("--rounds", type=int, help="default: 9 on a CPU, 60 on a GPU")
-    parser.add_argument("--side", type=int, help="of the latent, where the method leaves a choice")
+    parser.add_argument(
+        "--side", type=int, help="of the latent; default: the one that the method's operations are counted for, or for mip 64"
+    )
     options = parser.parse_args()
     device, dtype = chosen(options)
     rounds = options.rounds or (9 if device.type == "cpu" else 60)

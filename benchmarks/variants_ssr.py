@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from host import comfy_host, sd15_unet
+from host import comfy_host, layout_of, sd15_unet
 from torch import Tensor, nn
 from variants import Variant
 
+SIDE = 64
+"""Of SD1.5's latents, for which operations are counted."""
 # Operations of a step in GFLOP, counted by tests/host/test_counts.py and, for the official algorithm, in the method's facts.
 PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
 IN_THIRDS = 45.0
@@ -18,11 +20,12 @@ IN_THIRDS = 45.0
 class Step:
     """One UNet call as the host's APPLY_MODEL chain makes it."""
 
-    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype) -> None:
-        self.class_obj = base
-        self.latent = torch.randn(2, 4, 64, 64, device=device, dtype=dtype)
-        self.text = torch.randn(2, 77, 768, device=device, dtype=dtype)
-        self.timesteps = torch.full((2,), 500.0, device=device)
+    def __init__(self, base: Any, device: torch.device, dtype: torch.dtype, side: int = SIDE, pictures: int = 1) -> None:
+        self.class_obj, self.layout, self.pictures = base, layout_of(base), pictures
+        rows = 2 * pictures
+        self.latent = torch.randn(rows, 4, side, side, device=device, dtype=dtype)
+        self.text = torch.randn(rows, 77, 768, device=device, dtype=dtype)
+        self.timesteps = torch.full((rows,), 500.0, device=device)
 
     def __call__(self, latent: Tensor, sigmas: Tensor, concat: Any, text: Any, control: Any, options: dict[str, Any]) -> Tensor:
         return self.class_obj.diffusion_model(latent, self.timesteps, context=self.text, transformer_options=options)
@@ -37,7 +40,7 @@ def thirds() -> list[Tensor]:
 def ours(step: Step, subjects: int, device: torch.device, dtype: torch.dtype, in_thirds: bool = False) -> Any:
     """Bound as while sampling: one run, so K and V are placed once."""
     sampling = comfy_host.part("ssr_core.hosts.comfyui.sampling")
-    layout = comfy_host.part("ssr_core.layout").SD15
+    layout = step.layout
     manner = comfy_host.part("ssr_core.schedule").Manner
 
     def applied(tokens: int, region: Tensor | None = None) -> Any:
@@ -56,7 +59,7 @@ def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dt
     """The official algorithm in the host: every layer projects the subject tokens of the whole batch at every step."""
     from comfy.ldm.modules.attention import optimized_attention
 
-    layout = comfy_host.part("ssr_core.layout").SD15
+    layout = step.layout
     tokens = torch.randn(2, 462 * subjects, 768, device=device, dtype=dtype)
     attn2 = {}
     for layer in layout.layers:
@@ -72,7 +75,7 @@ def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dt
 
 
 def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list[Variant]:
-    step = Step(sd15_unet(device, dtype), device, dtype)
+    step = Step(sd15_unet(device, dtype), device, dtype, side or SIDE)
     plain = Variant("plain", lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]}), 0.0)
     rows = [
         Variant("one subject", ours(step, 1, device, dtype), SUBJECT),
@@ -81,4 +84,5 @@ def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list
         Variant("recompute, one", recomputing(step, 1, device, dtype), SUBJECT + PROJECTIONS),
         Variant("recompute, three", recomputing(step, 3, device, dtype), 3 * (SUBJECT + PROJECTIONS)),
     ]
-    return [plain, *(row._replace(extra=row.extra / PLAIN) for row in rows)]
+    counted = step.latent.shape[-1] == SIDE
+    return [plain, *(row._replace(extra=row.extra / PLAIN if counted else None) for row in rows)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,10 +9,9 @@ from comfy_api.latest import io
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view_of_marked
 from ..ssr_core.methods.elite.subject import EliteSubjects, together
-from ..ssr_core.methods.elite.subject_file import load, save
-from ..ssr_core.methods.elite.subject_file import provenance as provenance_of
+from ..ssr_core.methods.elite.subject_file import load, provenance, save
 from ..ssr_core.shown import shown
-from . import checks, wires
+from . import saved, wires
 from .compat import Schema
 from .elite import ALIASES
 
@@ -40,11 +38,8 @@ class SaveEliteSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: EliteSubjects, filename_prefix: str) -> io.NodeOutput:
-        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
-        prefix = checks.text(filename_prefix, "filename_prefix")
-        name = folders.save_new(folders.ELITE_SUBJECTS, prefix, lambda path: save(subject, path, provenance, new=True))
-        return io.NodeOutput(subject, ui={"text": [f"Saved {shown(name)}"]})
+        told = saved.write_new(folders.ELITE_SUBJECTS, filename_prefix, lambda path, own: save(subject, path, own, new=True))
+        return io.NodeOutput(subject, ui=told)
 
 
 class LoadEliteSubject(io.ComfyNode):
@@ -80,17 +75,15 @@ class LoadEliteSubject(io.ComfyNode):
     def execute(cls, subject_file: str, previous: EliteSubjects = ()) -> io.NodeOutput:
         path = folders.elite_subject_path(subject_file)
         loaded = load(path)
-        text = _described(loaded, provenance_of(path))
-        if hidden := folders.hidden_files(folders.ELITE_SUBJECTS, subject_file):
-            text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
-        return io.NodeOutput(together(previous or (), loaded), ui={**view_of_marked(loaded), "text": [text]})
+        told = saved.described(folders.ELITE_SUBJECTS, subject_file, path, _described(loaded), provenance(path))
+        return io.NodeOutput(together(previous or (), loaded), ui={**view_of_marked(loaded), **told})
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str | None = None, **others: Any) -> Any:
         return folders.stamp(folders.ELITE_SUBJECTS, subject_file)
 
 
-def _described(loaded: EliteSubjects, told: dict[str, str]) -> str:
+def _described(loaded: EliteSubjects) -> list[str]:
     """Where the subjects of a file come from, in words."""
     lines = []
     for number, one in enumerate(loaded, start=1):
@@ -102,4 +95,4 @@ def _described(loaded: EliteSubjects, told: dict[str, str]) -> str:
             f"{number}. of a picture of {width} x {height} pixels, {one.framing}, {tokens}, strength {one.strength:g}, ELITE "
             f"{shown(one.encoder[:12])}"
         )
-    return "\n".join(lines + [f"{name.replace('_', ' ')}: {text}" for name, text in sorted(told.items())])
+    return lines

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -17,7 +15,7 @@ from ..ssr_core.methods.lasr.contexts import ALPHA, checked_alpha
 from ..ssr_core.methods.lasr.subject import LasrSubject, LasrSubjects, check_count, together
 from ..ssr_core.schedule import LAYER_PRESETS
 from ..ssr_core.shown import shown
-from . import checks, manner, wires
+from . import checks, manner, saved, wires
 from .compat import RARE, Schema
 
 ALIASES = ["lasr", "adaface", "textual inversion", "embedding"]
@@ -81,10 +79,8 @@ class LoadLearned(io.ComfyNode):
             one.renamed(name, placeholder_token(clip, name)) for one, name in zip(loaded, names or (), strict=bool(names))
         )
         subjects = together(tuple(one.scaled(factor) for one in renamed or loaded))
-        text = "\n".join(_described(number, one) for number, one in enumerate(subjects, start=1))
-        if hidden := folders.hidden_files(folders.LEARNED, subject_file):
-            text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
-        return io.NodeOutput(subjects, ui={"text": [text]})
+        lines = [_described(number, one) for number, one in enumerate(subjects, start=1)]
+        return io.NodeOutput(subjects, ui=saved.described(folders.LEARNED, subject_file, path, lines, {}))
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "", **others: Any) -> Any:
@@ -279,12 +275,5 @@ class SaveLearned(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: LasrSubjects, filename_prefix: str) -> io.NodeOutput:
-        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
-        prefix = checks.text(filename_prefix, "filename_prefix")
-        names = [folders.save_new(folders.LEARNED, prefix, partial(_save, one, provenance)) for one in subject]
-        return io.NodeOutput(subject, ui={"text": [f"Saved {', '.join(map(shown, names))}"]})
-
-
-def _save(one: LasrSubject, provenance: dict[str, str], path: Path) -> None:
-    subject_file.save(one, path, provenance, new=True)
+        writes = (partial(subject_file.save, one, new=True) for one in subject)
+        return io.NodeOutput(subject, ui=saved.write_new(folders.LEARNED, filename_prefix, *writes))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view_of_objects
-from ..ssr_core.methods.mip.object_file import load, save
-from ..ssr_core.methods.mip.object_file import provenance as provenance_of
+from ..ssr_core.methods.mip.object_file import load, provenance, save
 from ..ssr_core.methods.mip.objects import ObjectSet
 from ..ssr_core.shown import shown
-from . import checks, wires
+from . import saved, wires
 from .compat import Schema
 
 
@@ -39,11 +37,8 @@ class SaveObjects(io.ComfyNode):
 
     @classmethod
     def execute(cls, objects: ObjectSet, filename_prefix: str) -> io.NodeOutput:
-        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
-        prefix = checks.text(filename_prefix, "filename_prefix")
-        name = folders.save_new(folders.MIP_OBJECTS, prefix, lambda path: save(objects, path, provenance, new=True))
-        return io.NodeOutput(objects, ui={"text": [f"Saved {shown(name)}"]})
+        told = saved.write_new(folders.MIP_OBJECTS, filename_prefix, lambda path, own: save(objects, path, own, new=True))
+        return io.NodeOutput(objects, ui=told)
 
 
 class LoadObjects(io.ComfyNode):
@@ -74,17 +69,15 @@ class LoadObjects(io.ComfyNode):
     def execute(cls, objects_file: str) -> io.NodeOutput:
         path = folders.objects_path(objects_file)
         loaded = load(path)
-        text = _described(loaded, provenance_of(path))
-        if hidden := folders.hidden_files(folders.MIP_OBJECTS, objects_file):
-            text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
-        return io.NodeOutput(loaded, ui={**view_of_objects(loaded), "text": [text]})
+        told = saved.described(folders.MIP_OBJECTS, objects_file, path, _described(loaded), provenance(path))
+        return io.NodeOutput(loaded, ui={**view_of_objects(loaded), **told})
 
     @classmethod
     def fingerprint_inputs(cls, objects_file: str | None = None) -> Any:
         return folders.stamp(folders.MIP_OBJECTS, objects_file)
 
 
-def _described(loaded: ObjectSet, told: dict[str, str]) -> str:
+def _described(loaded: ObjectSet) -> list[str]:
     """Where the objects of a file come from, in words."""
     lines = []
     for number, one in enumerate(loaded, start=1):
@@ -93,4 +86,4 @@ def _described(loaded: ObjectSet, told: dict[str, str]) -> str:
         lines.append(
             f'{number}. "{shown(one.name, 60)}", of {pictures}{place}, strength {one.strength:g}, adapter {shown(one.adapter[:12])}'
         )
-    return "\n".join(lines + [f"{name.replace('_', ' ')}: {text}" for name, text in sorted(told.items())])
+    return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,10 +9,9 @@ from comfy_api.latest import io
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.methods.ssr.subject import SubjectSet
-from ..ssr_core.methods.ssr.subject_file import load, save
-from ..ssr_core.methods.ssr.subject_file import provenance as provenance_of
+from ..ssr_core.methods.ssr.subject_file import load, provenance, save
 from ..ssr_core.shown import shown
-from . import checks, wires
+from . import saved, wires
 from .compat import Schema
 
 
@@ -39,11 +37,8 @@ class SaveSubject(io.ComfyNode):
 
     @classmethod
     def execute(cls, subject: SubjectSet, filename_prefix: str) -> io.NodeOutput:
-        made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
-        prefix = checks.text(filename_prefix, "filename_prefix")
-        name = folders.save_new(folders.SUBJECTS, prefix, lambda path: save(subject, path, provenance, new=True))
-        return io.NodeOutput(subject, ui={"text": [f"Saved {shown(name)}"]})
+        told = saved.write_new(folders.SUBJECTS, filename_prefix, lambda path, own: save(subject, path, own, new=True))
+        return io.NodeOutput(subject, ui=told)
 
 
 class LoadSubject(io.ComfyNode):
@@ -70,17 +65,15 @@ class LoadSubject(io.ComfyNode):
     def execute(cls, subject_file: str) -> io.NodeOutput:
         path = folders.subject_path(subject_file)
         loaded = load(path)
-        text = _described(loaded, provenance_of(path))
-        if hidden := folders.hidden_files(folders.SUBJECTS, subject_file):
-            text += f"\nread from {shown(path.parent)}; of the same name, not read: {', '.join(map(shown, hidden))}"
-        return io.NodeOutput(loaded, ui={**view(loaded), "text": [text]})
+        told = saved.described(folders.SUBJECTS, subject_file, path, _described(loaded), provenance(path))
+        return io.NodeOutput(loaded, ui={**view(loaded), **told})
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "") -> Any:
         return folders.stamp(folders.SUBJECTS, subject_file)
 
 
-def _described(loaded: SubjectSet, told: dict[str, str]) -> str:
+def _described(loaded: SubjectSet) -> list[str]:
     """Where the subjects of a file come from, in words."""
     lines = []
     for number, one in enumerate(loaded, start=1):
@@ -89,4 +82,4 @@ def _described(loaded: SubjectSet, told: dict[str, str]) -> str:
         reference = f"of a picture of {width} x {height} pixels, {one.fit}"
         named = f'{number}. "{shown(one.query)}", by {by}, {reference}'
         lines.append(f"{named}, strength {one.strength:g}, encoder {shown(one.encoder[:12])}")
-    return "\n".join(lines + [f"{name.replace('_', ' ')}: {text}" for name, text in sorted(told.items())])
+    return lines

@@ -1,4 +1,4 @@
-"""The door to weight files of every method: which method they are of, and the module that they hold.
+"""The door to weight files of every method: which method they are of, and what they hold: a module, or learned subjects.
 
 By a file's own description where it has one, else by the names of its tensors (neighbours.py). What a method's files look like inside is
 its own business (methods/*/formats.py).
@@ -15,18 +15,26 @@ from torch import nn
 from . import tensor_files
 from .methods.elite import formats as elite
 from .methods.elite import parts as elite_parts
+from .methods.lasr import formats as lasr
+from .methods.lasr import subject_file
+from .methods.lasr.subject import LasrSubjects
 from .methods.mip import formats as mip
 from .methods.ssr import formats as ssr
-from .neighbours import ELITE, IP_ADAPTER, MIP, SSR, kind_of, kind_of_objects
+from .neighbours import ELITE, IP_ADAPTER, LASR, MIP, SSR, kind_of, kind_of_objects
 from .shown import shown
 from .tensor_files import ObjectsError
 
-Kind = Literal["ssr", "mip", "elite"]
-NAMES: Mapping[Kind, str] = {"ssr": SSR, "mip": MIP, "elite": ELITE}
+Kind = Literal["ssr", "mip", "elite", "lasr"]
+NAMES: Mapping[Kind, str] = {"ssr": SSR, "mip": MIP, "elite": ELITE, "lasr": LASR}
 """What messages call files of each method."""
 
-_FORMATS: Mapping[str, Kind] = {ssr.FORMAT: "ssr", mip.FORMAT: "mip", elite_parts.FORMAT: "elite"}
-_KINDS: Mapping[str, Kind] = {SSR: "ssr", MIP: "mip", IP_ADAPTER: "mip", ELITE: "elite"}
+_FORMATS: Mapping[str, Kind] = {
+    ssr.FORMAT: "ssr",
+    mip.FORMAT: "mip",
+    elite_parts.FORMAT: "elite",
+    subject_file.FORMAT: "lasr",
+}
+_KINDS: Mapping[str, Kind] = {SSR: "ssr", MIP: "mip", IP_ADAPTER: "mip", ELITE: "elite", LASR: "lasr"}
 """A plain IP-Adapter is an MIP-Adapter that learned no gates."""
 
 
@@ -41,20 +49,23 @@ def kind(paths: Sequence[Path]) -> Kind:
     return kinds.pop()
 
 
-def load(paths: Sequence[Path]) -> nn.Module:
-    """The module that the files hold, in their own type: an SSREncoder, an MIPAdapter, an Elite. Raises as `kind` and its formats do."""
+def load(paths: Sequence[Path]) -> nn.Module | LasrSubjects:
+    """What the files hold, in their own type: an SSREncoder, an MIPAdapter, an Elite, or the subjects that LASR learned. Raises as `kind`
+    and its formats do."""
     loaders: Mapping[Kind, Callable[[], Any]] = {
         "ssr": lambda: ssr.load(paths),
         "mip": lambda: mip.load(alone(paths)),
         "elite": lambda: elite.load(paths),
+        "lasr": lambda: lasr.load(alone(paths, "lasr")),
     }
     return loaders[kind(paths)]()
 
 
-def alone(paths: Sequence[Path]) -> Path:
+def alone(paths: Sequence[Path], kind: Kind = "mip") -> Path:
     """The file of a method that is published as one."""
     if len(paths) != 1:
-        raise ValueError(f"{NAMES['mip'][0].upper()}{NAMES['mip'][1:]} is one file, got {len(paths)}. Give it alone.")
+        name = NAMES[kind]
+        raise ValueError(f"{name[0].upper()}{name[1:]} is one file, got {len(paths)}. Give it alone.")
     return Path(paths[0])
 
 
@@ -63,6 +74,8 @@ def _kind(path: Path) -> Kind:
         names, metadata = tensor_files.read_names(path)
     except ObjectsError as error:
         other = kind_of_objects(error.names)
+        if other is not None and other in _KINDS:  # whole modules, as LASR's authors save them
+            return _KINDS[other]
         raise ValueError(f"{error} By their names this is {other}." if other else str(error)) from error
     form = metadata.get("format", "")
     if form in _FORMATS:

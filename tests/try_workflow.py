@@ -1,8 +1,9 @@
-"""Run a method's example in a real ComfyUI on generated weights: python tests/try_workflow.py [--method mip] [--picture reference.jpg]
+"""Run a method's example in a real ComfyUI on generated weights: python tests/try_workflow.py [--method elite] [--picture reference.jpg]
 
-Writes weights at the base model's real shapes (SD1.5: 2.8 GB, SDXL: 9.4 GB; in a folder that is removed again unless --keep names one),
-starts the ComfyUI that the host tests find, and queues the workflow over HTTP. With generated weights the picture is noise: what this
-shows is that the whole chain runs here. With real weights in ComfyUI, open the same workflow from its template browser.
+Writes weights at the base model's real shapes (SD1.5: 2.8 GB, with ELITE: 3.1 GB, SDXL: 9.4 GB; in a folder that is removed again
+unless --keep names one), starts the ComfyUI that the host tests find, and queues the workflow over HTTP. With generated weights the
+picture is noise: what this shows is that the whole chain runs here. With real weights in ComfyUI, open the same workflow from its
+template browser.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
-from support import comfy_host, golden, sd15, sdxl
+from support import comfy_host, golden, sd15, sd15_elite, sdxl
 from support.server import running
 from support.templates import path_of
 from support.workflow import to_prompt
 
 REFERENCE = "reference.png"
-GENERATED = {
+GENERATED_BASE = {
     "v1-5-pruned-emaonly.safetensors": sd15.CHECKPOINT,
     "clip-vit-large-patch14.safetensors": sd15.CLIP_VISION,
-    "ssr_aligner.safetensors": sd15.ALIGNER,
-    "ssr_layers.safetensors": sd15.LAYERS,
     "example.png": REFERENCE,
 }
+GENERATED = {**GENERATED_BASE, "ssr_aligner.safetensors": sd15.ALIGNER, "ssr_layers.safetensors": sd15.LAYERS}
 """Names in the example workflows for SD1.5 -> what stands in for them here."""
+GENERATED_ELITE = {**GENERATED_BASE, **{name: name for name in (sd15_elite.GLOBAL, sd15_elite.LOCAL)}}
+"""Those of ELITE, whose files are generated under their published names."""
 GENERATED_XL = {
     "sd_xl_base_1.0.safetensors": sdxl.CHECKPOINT,
     "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors": sdxl.CLIP_VISION,
@@ -49,16 +51,19 @@ class Example(NamedTuple):
     workflow: str
     weights: ModuleType
     generated: Mapping[str, str]
-    bytes: str
     side: int
     flags: tuple[str, ...] = ()
 
+    def missing_in(self, models: Path) -> bool:
+        """Whether a folder of models lacks one of the generated files."""
+        return any(next(models.rglob(name), None) is None for name in set(self.generated.values()) - {REFERENCE})
 
+
+BF16 = ("--bf16-unet", "--bf16-text-enc", "--bf16-vae")
 EXAMPLES = {
-    "ssr": Example("ssr_text_query", sd15, GENERATED, "2.8 GB", 256),
-    "mip": Example(
-        "ssr_mip_two_objects", sdxl, GENERATED_XL, sdxl.BYTES, 512, ("--bf16-unet", "--bf16-text-enc", "--bf16-vae")
-    ),
+    "ssr": Example("ssr_text_query", sd15, GENERATED, 256),
+    "mip": Example("ssr_mip_two_objects", sdxl, GENERATED_XL, 512, BF16),
+    "elite": Example("ssr_elite_picture_and_mask", sd15_elite, GENERATED_ELITE, 512, BF16),
 }
 
 
@@ -87,8 +92,8 @@ def main() -> int:
     example = EXAMPLES[options.method]
     base = options.keep or Path(tempfile.mkdtemp(prefix="ssr-encoder-"))
     try:
-        if not (base / "models" / "checkpoints" / example.weights.CHECKPOINT).exists():
-            sys.stdout.write(f"Writing generated weights ({example.bytes}) ...\n")
+        if example.missing_in(base / "models"):
+            sys.stdout.write(f"Writing generated weights ({example.weights.BYTES}) ...\n")
             # In a process of its own, which gives back the memory that they took.
             writer = multiprocessing.get_context("spawn").Process(target=example.weights.write, args=(base / "models",))
             writer.start()

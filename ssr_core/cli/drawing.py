@@ -24,6 +24,7 @@ from ..mini.files import MINI
 from ..mini.scene import SIDE, check_size
 from ..mini.vocabulary import check_words
 from ..new_files import check_writable, write_new
+from ..shown import shown
 from . import devices
 from .drawing_elite import ELITEDrawing
 from .drawing_mip import MIPDrawing
@@ -117,6 +118,11 @@ def _method(options: argparse.Namespace) -> str:
         kind = checkpoints.kind(options.encoder)
     except ValueError:
         return "ssr"
+    if kind not in DRAWINGS:
+        raise ValueError(
+            f"{shown(options.encoder[0])} is {checkpoints.NAMES[kind]}, which this command does not draw. Load Subject (LASR) reads it in "
+            "ComfyUI."
+        )
     return kind
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 MINI = "mini"
@@ -35,14 +34,7 @@ VISION_CONFIG = Path(__file__).with_name("clip_vision_config.json")
 """transformers' format, which ComfyUI reads too: 16 x 16 patches, six layers."""
 CHANNELS = (96, 96, 96)
 """Width of the UNet's levels; the first two have cross-attention, the middle too."""
-
-LAYERS_PER_BLOCK = 2
-"""Of a UNet that is trained now, as in Stable Diffusion 1.x; one that is loaded has as many as its file (layers_per_block)."""
-
-
-def layers_per_block(names: Iterable[str]) -> int:
-    """Of the UNet whose file holds these names, diffusers' names."""
-    return len({name.split(".")[3] for name in names if name.startswith("down_blocks.0.resnets.")})
+LAYERS_PER_BLOCK = 1
 
 
 def find(folder: Path, name: str) -> Path:

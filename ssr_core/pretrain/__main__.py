@@ -44,6 +44,7 @@ def main() -> None:
         default=math.inf,
         help="save and stop after so long; the same command goes on",
     )
+    parser.add_argument("--compile", action="store_true", help="compile the UNet: minutes at first, then faster steps")
     options = parser.parse_args()
     if unknown := set(options.stages) - set(every):
         parser.error(f"unknown stage {', '.join(sorted(unknown))}; the stages are {', '.join(every)}")
@@ -76,7 +77,7 @@ def run(stages: list[str], options: argparse.Namespace, deadline: float) -> None
     if "vision" in stages:
         vision.run(world, out, steps["vision"])
     if "unet" in stages:
-        unet.run(drawn, out, steps["unet"], start=start(files.UNET), **limits)
+        unet.run(drawn, out, steps["unet"], start=start(files.UNET), compiled=options.compile, **limits)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from support import comfy_host, tiny
+from support import comfy_host, tiny, tiny_elite, tiny_sdxl
 from support.golden import relative_error
 
 
@@ -111,6 +111,40 @@ def test_a_torch_that_cannot_keep_an_operation_out_of_cuda_graphs_breaks_the_gra
     exchanged = tiny.apply(patched, encoder, other, 0.3)
     assert torch.equal(tiny.sample(wrap(exchanged), steps=4), tiny.sample(exchanged, steps=4))
     assert counters["frames"]["total"] == warm
+
+
+def test_objects_of_the_mip_adapter_stay_in_one_graph(counters, tmp_path):
+    """The gate reads the layer's text attention, and shares the keys of names, within the operation."""
+    host, manner = comfy_host.part("ssr_core.hosts.comfyui.mip"), comfy_host.part("ssr_core.schedule").Manner
+    adapter = host.load_adapter(str(tiny_sdxl.adapter_file(tmp_path / "mip.safetensors")))
+    model = tiny_sdxl.model()
+    drawn = []
+    for seeds, combine in (((1, 2), "by word, gated"), ((3, 4), "by word, gated"), ((3, 4), "separate")):
+        objects = tuple(tiny_sdxl.mip_object(adapter.fingerprint, seed) for seed in seeds)
+        with torch.inference_mode():
+            patched = host.apply_objects(model, adapter, objects, manner(0.75), combine)
+        drawn.append(tiny_sdxl.sample(patched, steps=3))
+        assert torch.equal(tiny_sdxl.sample(wrap(patched), steps=3), drawn[-1])
+    assert all(relative_error(one, drawn[0]) > 1e-3 for one in drawn[1:])
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+def test_subjects_of_elite_stay_in_one_graph_wherever_prompts_say_them(clip, counters, tmp_path):
+    host, manner = comfy_host.part("ssr_core.hosts.comfyui.elite"), comfy_host.part("ssr_core.schedule").Manner
+    elite = host.load_elite([str(tiny_elite.file(tmp_path / "elite.safetensors", tiny_elite.small()))])
+    model = tiny.model()
+    drawn = []
+    for seed, text in ((1, "a photo of a S"), (1, "a S and once more a S"), (2, "a photo of a S")):
+        subjects = (tiny_elite.subject(elite.fingerprint, seed),)
+        with torch.inference_mode():
+            patched = host.apply_subjects(model, elite, subjects, manner(0.8))
+            positive = host.encode_prompt(clip, subjects, text, ["S"])
+        drawn.append(tiny.sample(patched, steps=3, positive=positive))
+        assert torch.equal(tiny.sample(wrap(patched), steps=3, positive=positive), drawn[-1])
+    assert all(relative_error(one, drawn[0]) > 1e-3 for one in drawn[1:])
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch's code generator needs")

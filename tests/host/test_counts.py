@@ -86,7 +86,7 @@ def test_three_subjects_in_a_third_of_the_picture_each_cost_what_one_does(sampli
 
 
 ELITE_SHARE = 0.009
-"""Of a plain call: local attention 11.8 GFLOP and gate 1.8, where the authors' code has 9.8 for the gate."""
+"""Of a plain call: local attention 11.8 GFLOP and gate 1.8, where the authors' code has 9.8 for projecting K and V anew."""
 
 
 def test_a_subject_of_elite_costs_its_attention_and_a_gate_on_the_subjects_side_alone(sampling, sd15):

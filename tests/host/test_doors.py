@@ -116,7 +116,7 @@ def test_saves_at_once_lose_none(nodes, subject, tmp_path, monkeypatch):
 def test_a_subject_of_a_query_without_words_is_described(subject):
     described = comfy_host.part("nodes.subject_files")._described
     (one,) = subject
-    text = described((replace(one, words=(), query="!\x1b[2J"),), {})
+    (text,) = described((replace(one, words=(), query="!\x1b[2J"),))
     assert "by its query as a whole, of a picture" in text
     assert text.isprintable()
 

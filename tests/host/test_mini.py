@@ -152,9 +152,8 @@ def test_loras_and_controlnets_act_on_it(mini):
     assert not torch.equal(tiny.sample(with_lora, positive=positive, negative=negative), plain)
 
     module = comfy_host.part("ssr_core.hosts.comfyui.mini")
-    (layers, *_) = mini.model.model.model_config.unet_config["num_res_blocks"]
     left_out = ("out_channels", "transformer_depth_output")
-    config = {key: value for key, value in module.unet_config(layers).items() if key not in left_out}
+    config = {key: value for key, value in module.unet_config().items() if key not in left_out}
     network = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32)
     tiny.fill(network)
     control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))

@@ -24,8 +24,8 @@ TEMPLATES = [
     for path in sorted(FOLDER.glob("[0-9]*.json"))
     if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
 ]
-"""Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/test_mip_nodes.py and
-test_elite_nodes.py check those of MIP and ELITE."""
+"""Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
+tests/host/elite/test_elite_nodes.py check those of MIP and ELITE."""
 LATENT_SCALE = 0.18215
 """SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"

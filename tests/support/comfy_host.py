@@ -56,11 +56,16 @@ def start(cpu: bool = True) -> None:
     args.fp32_text_enc = True
 
 
+def started() -> None:
+    """Make comfy importable, on the device that it was started on if it was."""
+    if "comfy" not in sys.modules:
+        start()
+
+
 @cache
 def pack() -> ModuleType:
     """The pack as a package of its own name, like load_custom_node does it."""
-    if "comfy" not in sys.modules:
-        start()
+    started()
     name = "ssr_encoder_pack"
     spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
     assert spec is not None

@@ -10,10 +10,10 @@ from support import comfy_host, golden_lasr, tiny
 from torch import nn
 
 
-def subject(seed: int = 0, placeholder: str = "z", token: int = 345, **changes: Any) -> Any:
-    """A learned subject of random numbers for the tiny UNet and CLIP-L's width."""
+def subject(seed: int = 0, placeholder: str = "z", token: int = 345, layout: Any = None, **changes: Any) -> Any:
+    """A learned subject of random numbers for the tiny UNet, or one of another layout, and CLIP-L's width."""
     embedder, core = (comfy_host.part(f"ssr_core.methods.lasr.{name}") for name in ("embedder", "subject"))
-    layout = comfy_host.part("ssr_core.layout").UNetLayout(**tiny.LAYOUT)
+    layout = layout or comfy_host.part("ssr_core.layout").UNetLayout(**tiny.LAYOUT)
     made = embedder.SubjectEmbedder(embedder.EmbedderShapes(layout, 768, 1, 3))
     fill(made, seed)
     return core.LasrSubject(made.shapes, core.weights_of(made), placeholder, token, **changes)

@@ -29,7 +29,7 @@ def needs(pack: str) -> pytest.MarkDecorator:
 @cache
 def nodes(pack: str) -> dict[str, Any]:
     """Node classes by id, the host's own and this pack's."""
-    comfy_host.start()
+    comfy_host.started()
     import nodes as host_nodes
 
     folder = find(pack)

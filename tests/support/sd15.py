@@ -18,6 +18,7 @@ from torch import Tensor, nn
 CHECKPOINT = "generated-sd15.safetensors"
 CLIP_VISION = "generated-clip-vit-large-patch14.safetensors"
 ALIGNER, LAYERS = "pytorch_model.bin", "pytorch_model_1.bin"
+BYTES = "2.8 GB"
 
 _POOL = torch.randn(1 << 22, generator=torch.Generator().manual_seed(15))
 """Normal numbers that all weights are cut from: drawing a thousand million of them would take minutes."""
@@ -48,6 +49,15 @@ def shapes(module: nn.Module, prefix: str) -> dict[str, torch.Size]:
 
 def write(models: Path) -> None:
     """Write all files below a models folder: 2.1 GB checkpoint, 0.6 GB vision model, 0.1 GB encoder."""
+    write_base(models)
+    (models / "ssr_encoder").mkdir(parents=True, exist_ok=True)
+    table = golden.mapping()
+    torch.save(generated(table["aligner_shapes"], torch.float32), models / "ssr_encoder" / ALIGNER)
+    torch.save(generated(table["layers_shapes"], torch.float32), models / "ssr_encoder" / LAYERS)
+
+
+def write_base(models: Path) -> None:
+    """Write what every method on SD1.5 stands on: checkpoint and vision model."""
     comfy_host.start()
     import comfy.model_base
     import comfy.supported_models
@@ -55,7 +65,7 @@ def write(models: Path) -> None:
     import transformers
     from support import tiny
 
-    for folder in ("checkpoints", "clip_vision", "ssr_encoder"):
+    for folder in ("checkpoints", "clip_vision"):
         (models / folder).mkdir(parents=True, exist_ok=True)
     described = comfy.supported_models.SD15({**tiny.UNET_CONFIG, "model_channels": 320})
     described.set_inference_dtype(torch.float32, None)
@@ -76,10 +86,6 @@ def write(models: Path) -> None:
         (name if name.startswith("v") else f"vision_model.{name}"): shape for name, shape in shapes(vision, "").items()
     }
     save_file(generated(vision_shapes), models / "clip_vision" / CLIP_VISION)
-
-    table = golden.mapping()
-    torch.save(generated(table["aligner_shapes"], torch.float32), models / "ssr_encoder" / ALIGNER)
-    torch.save(generated(table["layers_shapes"], torch.float32), models / "ssr_encoder" / LAYERS)
 
 
 TEXT = {

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from support import soak_methods
 from support.server import Server
 from torch import Tensor
 
@@ -30,8 +31,8 @@ CLASSES = ("boat", "star", "fish", "house", "tree")
 PLACES = ("on a green meadow", "in the desert", "in the white snow")
 LONG = 400
 """Sampling steps of a prompt that is to be interrupted."""
-FAULTS = {"in the scene": "scene 0", "while encoding": "encode 0", "while applying": "apply 0", "while sampling": "sampler"}
-"""Where a prompt that is to fail does so: the name of the node."""
+FAULTS = ("in the scene", "while encoding", "while applying", "while sampling")
+"""Where a prompt that is to fail does so, with each method in turn."""
 
 TEST_PACK = Path(__file__).with_name("soak_pack.py")
 """Nodes that only the soak has."""
@@ -65,11 +66,13 @@ class Soaked:
 
 
 def prepare(base: Path) -> None:
-    """Into a server's base directory: two LoRAs for Mini's UNet, so that there are models to switch between, and the soak's own nodes."""
+    """Into a server's base directory: two LoRAs for Mini's UNet, so that there are models to switch between, a file of each method that
+    has none for Mini, and the soak's own nodes."""
     loras, pack = base / "models" / "loras", base / "custom_nodes" / "soak_pack"
     loras.mkdir(parents=True, exist_ok=True)
     pack.mkdir(parents=True, exist_ok=True)
     shutil.copy(TEST_PACK, pack / "__init__.py")
+    soak_methods.write(base / "models")
     for number, file in enumerate(LORAS):
         generator = torch.Generator().manual_seed(number)
         name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
@@ -88,16 +91,31 @@ def plan(count: int, seed: int = 0) -> list[Job]:
     ends = [kinds[number % len(kinds)] for number in range(count)]
     rng.shuffle(ends)
     jobs, faults = [], 0
+    methods = soak_methods.METHODS
+    every = [
+        (fault, methods[(turn + place) % len(methods)]) for turn in range(len(methods)) for place, fault in enumerate(FAULTS)
+    ]
     for number, end in enumerate(ends):
-        fault = ""
+        fault, method = "", ""
         if end == "error":
-            fault, faults = list(FAULTS)[faults % len(FAULTS)], faults + 1
-        graph = _graph(rng, f"{number:03}", end, fault)
-        jobs.append(Job(f"{number:03}", graph, f"error in {graph[FAULTS[fault]]['class_type']}" if fault else end))
+            (fault, method), faults = every[faults % len(every)], faults + 1
+            method = "ssr" if (fault, method) == ("in the scene", "lasr") else method  # a learned subject has no scene
+        graph = _graph(rng, f"{number:03}", end, fault, method)
+        jobs.append(Job(f"{number:03}", graph, f"error in {_failing(fault, method)}" if fault else end))
     return jobs
 
 
-def _graph(rng: random.Random, name: str, end: str, fault: str) -> Graph:
+def _failing(fault: str, method: str) -> str:
+    """Type of the node that fails."""
+    applies, encodes = soak_methods.APPLIES, soak_methods.ENCODES
+    return {
+        "in the scene": "SSR_MiniScene", "while encoding": encodes[method], "while applying": applies[method],
+        "while sampling": "KSampler",
+    }[fault]  # fmt: skip
+
+
+def _graph(rng: random.Random, name: str, end: str, fault: str, method: str) -> Graph:
+    """method: of the subject in a prompt that is to fail; the others mix."""
     steps = LONG if end == "interrupted" else rng.choice((3, 4, 6))
     graph: Graph = {"mini": node("SSR_LoadMini")}
     model = ["mini", 0]
@@ -107,9 +125,17 @@ def _graph(rng: random.Random, name: str, end: str, fault: str) -> Graph:
     if rng.random() < 0.2:
         graph["freeu"] = node("FreeU_V2", model=model, b1=1.1, b2=1.2, s1=0.9, s2=0.6)
         model = ["freeu", 0]
-    subjects = rng.choice((0, 1, 1, 1, 2)) if end == "success" else 1
-    for number in range(subjects):
-        model = _subject(rng, graph, model, f"{number}", fault)
+    count = rng.choice((0, 1, 1, 2, 3)) if end == "success" else 1
+    # At most one of each but the SSR-Encoder: one ELITE reads the texts of a MODEL, one placeholder stands for a learned subject.
+    mixed = rng.sample(("ssr", "ssr", "mip", "elite", "lasr"), count)
+    for number, one in enumerate([method] if method else mixed):
+        if one != "lasr":
+            _scene(rng, graph, f"{number}", fault)
+        add = {"ssr": _subject, "mip": soak_methods.mip, "elite": soak_methods.elite, "lasr": soak_methods.lasr}[one]
+        model = add(rng, graph, model, f"{number}", fault)
+        if rng.random() < 0.2:
+            graph[f"record {number}"] = node("SSR_RecordFootprint", model=model)
+            model = [f"record {number}", 0]
     if fault == "while sampling":
         graph["fault"] = node("SoakFault", model=model, call=rng.choice((1, 2, 3)))
         model = ["fault", 0]
@@ -121,23 +147,36 @@ def _graph(rng: random.Random, name: str, end: str, fault: str) -> Graph:
     graph["sampler"] = node(
         "KSampler", model=model, seed=rng.randrange(1 << 32), steps=steps, cfg=rng.choice((1.0, 4.0)),
         sampler_name=rng.choice(("euler", "dpmpp_2m", "uni_pc")), scheduler="normal",
-        positive=["positive", 0], negative=["negative", 0], latent_image=["latent", 0], denoise=1.0,
+        positive=_positive(graph), negative=["negative", 0], latent_image=["latent", 0], denoise=1.0,
     )  # fmt: skip
     graph["save"] = node("SaveLatent", samples=["sampler", 0], filename_prefix=name)
     return graph
 
 
-def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, fault: str) -> list[Any]:
-    """Add the nodes of one subject; the MODEL that has it."""
-    scene = graph[f"scene {name}"] = node(
-        "SSR_MiniScene", scene=rng.randrange(40), objects=rng.choice((2, 3)), background="any", marked=rng.choice((1, 2))
+def _positive(graph: Graph) -> list[Any]:
+    """The plain prompt, or those that say subjects, combined."""
+    said = [name for name in graph if name.startswith("said ")]
+    found = [said[0], 0] if said else ["positive", 0]
+    for name in said[1:]:
+        graph[f"with {name}"] = node("ConditioningCombine", conditioning_1=found, conditioning_2=[name, 0])
+        found = [f"with {name}", 0]
+    return found
+
+
+def _scene(rng: random.Random, graph: Graph, name: str, fault: str) -> None:
+    """The reference of a subject."""
+    marked = 4 if fault == "in the scene" else rng.choice((1, 2))  # of two or three objects
+    graph[f"scene {name}"] = node(
+        "SSR_MiniScene", scene=rng.randrange(40), objects=rng.choice((2, 3)), background="any", marked=marked
     )
+
+
+def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, fault: str) -> list[Any]:
+    """Add the nodes of one subject of the SSR-Encoder; the MODEL that has it."""
     words, mask = rng.choice(((True, False), (False, True), (True, True)))
     inputs: dict[str, Any] = {"query": [f"scene {name}", 2] if words else "", "mask_weight": 3.0}
     if mask:
         inputs["mask"] = [f"scene {name}", 1]
-    if fault == "in the scene":
-        scene["inputs"]["marked"] = 4  # of two or three objects
     if fault == "while encoding":
         inputs |= {"query": "", "points": "500, 500"}  # outside of the picture
     graph[f"encode {name}"] = node(
@@ -154,23 +193,24 @@ def _subject(rng: random.Random, graph: Graph, model: list[Any], name: str, faul
         layers=rng.choice(("all", "detail")), combine="joint", subject_scaling="official", region=[f"scene {name}", 1],
         layer_strengths="1, 2" if fault == "while applying" else "",
     )  # fmt: skip
-    if rng.random() < 0.3:
-        graph[f"record {name}"] = node("SSR_RecordFootprint", model=[f"apply {name}", 0])
-        return [f"record {name}", 0]
     return [f"apply {name}", 0]
 
 
 def bare(graph: Graph) -> Graph:
-    """The same prompt without subjects: the sampler gets the MODEL that went into the first of them."""
-    kept = {name: entry for name, entry in graph.items() if name == "mini" or not entry["class_type"].startswith("SSR_")}
+    """The same prompt without subjects: the sampler gets the MODEL that went into the first of them, and the plain prompt."""
+    kept = {
+        name: entry
+        for name, entry in graph.items()
+        if name == "mini" or not entry["class_type"].startswith(("SSR_", "ConditioningCombine"))
+    }
     sampler = kept["sampler"] = {**kept["sampler"], "inputs": {**kept["sampler"]["inputs"]}}
     while (source := sampler["inputs"]["model"][0]) not in kept:
         sampler["inputs"]["model"] = graph[source]["inputs"]["model"]
+    sampler["inputs"]["positive"] = ["positive", 0]
     return kept
 
 
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
+node = soak_methods.node
 
 
 def census(server: Server, graph: Graph | None = None, **inputs: Any) -> dict[str, int]:
@@ -196,7 +236,7 @@ def run(server: Server, jobs: Sequence[Job], told: Callable[[Job], None] = lambd
     return soaked
 
 
-def _wait(server: Server, job: Job, limit: float = 120) -> None:
+def _wait(server: Server, job: Job, limit: float = 600) -> None:
     began, running_from, stop_asked = time.monotonic(), -1, False
     while time.monotonic() - began < limit:
         entry = server.get(f"/history/{job.prompt_id}").get(job.prompt_id)

@@ -7,7 +7,10 @@ import json
 
 import torch
 
-COUNTED = ("Run", "Call", "Applied", "Subject", "Footprint", "Recorder")
+COUNTED = (
+    "Run", "Call", "Applied", "Subject", "Footprint", "Recorder", "MIPObject", "EliteSubject", "LasrSubject", "LasrContexts",
+    "ContextRun", "ContextCall", "Rider", "SubjectPrompt",
+)  # fmt: skip
 
 
 class SoakFault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,10 @@ def file(path: Path, made: Elite) -> Path:
     return path
 
 
-def small(seed: int = 0) -> Elite:
-    made = Elite(CONFIG)
+def small(seed: int = 0, layout: Any = None) -> Elite:
+    """layout: of another UNet than the tiny one."""
+    own = CONFIG if layout is None else replace(CONFIG, layout=UNetLayout(**layout.to_dict()))
+    made = Elite(own)
     tiny.fill(made, seed)
     return made
 

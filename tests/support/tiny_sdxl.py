@@ -34,10 +34,12 @@ UNET_CONFIG: dict[str, Any] = {
 
 LAYOUT = {"channels": [32, 64, 128], "depths": [0, 2, 3], "resnets": 2, "heads": [1, 2, 4], "mid_depth": 3}
 """28 cross-attentions."""
+CHOICES = {"start": 0.0, "end": 1.0, "curve": "constant", "layers": "all", "combine": "by word, gated"}
+"""Of Apply Objects (MIP)."""
 
 
-def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """MODEL: a ModelPatcher around the host's SDXL model, on the CPU."""
+def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtype = torch.float32, cast: Any = None) -> Any:
+    """MODEL: a ModelPatcher around the host's SDXL model, on the CPU. dtype: of weights; cast: of activations."""
     comfy_host.start()
     import comfy.model_base
     import comfy.model_patcher
@@ -45,7 +47,8 @@ def model(config: dict[str, Any] | None = None, seed: int = 0, dtype: torch.dtyp
 
     described = comfy.supported_models.SDXL({**(config or UNET_CONFIG)})
     described.unet_config.update(num_head_channels=(config or UNET_CONFIG)["num_head_channels"])  # SDXL sets its own 64
-    described.set_inference_dtype(dtype, None)
+    described.unet_config.update(dtype=dtype)
+    described.set_inference_dtype(dtype, cast)
     base = comfy.model_base.SDXL(described, device="cpu")
     tiny.fill(base.diffusion_model, seed)
     base.eval()
@@ -108,6 +111,16 @@ def adapter_file(path: Path, vision_width: int = 32, plus: bool = False, seed: i
     state = module.state_dict()
     formats.write(formats.Weights(config, state, adapter.fingerprint(state, config)), path)
     return path
+
+
+def mip_object(maker: str, seed: int = 0, name: str = "cat", **changes: Any) -> Any:
+    """An object for the tiny UNet, of random numbers, as the pack has it. Its name has two tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = {"tokens": 4, "null_tokens": 4, "name_embeds": 2, "null_name_embeds": 2}
+    given = {key: torch.randn(count, TEXT_WIDTH, generator=generator) for key, count in rows.items()}
+    picture = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    core = comfy_host.part("ssr_core.methods.mip.objects")
+    return core.MIPObject(**{**given, "name": name, "pictures": picture, "count": 1, "adapter": maker, **changes})
 
 
 def cond(seed: int, **extra: Any) -> list[Any]:

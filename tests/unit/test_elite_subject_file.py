@@ -125,7 +125,7 @@ def test_what_load_would_refuse_is_not_written_and_not_read(tmp_path, change):
     ("change", "says"),
     [
         ({"format": "ssr_subject"}, "Load Subject reads it"),
-        ({"format": "ssr_elite"}, "written by Save Subject"),
+        ({"format": "ssr_elite"}, "Load ELITE reads it"),
         ({"format_version": "2"}, "Update the pack or encode"),
         ({"subjects": "["}, "is no JSON"),
         ({"subjects": "[]"}, "at least 1"),

@@ -17,6 +17,29 @@ def test_every_cell_links_to_a_test_that_exists():
     assert missing == []
 
 
+def rows():
+    """The table's rows: neighbour, what is shown, and a cell for each method."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if not line.startswith("|---")]
+
+
+def test_every_method_has_a_column_and_every_cell_a_test_or_a_reason():
+    head, *body = rows()
+    assert head[2:] == ["SSR", "MIP", "ELITE", "LASR"]
+    page = PAGE.read_text(encoding="utf-8")
+    reasons, notes = (set(re.findall(rf"^({kind})\. \S", page, re.MULTILINE)) for kind in ("[a-z]", r"\d"))
+    used = set()
+    for row in body:
+        assert len(row) == 6, row
+        for cell in row[2:]:
+            found = re.fullmatch(r"(\[✓\]\([^)]+\)|\[(?P<reason>[a-z])\])( \[(?P<note>\d)\])?", cell)
+            assert found, cell
+            assert found["reason"] in {None, *reasons}, cell
+            assert found["note"] in {None, *notes}, cell
+            used.add(found["reason"])
+    assert used == {None, *reasons}
+
+
 def test_every_test_beside_a_neighbour_is_in_the_table():
     """But for refusals and reports, and what a row of the table says in passing."""
     page = PAGE.read_text(encoding="utf-8")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LARGEST_ZIP = 40e6
+"""Bytes. Everybody who installs the pack downloads it."""
 NOT_SHIPPED = ("tests/", "benchmarks/", "docs/", ".", "constraints.txt")
 
 FLAGGED = {
@@ -78,6 +80,7 @@ def test_the_registrys_tool_packs_what_these_tests_look_at(comfy):
     _, clone = comfy("node", "pack")
     with zipfile.ZipFile(clone / "node.zip") as packed:
         assert sorted(name for name in packed.namelist() if not name.endswith("/")) == sorted(shipped())
+    assert (clone / "node.zip").stat().st_size < LARGEST_ZIP
 
 
 def test_every_template_has_a_thumbnail():

@@ -20,6 +20,7 @@ place.py       which part of which picture a layer's positions are
 compiled.py    what torch.compile sees of the subjects
 riders.py      what rides on a CONDITIONING
 context.py     a text context of its own for every layer
+context_patches.py  the host's patches that note what enters a block and give it its context
 compiled_context.py  what torch.compile sees of it
 inspection.py  a MODEL in words
 recording.py   where each subject acted, if a node asks

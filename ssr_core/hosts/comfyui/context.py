@@ -9,7 +9,7 @@ patches and replacements see the layer's context as its text. Nothing is left be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -20,17 +20,11 @@ from torch import Tensor
 from ...layout import CrossAttention, UNetLayout
 from ...schedule import Manner
 from . import riders
-from .compiled_context import in_progress, layer_context
+from .compiled_context import in_progress
+from .context_patches import CALL, KEY, NOTED, BlockName, patched
 from .layer import frame_indices
 from .riders import Rider
 from .run import Sampling
-
-KEY = "ssr_encoder_contexts"
-"""Our name in attachments and wrappers; in transformer_options it holds the run."""
-CALL, NOTED = f"{KEY}_call", f"{KEY}_noted"
-
-BlockName = tuple[str, int]
-"""ComfyUI's name of a block of the UNet."""
 
 
 class Entering(NamedTuple):
@@ -43,12 +37,14 @@ class Entering(NamedTuple):
 class Contexts(Protocol):
     """A method's part in a MODEL.
 
-    kind: of the riders that it knows; manner: how strongly what is made from features and time acts; what it does without is the
-    method's.
+    kind: of the riders that it knows; prompt_node: makes them, as users know it; manner: how strongly what is made from features and
+    time acts; what it does without is the method's.
     """
 
     @property
     def kind(self) -> str: ...
+    @property
+    def prompt_node(self) -> str: ...
     @property
     def layout(self) -> UNetLayout: ...
     @property
@@ -66,13 +62,22 @@ class Contexts(Protocol):
 
 class Layer(NamedTuple):
     """A layer in a call, for the rows of one part. number: of its block among those with cross-attention, in execution order; rows: the
-    riders, one for each row; strength: of what is made from its features now; like: of the device and type to answer in, [B, T, D]."""
+    riders, one for each row; strength: of what is made from its features now; like: the text of the whole batch, [B, T, D], of the device
+    and type to answer in; places: which rows of it these are."""
 
     call: ContextCall
     number: int
     rows: tuple[Rider, ...]
     strength: float
     like: Tensor
+    places: tuple[int, ...]
+
+    @property
+    def text(self) -> Tensor:
+        """What these rows read without us, [M, T, D]."""
+        if len(self.places) == len(self.like):
+            return self.like
+        return self.like[self.call.index(self.places, self.like.device)]
 
 
 class ContextRun(Sampling):
@@ -186,7 +191,8 @@ class ContextCall:
             return self.chosen(noted, rows)
 
         riding = tuple(rider for row in rows if (rider := self.rows[row]) is not None)
-        return part.make(Layer(self, number, riding, self.strengths[part] * part.manner.in_layer(site.index), text), entering)
+        strength = self.strengths[part] * part.manner.in_layer(site.index)
+        return part.make(Layer(self, number, riding, strength, text, rows), entering)
 
     def chosen(self, entering: Entering, rows: tuple[int, ...]) -> Entering:
         """Some of the rows."""
@@ -239,9 +245,10 @@ def open_run(parts: tuple[Contexts, ...]) -> Callable[..., Any]:
         for rider in found:
             run.part_of(rider)
         if not found:
+            nodes = " or ".join(dict.fromkeys(part.prompt_node for part in parts))
             run.warn(
-                "no prompt of this sampling brings a learned subject, so none is drawn. Make it with Prompt with Subject (LASR), without a "
-                "node behind it that mixes it into another, such as Conditioning Average."
+                f"no prompt of this sampling brings a learned subject, so none is drawn. Make it with {nodes}, without a node behind it "
+                "that mixes it into another, such as Conditioning Average."
             )
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this one sampling
         options[KEY] = run
@@ -271,8 +278,8 @@ def bind(parts: tuple[Contexts, ...]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         options = transformer_options or {}
-        rows = [riders.taken_out(kwargs, kind, latent.shape[0]) for kind in kinds]
-        riding = next((found for found in rows if found is not None), None)
+        found = [riders.taken_out(kwargs, kind, latent.shape[0]) for kind in kinds]
+        riding = _together([rows for rows in found if rows is not None])
         if riding is None:
             return executor(latent, sigmas, c_concat, c_crossattn, control, options, **kwargs)
         run = options.get(KEY) or ContextRun(parts)
@@ -291,58 +298,8 @@ def bind(parts: tuple[Contexts, ...]) -> Callable[..., Any]:
     return apply_model
 
 
-class Asked(Protocol):
-    """What the patches ask for contexts: a ContextCall, or another's."""
-
-    @property
-    def sites(self) -> Mapping[BlockName, tuple[int, CrossAttention]]: ...
-    @property
-    def reads_features(self) -> bool: ...
-    def context(self, block: BlockName, text: Tensor, features: Tensor | None, time: Tensor | None) -> Tensor: ...
-
-
-def patched(patches: dict[str, Any], call: Asked) -> dict[str, Any]:
-    """The host's patches with ours: what is noted, last of all; what is given, first of all."""
-    noting = {"emb_patch": note_time, "input_block_patch_after_skip": note_down, "output_block_patch": note_up}
-    ours = {kind: [*patches.get(kind, ()), patch] for kind, patch in noting.items() if call.reads_features}
-    return {**patches, **ours, "attn2_patch": [give, *patches.get("attn2_patch", ())]}
-
-
-def note_time(time: Tensor, channels: int, options: dict[str, Any]) -> Tensor:
-    options[NOTED]["time"] = time
-    return time
-
-
-def note_down(features: Tensor, options: dict[str, Any]) -> Tensor:
-    """What leaves an input block enters the next, or the middle."""
-    options[NOTED]["features"], options[NOTED]["after"] = features, options["block"]
-    return features
-
-
-def note_up(features: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    options[NOTED]["features"], options[NOTED]["after"] = features, options["block"]
-    return features, skip
-
-
-def give(query: Tensor, text: Tensor, value: Any, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys and values of a cross-attention are made from the layer's context."""
-    call, block = options[CALL], tuple(options["block"][:2])
-    if block not in call.sites:
-        return query, text, value
-    noted = options[NOTED]
-    features = noted.get("features") if _enters(block, noted) else None
-    if torch.compiler.is_compiling():
-        context = layer_context(text, features, noted.get("time"), block)
-    else:
-        context = call.context(block, text, features, noted.get("time"))
-    return query, context, context
-
-
-def _enters(block: BlockName, noted: dict[str, Any]) -> bool:
-    """Whether what was noted last is what enters this block."""
-    if "after" not in noted:
-        return False
-    stage, number = noted["after"]
-    if block[0] == "output":
-        return (stage, number) == block
-    return stage == "input" and (block[0] == "middle" or number == block[1] - 1)
+def _together(kinds: Sequence[tuple[Rider | None, ...]]) -> tuple[Rider | None, ...] | None:
+    """What rides on each row, of whichever kind: a prompt comes from one node, so that a row has one rider at most."""
+    if not kinds:
+        return None
+    return tuple(next((rider for rider in row if rider is not None), None) for row in zip(*kinds, strict=True))

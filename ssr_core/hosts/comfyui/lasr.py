@@ -157,6 +157,10 @@ class LasrContexts:
         return KIND
 
     @property
+    def prompt_node(self) -> str:
+        return PROMPT
+
+    @property
     def layout(self) -> UNetLayout:
         return self.subjects[0].shapes.layout
 

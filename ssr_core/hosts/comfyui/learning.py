@@ -22,7 +22,7 @@ from ...methods.lasr.recipe import Context
 from ...methods.lasr.views import Views, squared, views_of
 from . import context
 from .clip_text import HostText, pieces_of
-from .context import CALL, NOTED, BlockName
+from .context_patches import CALL, NOTED, BlockName, patched
 from .gradients import gradients_through
 from .layout import layout_of
 
@@ -104,7 +104,7 @@ class HostModels:
     def predict(self, noisy: Tensor, timesteps: Tensor, context_of: Context) -> Tensor:
         dtype = self._dtype
         call = _Asked(context.sites_of(self.layout), context_of)
-        options = {"patches": context.patched({}, call), CALL: call, NOTED: {}, "cond_or_uncond": [0]}
+        options = {"patches": patched({}, call), CALL: call, NOTED: {}, "cond_or_uncond": [0]}
         text = noisy.new_zeros(len(noisy), 77, self.table.shape[1], dtype=dtype)  # every layer gets another
         unet = self.patcher.model.diffusion_model
         return unet(noisy.to(dtype), timesteps.float(), context=text, transformer_options=options).float()
@@ -121,7 +121,7 @@ class HostModels:
 
 
 class _Asked:
-    """context.Asked around a function."""
+    """context_patches.Asked around a function."""
 
     reads_features = True
 

@@ -31,8 +31,9 @@ SCALE = 0.18215
 """Factor between the host's SD1.5 latents and Mini's, which have unit variance."""
 
 
-def unet_config(layers: int) -> dict[str, Any]:
-    """The host's description of the UNet. layers: per block (files.layers_per_block)."""
+def unet_config() -> dict[str, Any]:
+    """The host's description of the UNet."""
+    layers = files.LAYERS_PER_BLOCK
     return {
         "image_size": 16,
         "in_channels": 4,
@@ -84,7 +85,7 @@ def load(folder: Path = files.FOLDER) -> MiniModels:
 
 def _model(folder: Path, disable_dynamic: bool = False) -> Any:
     state = load_file(files.find(folder, files.UNET))
-    described = unet_config(files.layers_per_block(state))
+    described = unet_config()
     names = comfy.utils.unet_to_diffusers(described)
     own = {names[name]: value.float() for name, value in state.items()}
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()

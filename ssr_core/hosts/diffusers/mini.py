@@ -52,12 +52,12 @@ def clip() -> CLIPModel:
     )
 
 
-def unet(layers_per_block: int = files.LAYERS_PER_BLOCK) -> Any:
+def unet() -> Any:
     """Stable Diffusion 1.x's blocks, small: three levels, cross-attention on the upper two and in the middle."""
     return UNet2DConditionModel(
         sample_size=16,
         block_out_channels=files.CHANNELS,
-        layers_per_block=layers_per_block,
+        layers_per_block=files.LAYERS_PER_BLOCK,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=files.WIDTH,
@@ -85,7 +85,7 @@ def load(folder: Path = files.FOLDER, dtype: torch.dtype = torch.float32, untrai
         if name not in untrained
     }
     base = Base(
-        unet=unet(files.layers_per_block(states[files.UNET]) if files.UNET in states else files.LAYERS_PER_BLOCK),
+        unet=unet(),
         vae=autoencoder(),
         text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT)),
         tokenizer=tokenizer(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ... import tensor_files
-from ...neighbours import ELITE, kind_of, kind_of_objects
+from ...neighbours import ELITE, kind_of, of_objects, sent_on
 from ...shown import shown
 from ...tensor_files import WRAPPERS, ObjectsError, Shapes, State, listed
 from . import description
@@ -88,8 +88,9 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file's names tell already, before its tensors are read."""
     form = metadata.get("format")
     if form not in (FORMAT, "pt", None):  # "pt" is what safetensors' own writers leave there
-        hint = " Load Subject (ELITE) reads it." if form == "ssr_elite_subject" else f" {BOTH_NEEDED}"
-        raise ValueError(f'{named} is a file of format "{shown(form)}", not ELITE\'s weights.{hint}')
+        raise ValueError(
+            f'{named} is a file of format "{shown(form)}", not ELITE\'s weights.{sent_on(form, f" {BOTH_NEEDED}")}'
+        )
     if form == FORMAT and metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(
             f"{named} has ELITE format version {shown(metadata.get('format_version'))}; this version of the pack reads {FORMAT_VERSION}. "
@@ -107,8 +108,7 @@ def _parts(path: Path) -> list[tuple[Stage | None, Part]]:
     try:
         raw, metadata = tensor_files.read(path, look=_look)
     except ObjectsError as error:
-        kind = kind_of_objects(error.names)
-        raise ValueError(f"{error} By their names this is {kind}, not {ELITE}." if kind else str(error)) from error
+        raise of_objects(error, ELITE) from error
     named = shown(path)
     config = description.config_in(metadata, named) if metadata.get("format") == FORMAT else None
     split: dict[Stage | None, State] = {}

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
-from ... import finite, tensor_files
-from ...faults import told
+from ... import finite
+from ...described_files import check_extent, several
 from ...finite import LARGEST_STRENGTH
 from ...maps import Box
-from ...shown import shown
 from ...tensor_files import Shapes
 from ...vision import LONGEST_SIDE
 from .framing import Framing
 from .subject import MOST_SUBJECTS, EliteSubject, EliteSubjects
 
 FORMAT = "ssr_elite_subject"
-FORMAT_VERSION = "1"
-REMEDY = "copy it again or encode the subject again"
 
 _TENSORS = ("words", "patches", "picture")
 
@@ -39,11 +35,7 @@ WIDEST = 1 << 16
 
 
 def save(subjects: EliteSubjects, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
-    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
-
-    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
-    new: raise FileExistsError where there is a file of that name. What load would refuse is not written: ValueError.
-    """
+    """Write subjects to one safetensors file. The picture in it is its thumbnail; provenance, new: as described_files has them."""
     if not subjects:
         raise ValueError("There is no subject to save. Connect the output of Encode Subject (ELITE).")
     tensors = {f"{index}.{name}": getattr(subject, name) for index, subject in enumerate(subjects) for name in _TENSORS}
@@ -58,73 +50,27 @@ def save(subjects: EliteSubjects, path: Path, provenance: Mapping[str, str] | No
         }
         for subject in subjects
     ]
-    try:
-        for index, fields in enumerate(_DESCRIBED.validate_python(described)):
-            _read(tensors, index, fields)
-    except ValueError as error:
-        fault = told(error) if isinstance(error, ValidationError) else error
-        raise ValueError(f"The subject cannot be saved, as it could not be read again: {fault}. Encode it again.") from error
-    own = {"format": FORMAT, "format_version": FORMAT_VERSION, "subjects": json.dumps(described)}
-    tensor_files.write(tensors, path, {**(provenance or {}), **own}, new)
+    _FILE.save(tensors, described, path, provenance, new)
 
 
 def load(path: Path) -> EliteSubjects:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    tensors, metadata = tensor_files.read(path, REMEDY, _look)
-    try:
-        return tuple(_read(tensors, index, fields) for index, fields in enumerate(_described(metadata)))
-    except ValueError as error:
-        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+    return _FILE.load(path)
 
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    return tensor_files.provenance(path, ("format", "format_version", "subjects"), REMEDY)
+    return _FILE.provenance(path)
 
 
-def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-    """Refuse what a file says about itself, before its tensors are read."""
-    form = metadata.get("format")
-    if form != FORMAT:
-        hint = " Load Subject reads it." if form == "ssr_subject" else " Choose a file written by Save Subject (ELITE)."
-        raise ValueError(f"{named} is not a subject file of ELITE (format {shown(repr(form or 'none'), 40)}).{hint}")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{named} is a subject file of format version {shown(metadata.get('format_version'))}; this version of the pack reads version "
-            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
-        )
-    try:
-        for index, _ in enumerate(_described(metadata)):
-            _check_extent(shapes, index)
-    except ValueError as error:
-        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
-
-
-def _described(metadata: Mapping[str, str]) -> list[_Described]:
-    """Raises ValueError that says what is wrong, without the file's name."""
-    try:
-        return _DESCRIBED.validate_python(json.loads(metadata.get("subjects", "")))
-    except ValidationError as error:
-        raise ValueError(told(error)) from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"the description of its subjects is no JSON: {shown(error)}") from error
-
-
-def _check_extent(shapes: Shapes, index: int) -> None:
-    """Whether the tensors of a subject are there and of a size that a subject has."""
-    for name in _TENSORS:
-        if f"{index}.{name}" not in shapes:
-            raise ValueError(f"subject {index + 1} has no tensor {name}")
+def _check(shapes: Shapes, index: int) -> None:
     most = {
         "words": (MOST_WORDS, WIDEST),
         "tokens": (MOST_PATCHES, WIDEST),
         "patches": (MOST_PATCHES,),
         "picture": (LARGEST_PICTURE, LARGEST_PICTURE, 3),
     }
-    for name, limits in most.items():
-        shape = shapes.get(f"{index}.{name}", ())
-        if any(side > limit for side, limit in zip(shape, limits, strict=False)):
-            raise ValueError(f"{name} of subject {index + 1} has shape {shown(shape)}, at most {limits}")
+    check_extent(shapes, index, "subject", _TENSORS, most)
 
 
 def _some_area(box: Box) -> Box:
@@ -147,13 +93,7 @@ class _Described(BaseModel):
     strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
 
 
-_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(
-    Annotated[list[_Described], Field(min_length=1, max_length=MOST_SUBJECTS)]
-)
-
-
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> EliteSubject:
-    _check_extent({name: tuple(tensor.shape) for name, tensor in tensors.items()}, index)
     words, patches, picture = (tensors[f"{index}.{name}"] for name in _TENSORS)
     tokens = tensors.get(f"{index}.tokens")
     _check_shapes(words, tokens, patches, picture)
@@ -201,3 +141,17 @@ def _check_numbers(words: Tensor, tokens: Tensor | None, patches: Tensor) -> Non
         raise ValueError("patches that are not 0 and 1, some of them 1")
     if tokens is not None and bool(tokens[patches == 0].any()):
         raise ValueError("tokens outside the mask that are not zero")
+
+
+_FILE = several(
+    FORMAT,
+    "subjects",
+    _Described,
+    MOST_SUBJECTS,
+    _check,
+    _read,
+    is_not="is not a subject file of ELITE",
+    unsaved="The subject cannot be saved",
+    choose="Choose a file written by Save Subject (ELITE).",
+    again="encode the subject again",
+)

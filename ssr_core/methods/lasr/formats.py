@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ... import tensor_files
+from ...neighbours import LASR, kind_of, kind_of_objects
 from ...shown import shown
+from ...tensor_files import ObjectsError
 from . import legacy, subject_file
 from .subject import LasrSubjects
 
@@ -16,6 +19,26 @@ def load(path: Path) -> LasrSubjects:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {shown(path)}. Check the name, or {subject_file.REMEDY}.")
-    if legacy.is_legacy(path):
+    if not legacy.is_legacy(path):
+        return (subject_file.load(path),)
+    try:
         return legacy.load(path)
-    return (subject_file.load(path),)
+    except ValueError as error:
+        if (kind := _otherwise(path)) is None:
+            raise
+        raise ValueError(
+            f"{shown(path)} is {kind}, not {LASR}. Choose a file written by Save Subject (LASR) or ssr-encoder learn, or embeddings of its "
+            "authors' code."
+        ) from error
+
+
+def _otherwise(path: Path) -> str | None:
+    """What a pickle is by its names that is no subject; None where they say nothing."""
+    try:
+        names, _ = tensor_files.read_names(path)
+    except ObjectsError as error:
+        kind = kind_of_objects(error.names)
+        return None if kind == LASR else kind
+    except (ValueError, OSError, MemoryError):  # the reason that was found first is told
+        return None
+    return kind_of(names, LASR)

@@ -5,7 +5,6 @@ Apart from it, in a second file, the state of the optimizer that learns it: thre
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import BaseModel as Checked
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter
 from torch import Tensor
 
 from ... import finite, tensor_files
-from ...faults import told
+from ...described_files import VERSION, Kind
 from ...finite import LARGEST_STRENGTH
 from ...layout import UNetLayout
+from ...neighbours import LASR
 from ...shown import shown
 from ...tensor_files import Shapes
 from .embedder import MOST_RANK, EmbedderShapes, SubjectEmbedder
@@ -27,9 +27,7 @@ from .from_words import MOST_WEIGHT, MOST_WORD_LETTERS
 from .subject import MOST_PLACEHOLDER_LETTERS, MOST_TOKEN, BaseModel, DeltaVariant, LasrSubject, Learning
 
 FORMAT = "ssr_lasr_subject"
-FORMAT_VERSION = "1"
 STATE_FORMAT = "ssr_lasr_optimizer"
-REMEDY = "copy it again or learn the subject again"
 
 VECTORS = "init_vectors"
 """Beside the weights, which have the embedder's names."""
@@ -37,14 +35,12 @@ WIDEST = 1 << 14
 MOST_LEVELS, MOST_RESNETS, MOST_DEPTH = 16, 64, 64
 """Of a UNet that a file's metadata describes; real ones have 4, 2 and 10."""
 MOST_STEPS = 1 << 31
-_OWN = ("format", "format_version", "subject")
 
 
 def save(subject: LasrSubject, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
     """Write a subject to one safetensors file: the embedder's weights by name, everything else as JSON in the metadata.
 
-    provenance: what else a reader of the file may want to know, such as who made it and when. new: raise FileExistsError where there is a
-    file of that name. What load would refuse is not written: ValueError.
+    provenance, new: as described_files has them.
     """
     tensors = dict(subject.weights) | ({} if subject.vectors is None else {VECTORS: subject.vectors})
     described = {
@@ -59,27 +55,17 @@ def save(subject: LasrSubject, path: Path, provenance: Mapping[str, str] | None 
         "base": asdict(subject.base),
         "learning": asdict(subject.learning),
     }
-    text = json.dumps(described)
-    try:
-        _read(tensors, _described({"subject": text}))
-    except ValueError as error:
-        raise ValueError(f"The subject cannot be saved, as it could not be read again: {error}. Learn it again.") from error
-    metadata = {**(provenance or {}), "format": FORMAT, "format_version": FORMAT_VERSION, "subject": text}
-    tensor_files.write(tensors, path, metadata, new)
+    _FILE.save(tensors, described, path, provenance, new)
 
 
 def load(path: Path) -> LasrSubject:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    tensors, metadata = tensor_files.read(path, REMEDY, _look)
-    try:
-        return _read(tensors, _described(metadata))
-    except ValueError as error:
-        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+    return _FILE.load(path)
 
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    return tensor_files.provenance(path, _OWN, REMEDY)
+    return _FILE.provenance(path)
 
 
 class OptimizerState(NamedTuple):
@@ -96,7 +82,7 @@ def save_state(state: OptimizerState, subject: LasrSubject, path: Path) -> None:
     tensors |= {f"square.{name}": value for name, value in state.squares.items()}
     metadata = {
         "format": STATE_FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": VERSION,
         "subject": subject.fingerprint,
         "step": str(state.step),
     }
@@ -107,7 +93,7 @@ def load_state(path: Path, subject: LasrSubject) -> OptimizerState:
     """Raises ValueError for a file that is none, or that belongs to another subject or to another step of this one."""
 
     def look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-        if metadata.get("format") != STATE_FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+        if metadata.get("format") != STATE_FORMAT or metadata.get("format_version") != VERSION:
             found = shown(repr(metadata.get("format", "none")), 40)
             raise ValueError(
                 f"{named} is not the state of an optimizer that learns a subject (format {found}). Choose another file."
@@ -135,24 +121,6 @@ def load_state(path: Path, subject: LasrSubject) -> OptimizerState:
         for kind in ("mean", "square")
     }
     return OptimizerState(kinds["mean"], kinds["square"], subject.learning.step)
-
-
-def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-    """Refuse what a file says about itself, before its tensors are read."""
-    if metadata.get("format") != FORMAT:
-        found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(
-            f"{named} is not a learned subject (format {found}). Choose a file written by Save Subject (LASR) or ssr-encoder learn."
-        )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{named} is a learned subject of format version {shown(metadata.get('format_version'))}; this version of the pack reads "
-            f"version {FORMAT_VERSION}. Update the pack or learn the subject again."
-        )
-    try:
-        _check_shapes(shapes, _shapes(_described(metadata)))
-    except ValueError as error:
-        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
 
 
 _Side = Annotated[int, Field(ge=1, le=WIDEST)]
@@ -195,19 +163,6 @@ class _Described(Checked):
     strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
     base: _Base
     learning: _Learning
-
-
-_DESCRIBED: TypeAdapter[_Described] = TypeAdapter(_Described)
-
-
-def _described(metadata: Mapping[str, str]) -> _Described:
-    """Raises ValueError that says what is wrong, without the file's name."""
-    try:
-        return _DESCRIBED.validate_python(json.loads(metadata.get("subject", "")))
-    except ValidationError as error:
-        raise ValueError(told(error)) from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"its description is no JSON: {shown(error)}") from error
 
 
 def _shapes(described: _Described) -> EmbedderShapes:
@@ -255,3 +210,18 @@ def _read(tensors: Mapping[str, Tensor], described: _Described) -> LasrSubject:
         learning=Learning(learning.words, learning.class_word, learning.step, learning.delta),
         vectors=vectors,
     )
+
+
+_FILE = Kind(
+    FORMAT,
+    "subject",
+    TypeAdapter(_Described),
+    lambda shapes, described: _check_shapes(shapes, _shapes(described)),
+    _read,
+    is_not="is not a learned subject",
+    unsaved="The subject cannot be saved",
+    choose="Choose a file written by Save Subject (LASR) or ssr-encoder learn.",
+    again="learn the subject again",
+    own=LASR,
+)
+REMEDY = _FILE.remedy

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ... import finite, tensor_files, weight_files
 from ...faults import told
 from ...layout import SD15, SDXL
-from ...neighbours import IP_ADAPTER, MIP, kind_of
+from ...neighbours import IP_ADAPTER, MIP, kind_of, of_objects, sent_on
 from ...shown import shown
-from ...tensor_files import Shapes, State, listed
+from ...tensor_files import ObjectsError, Shapes, State, listed
 from ...weight_files import IDENTITY, OWN_IDENTITY, Kind, Size, WrittenLayout
 from .adapter import AdapterConfig, MIPAdapter, ResamplerShape, fingerprint
 
@@ -56,7 +56,10 @@ def read(path: Path, config: AdapterConfig | None = None) -> Weights:
     A plain IP-Adapter gets gates that are 1 everywhere, with a word about it. Raises FileNotFoundError, or ValueError that says what was
     found and what was expected.
     """
-    raw, metadata = tensor_files.read(path, look=_look)
+    try:
+        raw, metadata = tensor_files.read(path, look=_look)
+    except ObjectsError as error:
+        raise of_objects(error, MIP) from error
     named = shown(path)
     gated = True
     if metadata.get("format") == FORMAT:
@@ -157,7 +160,10 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     """Refuse what a file's names tell already, before its tensors are read."""
     form = metadata.get("format")
     if form not in (FORMAT, "pt", None):  # "pt" is what safetensors' own writers leave there
-        raise ValueError(f'{named} is a file of format "{shown(form)}", not an MIP-Adapter. Choose the adapter\'s own file.')
+        raise ValueError(
+            f'{named} is a file of format "{shown(form)}", not an MIP-Adapter.'
+            + sent_on(form, " Choose the adapter's own file.")
+        )
     kind = kind_of(shapes, MIP)
     if form != FORMAT and kind not in (None, IP_ADAPTER):
         raise ValueError(

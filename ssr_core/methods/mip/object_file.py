@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat
 from torch import Tensor
 
-from ... import finite, tensor_files
-from ...faults import told
+from ... import finite
+from ...described_files import check_extent, several
 from ...finite import LARGEST_STRENGTH
-from ...shown import shown
 from ...tensor_files import Shapes
 from .objects import (
     MOST_NAME_LETTERS,
@@ -28,8 +26,6 @@ from .objects import (
 )
 
 FORMAT = "ssr_mip_objects"
-FORMAT_VERSION = "1"
-REMEDY = "copy it again or encode the object again"
 
 _FLOATS = ("tokens", "null_tokens", "name_embeds", "null_name_embeds")
 _TENSORS = (*_FLOATS, "pictures")
@@ -42,55 +38,35 @@ LARGEST_REGION = 1 << 14
 
 
 def save(objects: ObjectSet, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
-    """Write objects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
-
-    provenance: what else a reader of the file may want to know, such as who made it and when. new: raise FileExistsError where there is a
-    file of that name. What load would refuse is not written: ValueError.
-    """
+    """Write objects to one safetensors file. provenance, new: as described_files has them."""
     if not objects:
         raise ValueError("There is no object to save. Connect the SSR_MIP_OBJECTS output of Encode Object (MIP).")
     tensors = {f"{index}.{name}": getattr(one, name) for index, one in enumerate(objects) for name in _TENSORS}
     tensors |= {f"{index}.region": one.region for index, one in enumerate(objects) if one.region is not None}
     described = [{"name": one.name, "adapter": one.adapter, "count": one.count, "strength": one.strength} for one in objects]
-    try:
-        for index, fields in enumerate(_DESCRIBED.validate_python(described)):
-            _read(tensors, index, fields)
-    except ValueError as error:
-        fault = told(error) if isinstance(error, ValidationError) else error
-        raise ValueError(f"The object cannot be saved, as it could not be read again: {fault}. Encode it again.") from error
-    metadata = {**(provenance or {}), "format": FORMAT, "format_version": FORMAT_VERSION, "objects": json.dumps(described)}
-    tensor_files.write(tensors, path, metadata, new)
+    _FILE.save(tensors, described, path, provenance, new)
 
 
 def load(path: Path) -> ObjectSet:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    tensors, metadata = tensor_files.read(path, REMEDY, _look)
-    try:
-        return tuple(_read(tensors, index, fields) for index, fields in enumerate(_described(metadata)))
-    except ValueError as error:
-        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+    return _FILE.load(path)
 
 
 def provenance(path: Path) -> dict[str, str]:
     """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    return tensor_files.provenance(path, ("format", "format_version", "objects"), REMEDY)
+    return _FILE.provenance(path)
 
 
-def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-    """Refuse what a file says about itself, before its tensors are read."""
-    if metadata.get("format") != FORMAT:
-        found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(f"{named} is not a file of objects (format {found}). Choose a file written by Save Objects (MIP).")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{named} is a file of objects of format version {shown(metadata.get('format_version'))}; this version of the pack reads "
-            f"version {FORMAT_VERSION}. Update the pack or encode the objects again."
-        )
-    try:
-        for index, _ in enumerate(_described(metadata)):
-            _check_extent(shapes, index)
-    except ValueError as error:
-        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+def _check(shapes: Shapes, index: int) -> None:
+    most = {
+        "tokens": (MOST_TOKENS, WIDEST),
+        "null_tokens": (MOST_TOKENS, WIDEST),
+        "name_embeds": (MOST_NAME_TOKENS, WIDEST),
+        "null_name_embeds": (MOST_NAME_TOKENS, WIDEST),
+        "pictures": (PICTURES_SHOWN, LARGEST_PICTURE, LARGEST_PICTURE, 3),
+        "region": (LARGEST_REGION, LARGEST_REGION),
+    }
+    check_extent(shapes, index, "object", _TENSORS, most)
 
 
 class _Described(BaseModel):
@@ -102,50 +78,14 @@ class _Described(BaseModel):
     strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
 
 
-_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(
-    Annotated[list[_Described], Field(min_length=1, max_length=MOST_OBJECTS)]
-)
-
-
-def _described(metadata: Mapping[str, str]) -> list[_Described]:
-    """Raises ValueError that says what is wrong, without the file's name."""
-    try:
-        return _DESCRIBED.validate_python(json.loads(metadata.get("objects", "")))
-    except ValidationError as error:
-        raise ValueError(told(error)) from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"the description of its objects is no JSON: {shown(error)}") from error
-
-
-def _check_extent(shapes: Shapes, index: int) -> None:
-    """Whether the tensors of an object are there and of a size that an object has."""
-    most = {
-        "tokens": (MOST_TOKENS, WIDEST),
-        "null_tokens": (MOST_TOKENS, WIDEST),
-        "name_embeds": (MOST_NAME_TOKENS, WIDEST),
-        "null_name_embeds": (MOST_NAME_TOKENS, WIDEST),
-        "pictures": (PICTURES_SHOWN, LARGEST_PICTURE, LARGEST_PICTURE, 3),
-        "region": (LARGEST_REGION, LARGEST_REGION),
-    }
-    for name in _TENSORS:
-        if f"{index}.{name}" not in shapes:
-            raise ValueError(f"object {index + 1} has no tensor {name}")
-    for name, limits in most.items():
-        shape = shapes.get(f"{index}.{name}")
-        if shape is None:
-            continue
-        if len(shape) != len(limits) or 0 in shape or any(side > limit for side, limit in zip(shape, limits, strict=True)):
-            raise ValueError(f"{name} of object {index + 1} has shape {shown(shape)}, expected up to {limits}")
-
-
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> MIPObject:
-    _check_extent({name: tuple(tensor.shape) for name, tensor in tensors.items()}, index)
     own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
     region = tensors.get(f"{index}.region")
     check_name(described.name)
     tokens, pictures = own["tokens"], own["pictures"]
     fits = (
-        own["null_tokens"].shape == tokens.shape
+        all(0 not in tensor.shape for tensor in own.values())
+        and own["null_tokens"].shape == tokens.shape
         and own["name_embeds"].shape == own["null_name_embeds"].shape
         and own["name_embeds"].shape[1] == tokens.shape[1]
         and pictures.shape[1] == pictures.shape[2]
@@ -170,3 +110,17 @@ def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> M
         strength=described.strength,
         region=region,
     )
+
+
+_FILE = several(
+    FORMAT,
+    "objects",
+    _Described,
+    MOST_OBJECTS,
+    _check,
+    _read,
+    is_not="is not a file of objects",
+    unsaved="The object cannot be saved",
+    choose="Choose a file written by Save Objects (MIP).",
+    again="encode the objects again",
+)

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from ... import finite, tensor_files, weight_files
 from ...faults import told
+from ...neighbours import SSR, of_objects, sent_on
 from ...shown import shown
 from ...tensor_files import WRAPPERS, ObjectsError, Shapes, State, listed
 from ...weight_files import IDENTITY, OWN_IDENTITY, Kind, Size, WrittenLayout
 from .encoder import EncoderConfig, SSREncoder, fingerprint
-from .neighbours import kind_of, kind_of_objects
+from .neighbours import kind_of
 
 log = logging.getLogger("ssr_encoder")
 
@@ -53,8 +54,7 @@ def read(paths: Sequence[Path], config: EncoderConfig | None = None) -> Weights:
     try:
         raw, metadata, named = tensor_files.read_together(paths, _look)
     except ObjectsError as error:
-        kind = kind_of_objects(error.names)
-        raise ValueError(f"{error} By their names this is {kind}, not an SSR-Encoder." if kind else str(error)) from error
+        raise of_objects(error, SSR) from error
     if metadata.get("format") == FORMAT:
         config, state = _described(metadata, named), raw
     else:
@@ -73,7 +73,7 @@ def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
     if form not in (FORMAT, "pt", None):  # "pt" is what safetensors' own writers leave there
         raise ValueError(
             f'{named} is a file of format "{shown(form)}", not an SSR-Encoder.'
-            + (" Load Subject reads it." if form == "ssr_subject" else " Choose the SSR-Encoder's own files.")
+            + sent_on(form, " Choose the SSR-Encoder's own files.")
         )
     if form != FORMAT and (kind := kind_of(shapes)) is not None:
         raise ValueError(

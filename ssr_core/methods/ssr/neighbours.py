@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ... import neighbours
-from ...neighbours import SSR, kind_of_objects
-
-__all__ = ["kind_of", "kind_of_objects"]
+from ...neighbours import SSR
 
 
 def kind_of(keys: Collection[str]) -> str | None:

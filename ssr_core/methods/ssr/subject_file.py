@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
-from ... import finite, tensor_files
-from ...faults import told
+from ... import finite
+from ...described_files import check_extent, several
 from ...finite import LARGEST_STRENGTH
 from ...shown import shown
 from ...tensor_files import Shapes
@@ -22,8 +21,6 @@ from ...words import Word
 from .subject import MOST_QUERY_LETTERS, MOST_SUBJECTS, Subject, SubjectSet
 
 FORMAT = "ssr_subject"
-FORMAT_VERSION = "1"
-REMEDY = "copy it again or encode the subject again"
 
 _TENSORS = ("tokens", "null_tokens", "attention", "picture")
 _OPTIONAL_TENSORS = ("word_embeds", "marked")
@@ -41,11 +38,7 @@ WIDEST = 1 << 16
 
 
 def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
-    """Write subjects to one safetensors file: tensors "<i>.<name>", everything else as JSON in the metadata.
-
-    provenance: what else a reader of the file may want to know, such as who made it and when. The picture in it is its thumbnail.
-    new: raise FileExistsError where there is a file of that name. What load would refuse is not written: ValueError.
-    """
+    """Write subjects to one safetensors file. The picture in it is its thumbnail; provenance, new: as described_files has them."""
     if not subjects:
         raise ValueError("There is no subject to save. Connect the SSR_SUBJECT output of Encode Subject.")
     tensors = {f"{index}.{name}": getattr(subject, name) for index, subject in enumerate(subjects) for name in _TENSORS}
@@ -69,62 +62,20 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
         }
         for subject in subjects
     ]
-    try:
-        for index, fields in enumerate(_DESCRIBED.validate_python(described)):
-            _read(tensors, index, fields)
-    except ValueError as error:
-        fault = told(error) if isinstance(error, ValidationError) else error
-        raise ValueError(f"The subject cannot be saved, as it could not be read again: {fault}. Encode it again.") from error
-    metadata = {
-        **(provenance or {}),
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "subjects": json.dumps(described),
-    }
-    tensor_files.write(tensors, path, metadata, new)
+    _FILE.save(tensors, described, path, provenance, new)
 
 
 def load(path: Path) -> SubjectSet:
     """Read what save wrote. Raises ValueError that names the file for anything else."""
-    tensors, metadata = tensor_files.read(path, REMEDY, _look)
-    try:
-        return tuple(_read(tensors, index, fields) for index, fields in enumerate(_described(metadata)))
-    except ValueError as error:
-        raise ValueError(f"{shown(path)} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+    return _FILE.load(path)
 
 
-def _look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-    """Refuse what a file says about itself, before its tensors are read."""
-    if metadata.get("format") != FORMAT:
-        found = shown(repr(metadata.get("format", "none")), 40)
-        raise ValueError(f"{named} is not a subject file (format {found}). Choose a file written by Save Subject.")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{named} is a subject file of format version {shown(metadata.get('format_version'))}; this version of the pack reads version "
-            f"{FORMAT_VERSION}. Update the pack or encode the subject again."
-        )
-    try:
-        for index, _ in enumerate(_described(metadata)):
-            _check_extent(shapes, index)
-    except ValueError as error:
-        raise ValueError(f"{named} is damaged or incomplete ({error}). {REMEDY.capitalize()}.") from error
+def provenance(path: Path) -> dict[str, str]:
+    """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
+    return _FILE.provenance(path)
 
 
-def _described(metadata: Mapping[str, str]) -> list[_Described]:
-    """Raises ValueError that says what is wrong, without the file's name."""
-    try:
-        return _DESCRIBED.validate_python(json.loads(metadata.get("subjects", "")))
-    except ValidationError as error:
-        raise ValueError(told(error)) from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError(f"the description of its subjects is no JSON: {shown(error)}") from error
-
-
-def _check_extent(shapes: Shapes, index: int) -> None:
-    """Whether the tensors of a subject are there and of a size that a subject has."""
-    for name in _TENSORS:
-        if f"{index}.{name}" not in shapes:
-            raise ValueError(f"subject {index + 1} has no tensor {name}")
+def _check(shapes: Shapes, index: int) -> None:
     most = {
         "tokens": (MOST_TOKENS * MOST_SCALES, WIDEST),
         "null_tokens": (MOST_TOKENS * MOST_SCALES, WIDEST),
@@ -133,19 +84,11 @@ def _check_extent(shapes: Shapes, index: int) -> None:
         "word_embeds": (MOST_TOKENS, WIDEST),
         "marked": (MOST_PATCHES,),
     }
-    for name, limits in most.items():
-        shape = shapes.get(f"{index}.{name}", ())
-        if any(side > limit for side, limit in zip(shape, limits, strict=False)):
-            raise ValueError(f"{name} of subject {index + 1} has shape {shown(shape)}, at most {limits}")
+    check_extent(shapes, index, "subject", _TENSORS, most)
 
 
 ROUNDING = 1e-2
 """By how much a share may exceed 1, averaged in half precision."""
-
-
-def provenance(path: Path) -> dict[str, str]:
-    """What was said to save about a file that load can read, such as who made it and when; as it can be shown."""
-    return tensor_files.provenance(path, ("format", "format_version", "subjects"), REMEDY)
 
 
 def _in_order(words: tuple[Word, ...]) -> tuple[Word, ...]:
@@ -169,13 +112,7 @@ class _Described(BaseModel):
     strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
 
 
-_DESCRIBED: TypeAdapter[list[_Described]] = TypeAdapter(
-    Annotated[list[_Described], Field(min_length=1, max_length=MOST_SUBJECTS)]
-)
-
-
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> Subject:
-    _check_extent({name: tuple(tensor.shape) for name, tensor in tensors.items()}, index)
     own = {name: tensors[f"{index}.{name}"] for name in _TENSORS}
     _check_shapes(own)
     words, attention = described.words, own["attention"]
@@ -230,3 +167,17 @@ def _check_numbers(own: Mapping[str, Tensor | None]) -> None:
         shares = name in ("attention", "marked")
         if (found := finite.fault(tensor, 0, 1 + ROUNDING) if shares else finite.fault(tensor)) is not None:
             raise ValueError(f"{name} with {found}")
+
+
+_FILE = several(
+    FORMAT,
+    "subjects",
+    _Described,
+    MOST_SUBJECTS,
+    _check,
+    _read,
+    is_not="is not a subject file",
+    unsaved="The subject cannot be saved",
+    choose="Choose a file written by Save Subject.",
+    again="encode the subject again",
+)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import tiny
+from support import methods, tiny
 
 
 @pytest.fixture
@@ -23,3 +23,24 @@ def control_net(model):
 @pytest.fixture
 def hint():
     return torch.rand(1, 128, 128, 3, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory, clip):
+    """Methods by name (support/methods.py), each with an unpatched MODEL and what the method alone draws on it."""
+    made = {}
+
+    def of(name):
+        if name not in made:
+            method = methods.make(name, tmp_path_factory.mktemp(name), clip)
+            plain = method.make()
+            made[name] = method, plain, method.draw(method.apply(plain))
+        return made[name]
+
+    return of
+
+
+@pytest.fixture(params=methods.NAMES)
+def beside(request, known):
+    """A method, its MODEL without it, and what the method alone draws."""
+    return known(request.param)

@@ -70,6 +70,46 @@ def test_reference_control_and_the_subject_both_act(model, encoder, subject, acn
     assert torch.equal(tiny.sample(patched), only_ours)
 
 
+@pytest.mark.parametrize("beside", ["elite", "lasr"], indirect=True)
+def test_their_controlnet_and_a_subject_in_the_prompt_both_act(beside, acn, control_net, hint):
+    """What rides on the prompt goes through their node, and their ControlNet reads the prompt's own tensor."""
+    method, model, alone = beside
+    applied = neighbours.run(
+        acn["ACN_AdvancedControlNetApply_v2"], positive=method.positive, negative=method.negative, control_net=control_net, image=hint,
+        strength=0.8, start_percent=0.0, end_percent=1.0, mask_optional=torch.ones(1, 64, 64) * 0.5,
+    )  # fmt: skip
+    controlled = dict(zip(("positive", "negative"), applied, strict=False))
+    both = method.draw(method.apply(model), **controlled)
+    assert torch.isfinite(both).all()
+    assert relative_error(both, alone) > 1e-3
+    assert relative_error(both, method.draw(method.apply(model, 0.1), **controlled)) > 1e-4
+    for context in control_net.control_model.seen:
+        torch.testing.assert_close(context, torch.cat([method.negative[0][0], method.positive[0][0]]))
+    assert torch.equal(method.draw(method.apply(model)), alone)
+
+
+@pytest.mark.parametrize("beside", ["elite", "lasr"], indirect=True)
+def test_reference_control_and_a_subject_in_the_prompt_both_act(beside, acn):
+    method, model, alone = beside
+    reference = neighbours.run(
+        acn["ACN_ReferenceControlNet"], reference_type="reference_attn", style_fidelity=0.5, ref_weight=1.0
+    )[0]
+    latent = {"samples": torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))}
+    proxy = neighbours.run(
+        acn["ACN_ReferencePreprocessor"], image=torch.rand(1, 128, 128, 3), vae=_Latent(latent["samples"]), latent_size=latent
+    )[0]
+    applied = neighbours.run(
+        acn["ACN_AdvancedControlNetApply_v2"], positive=method.positive, negative=method.negative, control_net=reference, image=proxy,
+        strength=0.8, start_percent=0.0, end_percent=1.0,
+    )  # fmt: skip
+    controlled = dict(zip(("positive", "negative"), applied, strict=False))
+    both = method.draw(method.apply(model), **controlled)
+    assert torch.isfinite(both).all()
+    assert relative_error(both, alone) > 1e-3
+    assert relative_error(both, method.draw(method.apply(model, 0.1), **controlled)) > 1e-4
+    assert torch.equal(method.draw(method.apply(model)), alone)
+
+
 class _Latent:
     """A VAE that gives one latent."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import comfy_host, learned, motion, neighbours, tiny
+from support import comfy_host, learned, methods, motion, neighbours, tiny
 from support.golden import relative_error
 
 PACK = "ComfyUI-AnimateDiff-Evolved"
@@ -149,3 +149,43 @@ def test_a_learned_subject_is_drawn_in_every_frame_of_context_windows(model, cli
     ours = learned.apply(model, clip, subjects)
     both = evolved(ours) if order == "ours first" else learned.apply(evolved(model), clip, subjects)
     assert relative_error(tiny.sample(both, **conds), tiny.sample(ours, **conds)) <= 1e-4
+
+
+@pytest.mark.parametrize("order", ["ours first", "theirs first"])
+@pytest.mark.parametrize("beside", ["mip", "elite"], indirect=True)
+def test_what_other_methods_draw_in_every_frame_of_context_windows_is_what_they_draw_without(beside, evolved, order):
+    method, model, _ = beside
+    ours = method.apply(model)
+    both = evolved(ours) if order == "ours first" else method.apply(evolved(model))
+    windowed, whole = (method.draw(patched, batch=10) for patched in (both, ours))
+    assert relative_error(windowed, whole) <= 1e-4
+    assert relative_error(windowed, method.draw(method.apply(model, 0.1), batch=10)) > 1e-4
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", ["ssr", "elite", "lasr"])
+def test_a_motion_module_and_context_windows_together_at_real_shape(name, clip, ade, motion_model, tmp_path):
+    """Twelve frames in windows of eight: before and after theirs the same bits, and every frame moves and shows the subject."""
+    method = methods.make(name, tmp_path, clip, width=320)
+    wide = method.make()
+    moving = neighbours.run(ade["ADE_ApplyAnimateDiffModelSimple"], motion_model=motion_model)[0]
+
+    def evolve(model, motion=moving):
+        context = neighbours.run(
+            ade["ADE_StandardStaticContextOptions"], context_length=8, context_overlap=4, fuse_method="flat"
+        )[0]  # fmt: skip
+        return neighbours.run(
+            ade["ADE_UseEvolvedSampling"], model=model, beta_schedule="use existing", m_models=motion, context_options=context
+        )[0]
+
+    options = {"batch": 12, "size": (8, 8), "cfg": 1.0}
+    before, after = (method.draw(one, **options) for one in (evolve(method.apply(wide)), method.apply(evolve(wide))))
+    assert torch.isfinite(before).all()
+    assert relative_error(before, after) <= 1e-5
+    still, weaker = (
+        method.draw(evolve(method.apply(wide), None), **options),
+        method.draw(evolve(method.apply(wide, 0.1)), **options),
+    )
+    for frame in range(12):
+        assert relative_error(before[frame], still[frame]) > 1e-3
+        assert relative_error(before[frame], weaker[frame]) > 1e-4

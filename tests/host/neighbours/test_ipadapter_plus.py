@@ -121,3 +121,14 @@ def test_a_learned_subject_before_or_after_theirs_gives_the_same_picture(model, 
     assert relative_error(before, after) <= 1e-5
     assert relative_error(after, ours) > 1e-3
     assert relative_error(after, tiny.sample(with_ipadapter(model), **conds)) > 1e-3
+
+
+@pytest.mark.parametrize("beside", ["elite"], indirect=True)
+def test_a_subject_in_the_prompt_before_or_after_theirs_gives_the_same_picture(beside, with_ipadapter):
+    """Its gate goes by the text attention of the layer, whose keys are the text's alone, whatever theirs adds."""
+    method, model, alone = beside
+    before, after = method.draw(method.apply(with_ipadapter(model))), method.draw(with_ipadapter(method.apply(model)))
+    assert relative_error(before, after) <= 1e-5
+    assert relative_error(after, alone) > 1e-3
+    assert relative_error(after, method.draw(with_ipadapter(method.apply(model, 0.1)))) > 1e-4
+    assert torch.equal(method.draw(method.apply(model)), alone)

@@ -24,7 +24,7 @@ def test_the_manifests_addresses_are_those_the_hub_is_asked_for():
 def test_the_manifest_is_complete_and_its_names_are_unique():
     manifest = read_manifest()
     assert {weight.id for weight in manifest if weight.default} == {"aligner", "layers", "clip-vision"}
-    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 13
+    assert len({weight.id for weight in manifest}) == len({weight.place(Path()) for weight in manifest}) == len(manifest) == 14
     for weight in manifest:
         assert weight.purpose
         assert weight.licence
@@ -47,12 +47,16 @@ def test_a_method_is_fetched_by_its_name_with_the_tower_that_it_wants():
 
 def test_example_workflows_name_the_files_as_the_manifest_does():
     known = {(weight.name, weight.url, weight.folders[0]) for weight in read_manifest()}
-    named = set()
+    named, loaded = set(), set()
     for path in (PACK / "example_workflows").glob("*.json"):
         for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
-            named |= {(model["name"], model["url"], model["directory"]) for model in node["properties"].get("models", [])}
+            models = node["properties"].get("models", [])
+            named |= {(model["name"], model["url"], model["directory"]) for model in models}
+            if node["type"].startswith(("CheckpointLoader", "CLIPVisionLoader", "ControlNetLoader")):
+                loaded |= set(node["widgets_values"]) - {model["name"] for model in models}
     assert len(named) >= 4
     assert named <= known
+    assert not loaded, "files that a loader of the host takes, with no address beside them"
 
 
 def shipped() -> list[Path]:

@@ -1,0 +1,92 @@
+"""ELITE's nodes as a user has them: what they show, their files and their templates."""
+
+import json
+
+import pytest
+import torch
+from support import comfy_host, golden, tiny, tiny_elite
+from support.templates import path_of
+
+
+def test_the_footprint_is_where_the_word_is_attended_to(applied, say, subject, nodes):
+    patched, recorder = nodes["SSR_RecordFootprint"].execute(applied(subject)).args
+    tiny.sample(patched, positive=say(subject))
+    found = recorder.footprint.maps()
+    assert found.shape[:2] == (1, 1)
+    assert bool(found.isfinite().all())
+    assert found.max() > 0
+    assert list(recorder.footprint.queries) == ["subject 1"]
+
+
+@pytest.mark.parametrize("strength", [0.8, 0.0])
+def test_inspect_says_what_reads_the_texts(applied, subject, elite, strength):
+    told = comfy_host.part("ssr_core.hosts.comfyui.inspection").describe(applied(subject, strength))
+    assert f"texts read by ELITE {elite.fingerprint[:12]}" in told
+    assert ("256 tokens" in told) is bool(strength)
+
+
+def test_encoding_shows_what_is_marked_and_files_hold_it(nodes, elite, clip_vision, monkeypatch, tmp_path):
+    folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "get_output_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths,
+        folders.ELITE_SUBJECTS,
+        ([str(tmp_path / folders.ELITE_SUBJECTS)], {".safetensors"}),
+    )
+    mask = torch.zeros(1, 48, 64)
+    mask[:, 10:40, 8:30] = 1.0
+    picture = golden.picture(64, 48, 0)
+    with torch.inference_mode():
+        made = nodes["SSR_EncodeSubjectELITE"].execute(elite, clip_vision, picture, mask)
+        again = nodes["SSR_EncodeSubjectELITE"].execute(elite, clip_vision, picture, points="20, 20", previous=made.args[0])
+    assert len(again.args[0]) == 2
+    (entry,) = made.ui["ssr_subject"]
+    assert entry["grid"] == 16
+    assert entry["marked"]
+    saved = nodes["SSR_SaveSubjectELITE"].execute(again.args[0], "mine")
+    assert saved.ui["text"] == ["Saved ssr_elite_subjects/mine_00001_.safetensors"]
+    folder_paths.filename_list_cache.clear()
+    loaded = nodes["SSR_LoadSubjectELITE"].execute("mine_00001_.safetensors")
+    assert [one.identity for one in loaded.args[0]] == [one.identity for one in again.args[0]]
+    assert "crop to mask" in loaded.ui["text"][0]
+
+
+def test_the_published_pair_finds_itself(nodes, monkeypatch, tmp_path):
+    import folder_paths
+
+    from ssr_core.methods.elite import formats
+
+    made = tiny_elite.small()
+    own = formats.of_state(made.config, {"global": made.global_mapper.state_dict(), "local": made.local_mapper.state_dict()})
+    formats.write_stage(own, "global", tmp_path / "global_mapper.pt")
+    formats.write_stage(own, "local", tmp_path / "local_mapper.pt")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "ssr_elite", ([str(tmp_path)], {".pt"}))
+    folder_paths.filename_list_cache.clear()
+    with torch.inference_mode():
+        (loaded,) = nodes["SSR_LoadELITE"].execute("global_mapper.pt").args
+    assert loaded.module.local_mapper is not None
+    with pytest.raises(FileNotFoundError, match="--only elite"):
+        nodes["SSR_LoadELITE"].execute("missing.pt")
+
+
+@pytest.mark.parametrize("name", ["ssr_elite_picture_and_mask", "ssr_elite_two_subjects"])
+def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
+    workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
+    links = {link[0] for link in workflow["links"]}
+    places = {node["id"]: node for node in workflow["nodes"]}
+    ours = [node for node in workflow["nodes"] if node["type"] in nodes]
+    assert len({node["type"] for node in ours}) == 5
+    for node in ours:
+        slots = nodes[node["type"]].GET_SCHEMA().inputs
+        assert [slot["name"] for slot in node["inputs"]] == [slot.id for slot in slots]
+        widgets = [slot for slot in slots if "widget" in next(one for one in node["inputs"] if one["name"] == slot.id)]
+        for slot, value in zip(widgets, node["widgets_values"], strict=True):
+            if slot.id not in ("elite_file", "local_file"):
+                assert value in (getattr(slot, "options", None) or [value])
+        for slot, described in zip(slots, node["inputs"], strict=True):
+            assert slot.optional or "widget" in described or described["link"] in links
+    for _, source, _, target, _, _ in workflow["links"]:
+        assert places[source]["pos"][0] < places[target]["pos"][0] + 1, "links run from left to right"
