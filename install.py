@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssr_core import weights
@@ -46,19 +47,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def host_models(pack: Path) -> Path | None:
-    """The models folder of the ComfyUI (or of its --base-directory) that the pack lies in, if it lies in one."""
-    base = pack.parent.parent
-    is_host = pack.parent.name == "custom_nodes" and ((base / "models").is_dir() or (base / "main.py").is_file())
-    return base / "models" if is_host else None
+    """The models folder of the ComfyUI (or of its --base-directory) that the pack lies in, if it lies in one; perhaps by a symlink."""
+    return next((base / "models" for base in _around(pack) if _holds(base, pack)), None)
+
+
+def _around(pack: Path) -> Iterator[Path]:
+    """Where a host may be: around the pack; around the folder that the shell is in, which keeps the symlinks that led there, and which is
+    the host's own under ComfyUI-Manager; and around the Python that runs."""
+    yield pack.parent.parent
+    shell = Path(os.path.expandvars("$PWD"))
+    for place in (shell, Path(sys.prefix)):
+        if place.is_absolute():
+            for folder in (place, *place.parents):
+                yield folder
+                yield folder / "ComfyUI"
+
+
+def _holds(base: Path, pack: Path) -> bool:
+    """Whether a folder is a host with this very pack in it, under whatever name."""
+    try:
+        if not ((base / "models").is_dir() or (base / "main.py").is_file()):
+            return False
+        return any(entry.samefile(pack) for entry in (base / "custom_nodes").iterdir() if entry.is_dir())
+    except OSError:  # no such folder, or none that may be read
+        return False
 
 
 def say_missing(missing: Sequence[WeightFile], models: Path) -> None:
     print("SSR-Encoder: these files are missing:")
     for weight in missing:
-        size = f", {weight.size / 1e6:,.0f} MB" if weight.size else ""
-        print(f"  {weight.name}: {weight.purpose} (licence: {weight.licence}{size})")
+        print(f"  {weight.name}: {weight.purpose} (licence: {weight.licence}; {_megabytes(weight)})")
         print(f"      from {weight.url}" + ("" if weight.url.endswith(weight.remote_name) else f" (its {weight.remote_name})"))
         print(f"      into {weight.place(models).parent}" + ("" if weight.name == weight.remote_name else f" as {weight.name}"))
+    print(f"Together about {sum(weight.bytes_expected for weight in missing) / 1e6:,.0f} MB.")
     print(f'Fetch them with "python install.py --download" in {PACK}, or by hand; then press R in ComfyUI.')
     bases = {"mip": "an SDXL", "mip-plus": "an SDXL"}
     needed = sorted({bases.get(weight.method or "", "an SD1.5") for weight in missing})
@@ -66,6 +87,10 @@ def say_missing(missing: Sequence[WeightFile], models: Path) -> None:
         f"You also need {' and '.join(needed)} checkpoint in models/checkpoints. --all lists every file, --only the ones or the method "
         "you name."
     )
+
+
+def _megabytes(weight: WeightFile) -> str:
+    return f"{'' if weight.size else 'about '}{weight.bytes_expected / 1e6:,.0f} MB"
 
 
 def _options(manifest: Sequence[WeightFile], arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,7 +135,7 @@ def _instead(weight: WeightFile, manifest: Sequence[WeightFile], models: Path) -
 def _succeeds(weight: WeightFile, models: Path) -> bool:
     """Fetch a file, or check the one that is there, and say how it went."""
     if weights.find(weight, models) is None:
-        print(f"SSR-Encoder: fetching {weight.name} from {weight.url}", flush=True)
+        print(f"SSR-Encoder: fetching {weight.name} from {weight.url} ({_megabytes(weight)})", flush=True)
     try:
         path = weights.fetch(weight, models)
     except (ValueError, OSError) as error:

@@ -51,12 +51,13 @@ def main() -> None:
             placed[name] += [
                 bool(_middle(one.box) > SIDE / 2) == bool(half) for half, one in enumerate(seen) if one is not None
             ]
+    percent = comfy_host.part("ssr_core.shown").percent
     rows = {}
     print("| | look | strict | prompt | on its side |\n|---|---|---|---|---|")
     for name, found in outcomes.items():
         scores, share = world.scores(found), float(np.mean(placed[name]))
         rows[name] = {"look": scores.look, "look_strict": scores.look_strict, "prompt": scores.prompt, "side": share}
-        print(f"| {name} | " + " | ".join(f"{value:.0%}" for value in rows[name].values()) + " |")
+        print(f"| {name} | " + " | ".join(map(percent, rows[name].values())) + " |")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
 

@@ -26,6 +26,7 @@ from support import comfy_host, soak
 from support.server import running
 
 from ssr_core.evaluation.report import plot
+from ssr_core.shown import percent
 
 CACHE = "--cache-classic"
 """The last prompt's outputs are kept. The newer host would otherwise keep all of them until the machine runs short of memory."""
@@ -67,11 +68,11 @@ def main() -> None:
         for name, soaked in (("memory of the server, MB", long), ("the same prompts without subjects", plain))
     }
     top = 500.0 * (1 + max(held for line in lines.values() for _, held in line) // 500)
-    (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}"))
+    (options.out / "soak.svg").write_text(plot(lines, "prompts", top, "{:.0f}".format))
     print(
         f"{len(jobs)} prompts {report['prompts']} in {report['seconds']} s; lost: {report['lost'] or 'none'}; other bits than fresh: "
-        f"{different or 'none'}; held, with what is free given back, after {WARM:.0%} of them and at the end: {held} MB; the same without "
-        f"subjects: {plain_held} MB"
+        f"{different or 'none'}; held, with what is free given back, after {percent(WARM)} of them and at the end: {held} MB; the same "
+        f"without subjects: {plain_held} MB"
     )
     if report["lost"] or different or held[1] - held[0] > plain_held[1] - plain_held[0] + GROWTH:
         raise SystemExit("the soak failed")

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ssr_core.crop import parse_crop
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.elite import HostElite, encode_prompt, load_elite
@@ -141,6 +142,7 @@ class EncodeEliteSubject(io.ComfyNode):
                 wires.EliteSubject.Input(
                     "previous", optional=True, tooltip="Subjects from another node; this one is added after them."
                 ),
+                inputs.crop(" It goes before framing."),
             ],
             outputs=[
                 wires.EliteSubject.Output(
@@ -162,13 +164,14 @@ class EncodeEliteSubject(io.ComfyNode):
         margin: float = MARGIN,
         strength: float = 1.0,
         previous: EliteSubjects = (),
+        crop: str = "",
     ) -> io.NodeOutput:
         checks.choice(framing, FRAMINGS, "framing")
         strength, margin = checks.strength(strength), checks.number(margin, "margin", 0.0, LARGEST_MARGIN)
         check_images(image)
         check_count(len(previous or ()) + len(image))
         pictures = as_pictures(image)
-        selection = Selection(mask, framing, margin, parse_points(points))
+        selection = Selection(mask, framing, margin, parse_points(points), parse_crop(crop))
         subjects = encode_subjects(elite.for_encoding(), vision_model(clip_vision), pictures, selection, strength)
         if len(pictures) < len(subjects):
             pictures *= len(subjects)  # several masks of one picture

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ssr_core.crop import parse_crop
 from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.ssr import HostEncoder, encode_query
 from ..ssr_core.hosts.comfyui.view import view
@@ -90,6 +91,7 @@ class EncodeSubject(io.ComfyNode):
                 wires.Subject.Input(
                     "previous", optional=True, tooltip="Subjects from another Encode Subject; this one is added after them."
                 ),
+                inputs.crop(),
             ],
             outputs=[
                 wires.Subject.Output(
@@ -113,12 +115,13 @@ class EncodeSubject(io.ComfyNode):
         strength: float = 1.0,
         points: str = "",
         previous: SubjectSet = (),
+        crop: str = "",
     ) -> io.NodeOutput:
         checks.choice(fit, FITS, "fit")
         for what, text in (("query", query), ("null_query", null_query)):
             checks.text(text, what)
         strength = checks.strength(strength)
-        clicked = parse_points(points)
+        clicked, framed = parse_points(points), parse_crop(crop)
         if not query.strip() and mask is None and not clicked:
             raise ValueError(
                 'The query is empty and there is no mask, so nothing says what to take. Write a word such as "dog", connect a mask, or '
@@ -132,7 +135,9 @@ class EncodeSubject(io.ComfyNode):
             ssr_encoder.for_encoding(),
             vision_model(clip_vision),
             pictures,
-            Selection(encode_query(clip, query, width), encode_query(clip, null_query, width), mask, mask_weight, clicked, fit),
+            Selection(
+                encode_query(clip, query, width), encode_query(clip, null_query, width), mask, mask_weight, clicked, fit, framed
+            ),
             strength,
         )
         if len(pictures) < len(subjects):

@@ -16,6 +16,18 @@ def fit(tooltip: str, rare: bool = False) -> io.Input:
     return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip, **(RARE if rare else {}))
 
 
+def crop(instead: str = "") -> io.Input:
+    """instead: what else the node says of it."""
+    return io.String.Input(
+        "crop",
+        default="",
+        optional=True,
+        tooltip="The part of the reference that is seen: drag the dashed frame in the picture below, or write left, top, right and bottom "
+        f'in pixels: "40, 20, 300, 280". Empty: the whole picture.{instead}',
+        **RARE,
+    )
+
+
 def index(tooltip: str) -> io.Input:
     """Of a subject among several, counted from 1."""
     return io.Int.Input("index", default=1, min=1, max=MOST_SUBJECTS, optional=True, tooltip=tooltip)

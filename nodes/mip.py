@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ssr_core.crop import parse_crop
 from ..ssr_core.hosts.comfyui import folders
 from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.mip import HostAdapter, encode_name, load_adapter
@@ -133,6 +134,7 @@ class EncodeObject(io.ComfyNode):
                 wires.MIPObjects.Input(
                     "previous", optional=True, tooltip="Objects from another Encode Object (MIP); this one is added after them."
                 ),
+                inputs.crop(" What is cut out by a mask or by points ends there too."),
             ],
             outputs=[
                 wires.MIPObjects.Output(
@@ -155,12 +157,13 @@ class EncodeObject(io.ComfyNode):
         strength: float = 1.0,
         region: Any = None,
         previous: ObjectSet = (),
+        crop: str = "",
     ) -> io.NodeOutput:
         check_name(checks.text(name, "name"))
         checks.choice(fit, FITS, "fit")
         strength = checks.strength(strength)
         check_count(len(previous or ()) + 1)
-        references = References(as_pictures(image), mask, parse_points(points), fit)
+        references = References(as_pictures(image), mask, parse_points(points), fit, parse_crop(crop))
         tower = vision_model(clip_vision)
         check_vision_model(tower, mip_adapter.config)
         encoded = encode_name(clip, name, mip_adapter.config.text_width)

@@ -19,7 +19,7 @@ def write_new(folder: str, filename_prefix: str, *writes: Write) -> dict[str, li
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
     provenance = {"made_by": "ComfyUI-SSR-Encoder", "made_at": made}
     prefix = checks.text(filename_prefix, "filename_prefix")
-    names = [folders.save_new(folder, prefix, lambda path, write=write: write(path, provenance)) for write in writes]  # type: ignore[misc]
+    names = [folders.save_new(folder, prefix, lambda path, write=write: write(path, provenance)) for write in writes]
     return {"text": [f"Saved {', '.join(map(shown, names))}"]}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..ssr_core.crop import parse_crop
 from ..ssr_core.hosts.comfyui.clip import vision_model
 from ..ssr_core.hosts.comfyui.view import view_of_selected
 from ..ssr_core.points import parse_points
@@ -41,18 +42,20 @@ class SelectByPoints(io.ComfyNode):
                 inputs.fit(
                     "How a picture that is not square meets the vision model's square; as in Encode Subject.", rare=True
                 ),
+                inputs.crop(),
             ],
             outputs=[io.Mask.Output(display_name="mask", tooltip="For Encode Subject and every other node that takes a MASK.")],
         )
 
     @classmethod
-    def execute(cls, clip_vision: Any, image: Any, points: str, fit: Any = FITS[0]) -> io.NodeOutput:
+    def execute(cls, clip_vision: Any, image: Any, points: str, fit: Any = FITS[0], crop: str = "") -> io.NodeOutput:
         checks.choice(fit, FITS, "fit")
-        places, tower = parse_points(points), vision_model(clip_vision)
+        places, framed, tower = parse_points(points), parse_crop(crop), vision_model(clip_vision)
         check_images(image)
         pictures = as_pictures(image)
         if not places:
             # The picture is shown all the same, to be clicked on; what waits for the mask is told why there is none.
-            return io.NodeOutput(ui=view_of_selected(pictures[0], None, tower, fit), block_execution=EMPTY)
-        masks = masks_around(tower, pictures, places, fit)
-        return io.NodeOutput(masks, ui=view_of_selected(pictures[0], masks[0].numpy(), tower, fit))
+            # None stands for the mask: without an output the host forgets to block it.
+            return io.NodeOutput(None, ui=view_of_selected(pictures[0], None, tower, fit, framed), block_execution=EMPTY)
+        masks = masks_around(tower, pictures, places, fit, framed)
+        return io.NodeOutput(masks, ui=view_of_selected(pictures[0], masks[0].numpy(), tower, fit, framed))

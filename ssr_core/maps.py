@@ -13,6 +13,9 @@ from torch import Tensor
 PREVIEW_SIDE = 512
 """Side in pixels of an overlay over the square that the encoder saw."""
 
+OPACITY = 0.6
+"""Of the dark over a picture, where nobody asks for another."""
+
 FULL, DARK = 0.91, 0.5
 """Percentiles of a map's patches: from the first on they stand in full light, up to the second in the dark. An attention's peak is
 far above what the rest of the same object gets, so a share of the peak would show little but the peak."""
@@ -44,7 +47,7 @@ class ReferenceMap(NamedTuple):
     box: Box
 
 
-def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
+def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: float = OPACITY) -> tuple[Tensor, Tensor]:
     """Overlay and mask of where a method looks.
 
     picture: the reference itself, [H, W, 3] in 0..1, or None for the square that the encoder saw.
@@ -66,7 +69,7 @@ def attention_map(looks: ReferenceMap, picture: Tensor | None = None, opacity: f
     return overlay(picture, looks.heat, opacity, box)[None], _place(looks.heat, size, box)[None]
 
 
-def footprint_map(maps: Tensor, pictures: Tensor, opacity: float = 0.6) -> tuple[Tensor, Tensor]:
+def footprint_map(maps: Tensor, pictures: Tensor, opacity: float = OPACITY) -> tuple[Tensor, Tensor]:
     """Overlay and mask of where a subject acted. maps: [B, h, w] in 0..1; pictures: [B, H, W, 3] -> [B, H, W, 3] and [B, H, W]."""
     if maps.shape[0] != pictures.shape[0]:
         raise ValueError(

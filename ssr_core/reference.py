@@ -97,15 +97,18 @@ def bounds(mask: NDArray[np.bool_]) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def box_within(box: Sequence[float], size: tuple[int, int]) -> Box:
-    """Whole pixels of a box, ending where the picture of that (width, height) does. Raises ValueError for a box that is none."""
+def box_within(box: Sequence[float], size: tuple[int, int], what: str = "box") -> Box:
+    """Whole pixels of a box, ending where the picture of that (width, height) does. Raises ValueError for a box that is none.
+
+    what: how to name it.
+    """
     if len(box) != 4:
         raise ValueError(f"A box has {len(box)} numbers; expected left, top, right and bottom in pixels.")
     left, top, right, bottom = (int(finite(value, "A box's side", -1e9, 1e9)) for value in box)
     within = max(0, left), max(0, top), min(size[0], right), min(size[1], bottom)
     if within[0] >= within[2] or within[1] >= within[3]:
         raise ValueError(
-            f"The box {left}, {top}, {right}, {bottom} holds no pixel of a picture of {size[0]} x {size[1]}; expected left < right and "
+            f"The {what} {left}, {top}, {right}, {bottom} holds no pixel of a picture of {size[0]} x {size[1]}; expected left < right and "
             "top < bottom inside it."
         )
     return within

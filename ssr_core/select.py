@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .crop import Crop
 from .maps import selection_mask
 from .points import Point, points_to_patches
 from .vision import Fit, frame, normalise, seen_box
@@ -92,25 +93,39 @@ def _connected(candidates: Tensor, seeds: Tensor) -> Tensor:
         reached = grown
 
 
-def masks_around(vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit) -> Tensor:
-    """What belongs to what is under the points, as masks of pictures of one size: [B, H, W] in 0..1."""
+def masks_around(
+    vision_model: VisionModel, pictures: Sequence[Image.Image], points: Sequence[Point], fit: Fit, crop: Crop | None = None
+) -> Tensor:
+    """What belongs to what is under the points, as masks of pictures of one size: [B, H, W] in 0..1.
+
+    fit, crop: as vision.frame takes them.
+    """
     masks = []
     for picture in pictures:
-        box = seen_box(*picture.size, vision_model.size, fit)
-        patches = select_around(vision_model, picture, points, fit)
+        box = seen_box(*picture.size, vision_model.size, fit, crop)
+        patches = select_around(vision_model, picture, points, fit, crop)
         masks.append(selection_mask(patches, (picture.height, picture.width), box))
     return torch.stack(masks)
 
 
-def select_around(vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit) -> Tensor:
+def select_around(
+    vision_model: VisionModel, picture: Image.Image, points: Sequence[Point], fit: Fit, crop: Crop | None = None
+) -> Tensor:
     """The patches that belong together with those under the points, as a mask: [P-1] of 0 and 1."""
-    pixels = normalise([frame(picture, vision_model.size, fit)])
+    pixels = normalise([frame(picture, vision_model.size, fit, crop)])
     features = vision_model.encode(pixels, (layer_of(vision_model.layers),))  # [1, 1, P, V]
-    return around(points, picture, features[0, 0], vision_model, fit)
+    return around(points, picture, features[0, 0], vision_model, fit, crop)
 
 
-def around(points: Sequence[Point], picture: Image.Image, features: Tensor, vision_model: VisionModel, fit: Fit) -> Tensor:
+def around(
+    points: Sequence[Point],
+    picture: Image.Image,
+    features: Tensor,
+    vision_model: VisionModel,
+    fit: Fit,
+    crop: Crop | None = None,
+) -> Tensor:
     """select_around with features at hand: [P, V] of one layer -> [P-1]."""
-    box = seen_box(*picture.size, vision_model.size, fit)
+    box = seen_box(*picture.size, vision_model.size, fit, crop)
     marked = points_to_patches(points, box, round((vision_model.tokens - 1) ** 0.5))
     return select_patches(features[1:], marked).float()

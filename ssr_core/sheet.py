@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -31,9 +32,15 @@ def sheet(rows: Sequence[Sequence[Labelled]], side: int = 192) -> Image.Image:
     return canvas
 
 
-def heat_picture(looks: ReferenceMap) -> Image.Image:
-    """What the encoder saw, dark where the query does not look."""
-    return to_picture(attention_map(looks)[0][0])
+def heat_picture(looks: ReferenceMap, reference: Image.Image | None = None) -> Image.Image:
+    """The reference at its own size, dark where the query does not look; without one, the square that the encoder saw."""
+    picture = None if reference is None else from_picture(reference)
+    return to_picture(attention_map(looks, picture)[0][0])
+
+
+def from_picture(picture: Image.Image) -> Tensor:
+    """8-bit RGB as [H, W, 3] in 0..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)
 
 
 def to_picture(image: Tensor) -> Image.Image:

@@ -1,4 +1,5 @@
-"""Foreign text as messages, logs and terminals show it: in one line, without control characters, and never longer than it helps."""
+"""How messages, logs, terminals and reports write things: foreign text in one line, without control characters, and never longer than it
+helps; shares as percentages."""
 
 from __future__ import annotations
 
@@ -19,6 +20,11 @@ def plain(text: object) -> str:
     """A whole message for a terminal or a log: it may have lines, stays shorter than a screen, and cannot move the cursor."""
     lines = str(text)[:LONGEST_MESSAGE].split("\n")
     return "\n".join(map(_escaped, lines)) + (" ..." if len(str(text)) > LONGEST_MESSAGE else "")
+
+
+def percent(share: float) -> str:
+    """A share of 0..1 as everything here writes it."""
+    return f"{share:.0%}".replace("%", " %")
 
 
 def _escaped(text: str) -> str:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .choices import choice
+from .crop import Crop, pixels_of
 
 Fit = Literal["center crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = get_args(Fit)
@@ -70,13 +71,15 @@ def as_pictures(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def frame(picture: Image.Image, size: int, fit: Fit) -> Image.Image:
-    """The size x size picture that the vision model sees.
+def frame(picture: Image.Image, size: int, fit: Fit, crop: Crop | None = None) -> Image.Image:
+    """The size x size picture that the vision model sees. crop: the part that is framed, None for all of it.
 
     "center crop" equals transformers' CLIPImageProcessor bit for bit: bicubic on 8-bit pixels, the long side truncated to
     int(size * long / short), crop offset (length - size) // 2.
     """
     choice(fit, FITS, "fit")
+    if crop is not None:
+        picture = picture.crop(pixels_of(crop, picture.size))
     if fit == "stretch":
         return picture.resize((size, size), Image.Resampling.BICUBIC)
     if fit == "pad":
@@ -91,8 +94,12 @@ def frame(picture: Image.Image, size: int, fit: Fit) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
 
 
-def seen_box(width: int, height: int, size: int, fit: Fit) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of what the vision model sees, in the picture's pixels. With "pad" it exceeds the picture."""
+def seen_box(width: int, height: int, size: int, fit: Fit, crop: Crop | None = None) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of what the vision model sees, in the picture's pixels. With "pad" it exceeds the picture or the crop."""
+    if crop is not None:
+        first_x, first_y, stop_x, stop_y = pixels_of(crop, (width, height))
+        part = seen_box(stop_x - first_x, stop_y - first_y, size, fit)
+        return first_x + part[0], first_y + part[1], first_x + part[2], first_y + part[3]
     if fit == "stretch":
         return 0.0, 0.0, float(width), float(height)
     if fit == "pad":
@@ -113,15 +120,19 @@ def normalise(pictures: Sequence[Image.Image]) -> Tensor:
     return (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def mask_to_patches(mask: Tensor, grid: int, size: int, fit: Fit) -> Tensor:
+def mask_to_patches(mask: Tensor, grid: int, size: int, fit: Fit, crop: Crop | None = None) -> Tensor:
     """A mask over the whole reference as weights of the vision model's patches: [H, W] in 0..1 -> [grid*grid], row by row.
 
     Binarised with > 0.5, resized bilinearly with antialiasing to the grid, and not binarised again, as in Xiaojiu-z/SSR_Encoder,
     ssr_encoder/ssr_encoder.py, under torchvision >= 0.17. Unlike there, the mask gets the picture's own crop, so that marked pixels
-    and marked patches agree.
+    and marked patches agree. crop: as frame takes it.
     Raises ValueError where nothing of the visible part is marked.
     """
     binary = (mask.float() > 0.5).float().cpu().numpy()  # [H, W]
+    whole = binary
+    if crop is not None:
+        left, top, right, bottom = pixels_of(crop, (binary.shape[1], binary.shape[0]))
+        binary = binary[top:bottom, left:right]
     height, width = binary.shape
     box = seen_box(width, height, size, fit)
     shown = Image.fromarray(binary)
@@ -133,10 +144,10 @@ def mask_to_patches(mask: Tensor, grid: int, size: int, fit: Fit) -> Tensor:
     patches = shown.resize((grid, grid), Image.Resampling.BILINEAR, box=box)
     weights = torch.from_numpy(np.asarray(patches).copy()).clamp(0, 1).flatten()  # [grid*grid]
     if not bool((weights > 0).any()):
-        marked = "nothing" if not binary.any() else f"only pixels outside the part that the encoder sees ({fit})"
+        marked = "nothing" if not whole.any() else f"only pixels outside the part that the encoder sees ({fit})"
         raise ValueError(
             f"The mask query marks {marked}; expected some area above 0.5 inside the visible part. Paint the subject in the "
-            "mask, choose another fit, or disconnect the mask. (Load Image gives an all-zero MASK for a picture without alpha.)"
+            "mask, choose another fit or crop, or disconnect the mask. (Load Image gives an all-zero MASK for a picture without alpha.)"
         )
     return weights
 

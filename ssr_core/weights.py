@@ -42,8 +42,9 @@ class WeightFile:
 
     part: what it is for; files of the same part replace each other. folders: below models/; it is put into the first and may already
     be in one of the others. host: "hub" or "drive"; repository and remote_name say what it is called there. size and
-    sha256: None where nobody has published them. holds: tensors (name -> shape) by which a model that is not ours is recognised. method:
-    which one cannot do without it; its name stands for all its files.
+    sha256: None where nobody has published them; about: bytes to expect then, by the numbers that are in it. holds: tensors
+    (name -> shape) by which a model that is not ours is recognised. method: which one cannot do without it; its name stands for all its
+    files.
     """
 
     id: str
@@ -61,6 +62,11 @@ class WeightFile:
     default: bool
     holds: Shapes
     method: str | None = None
+    about: int = 0
+
+    @property
+    def bytes_expected(self) -> int:
+        return self.size or self.about
 
     def place(self, models: Path) -> Path:
         return models / self.folders[0] / self.name

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..shown import plain
+from ..version import version
 from . import convert, demo, evaluate, generate, learn, train
 from .parsing import Parser
 
@@ -22,6 +23,7 @@ NO_MEMORY = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="ssr-encoder", description="Tools around the SSR-Encoder.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in (demo, generate, convert, learn, train, evaluate):
         command.add(commands)

@@ -55,12 +55,13 @@ def run(options: argparse.Namespace) -> int:
         scheme = concept101.scheme(options.data, entries)
     elif options.method == "elite":
         scheme = elite_evaluation.scheme(options.masks, entries)
+    # Before hours of drawing, so that a folder that is none is told at once.
+    judges = None if options.draw_only else (scorers.load_clip(options.clip, device), scorers.load_dino(options.dino, device))
     shard, shards = options.shard
     harness.draw(entries, drawer, options.out, protocol, shard, shards, scheme)
-    if options.draw_only:
+    if judges is None:
         return 0
-    clip, dino = scorers.load_clip(options.clip, device), scorers.load_dino(options.dino, device)
-    means = harness.score(entries, options.out, protocol, clip, dino, scheme)["means"]
+    means = harness.score(entries, options.out, protocol, *judges, scheme)["means"]
     print(f"{_told(means)}; {options.out / 'report.html'}")
     if "authors" in means:
         print(f"as the benchmark's authors score: {_told(means['authors'])}")

@@ -98,7 +98,7 @@ class ELITEDrawing:
 
     def maps(self) -> list[Image.Image]:
         """What of each reference is the object."""
-        return [heat_picture(subject.map()) for subject in self.subjects]
+        return [heat_picture(one.map(), picture) for one, picture in zip(self.subjects, self.pictures, strict=True)]
 
 
 def _mask(given: Path | None, picture: Path) -> Tensor | None:

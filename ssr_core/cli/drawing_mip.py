@@ -17,6 +17,7 @@ from ..hosts.diffusers import mip
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
 from ..hosts.diffusers.load import load_base
+from ..maps import OPACITY, overlay
 from ..methods.mip import formats
 from ..methods.mip.encode import References
 from ..methods.mip.objects import MERGES, ObjectSet, check_name
@@ -24,6 +25,8 @@ from ..methods.ssr.subject import SCALINGS
 from ..mini.files import MINI
 from ..reference import reference_picture
 from ..schedule import Manner, layer_strengths
+from ..sheet import from_picture, to_picture
+from ..vision import Fit, seen_box
 from .parsing import one_each
 
 NOT_TAKEN = {
@@ -47,7 +50,7 @@ class MIPDrawing:
         if not options.encoder:
             raise ValueError("--method mip needs an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin.")
         self.negative = options.negative if options.negative is not None else "" if options.model == MINI else mip.NEGATIVE
-        self.pictures = _objects(options)
+        self.pictures, self.first = _objects(options)
         if options.scale and len(options.scale) != len(self.pictures):
             raise ValueError(
                 f"{len(self.pictures)} objects ({', '.join(self.pictures)}), but {len(options.scale)} of --scale. Give one for each "
@@ -87,19 +90,36 @@ class MIPDrawing:
         )
 
     def maps(self) -> list[Image.Image]:
-        """What the vision model saw of each object's first picture."""
-        return [Image.fromarray(one.pictures[0].numpy()) for one in self.objects]
+        """Each object's first picture, dark where the vision model does not see it."""
+        side = self.objects[0].pictures.shape[1]
+        return [_seen(picture, mask, side, self.options.fit) for picture, mask in self.first.values()]
 
 
-def _objects(options: argparse.Namespace) -> dict[str, list[Image.Image]]:
-    """Pictures by name, in the order in which names come first; each cut out on white where it has a mask."""
+Given = tuple[Image.Image, Tensor | None]
+"""A picture and the mask [h, w] that it has, if it has one."""
+
+
+def _seen(picture: Image.Image, mask: Tensor | None, side: int, fit: Fit) -> Image.Image:
+    """side: of the vision model's square in pixels. What a mask cuts out is seen whole, since a square is made of it before."""
+    shown = from_picture(picture)
+    if mask is not None:
+        return to_picture(overlay(shown, mask, OPACITY))
+    box = seen_box(picture.width, picture.height, side, fit)
+    return to_picture(overlay(shown, torch.ones(1, 1), OPACITY, box))
+
+
+def _objects(options: argparse.Namespace) -> tuple[dict[str, list[Image.Image]], dict[str, Given]]:
+    """By name, in the order in which names come first: its pictures, each cut out on white where it has a mask, and the first as it was
+    given."""
     found: dict[str, list[Image.Image]] = {}
+    first: dict[str, Given] = {}
     # The authors' demo takes names from files too.
     names = one_each(options, "name", None)
     for path, name, mask in zip(options.reference, names, one_each(options, "mask", None), strict=True):
         called = path.stem if name is None else name
         check_name(called)
         picture = pictures.open_picture(path)
-        marked = None if mask is None else pictures.open_mask(mask).numpy()
-        found.setdefault(called, []).append(reference_picture(picture, marked))
-    return found
+        opened = None if mask is None else pictures.open_mask(mask)
+        first.setdefault(called, (picture, opened))
+        found.setdefault(called, []).append(reference_picture(picture, None if opened is None else opened.numpy()))
+    return found, first

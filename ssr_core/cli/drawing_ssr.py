@@ -91,4 +91,4 @@ class SSRDrawing:
             )
 
     def maps(self) -> list[Image.Image]:
-        return [heat_picture(subject.map()) for subject in self.subjects]
+        return [heat_picture(one.map(), picture) for one, picture in zip(self.subjects, self.references, strict=True)]

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from .. import tensor_files
 from ..evaluation import datasets
 from ..methods.elite.framing import FRAMINGS
-from ..methods.ssr import formats
 from ..mini import files
 from ..new_files import check_writable
-from ..text_files import parse_yaml
 from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
 METHODS = ("ssr", "mip", "elite")
-PHOTOGRAPHS_ONLY = {
-    "mip": ("an MIP-Adapter", "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin"),
-    "elite": ("ELITE", "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's"),
+NEEDED = {
+    "mip": "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin",
+    "elite": "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's",
 }
-"""Methods that no query asks, by what they are called and what they need."""
+"""What methods take on photographs, where Mini brings nothing that helps."""
 
 
 def add(commands: Commands) -> None:
@@ -34,22 +30,28 @@ def add(commands: Commands) -> None:
     )
     evaluate.add_argument("what", choices=("selectivity", *datasets.NAMES))
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
-    evaluate.add_argument(
-        "--method", choices=METHODS, default=METHODS[0], help="what is measured; mip and elite: on photographs only"
-    )
+    evaluate.add_argument("--method", choices=METHODS, default=METHODS[0], help="what is measured")
     evaluate.add_argument(
         "--encoder",
         nargs="+",
         type=Path,
-        help="SSR-Encoder file, or the official pair (default: Mini's); MIP-Adapter file; ELITE's one or two",
+        help="SSR-Encoder file or the official pair, MIP-Adapter file, ELITE's one or two (default: Mini's own; on photographs SSR only)",
     )
-    evaluate.add_argument("--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420, ELITE 42)")
 
     drawn = evaluate.add_argument_group("selectivity")
     drawn.add_argument("--count", type=numbers.pictures, default=100, help="held-out cases for each row of the table")
     drawn.add_argument(
-        "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="encoders trained otherwise, for more rows"
+        "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="SSR: encoders trained otherwise, for more rows"
     )
+
+    drawn.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help='rows, whole tables or patterns such as "text-*" to measure now; what --out has of the others is kept ("help" lists them)',
+    )
+    drawn.add_argument("--force", action="store_true", help="replace what --out has of other weights, cases or settings")
 
     photographs = evaluate.add_argument_group("benchmarks on photographs")
     photographs.add_argument("--data", type=Path, help="the benchmark's folder, as its authors publish it")
@@ -67,6 +69,7 @@ def add(commands: Commands) -> None:
     photographs.add_argument("--clip", help="folder of openai/clip-vit-base-patch32, for CLIP-T and CLIP-I")
     photographs.add_argument("--dino", help="folder of facebook/dino-vits16")
     photographs.add_argument("--device", type=devices.name, default="cpu", help="cuda, mps, cpu")
+    photographs.add_argument("--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420, ELITE 42)")
     photographs.add_argument("--per-prompt", type=numbers.pictures, help="pictures per prompt (default: 4, MIP 1)")
     photographs.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100)")
     photographs.add_argument("--guidance", type=numbers.guidance, help="of the prompt (default: 5)")
@@ -78,7 +81,17 @@ def add(commands: Commands) -> None:
         "--shard", type=_shard, default="1/1", metavar="I/N", help="draw every N-th picture only, from I = 1 on"
     )
     photographs.add_argument("--draw-only", action="store_true", help="do not score yet; other shards still draw")
-    evaluate.set_defaults(run=_run)
+    evaluate.set_defaults(run=_run, drawn=_defaults(drawn), photographs=_defaults(photographs))
+
+
+def _defaults(group: Any) -> dict[str, Any]:
+    """What options of a group are where nobody gives them."""
+    return {action.dest: _read(action) for action in group._group_actions}
+
+
+def _read(action: argparse.Action) -> Any:
+    """A default as it comes out of reading: argparse reads those that are texts."""
+    return action.type(action.default) if callable(action.type) and isinstance(action.default, str) else action.default
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -89,51 +102,31 @@ def _shard(text: str) -> tuple[int, int]:
     return int(first) - 1, int(count)
 
 
+def _check_belonging(options: argparse.Namespace) -> None:
+    """Refuse options of the other kind of measurement, which would have no effect."""
+    drawn = options.what == "selectivity"
+    for group, kind in ((options.photographs, "benchmarks on photographs"), (options.drawn, "selectivity")):
+        if drawn == (kind == "selectivity"):
+            continue
+        for name, default in group.items():
+            if getattr(options, name) != default:
+                raise ValueError(f"--{name.replace('_', '-')} is for {kind}; leave it out.")
+
+
 def _run(options: argparse.Namespace) -> int:
-    if options.method in PHOTOGRAPHS_ONLY:
-        name, needed = PHOTOGRAPHS_ONLY[options.method]
-        if options.what == "selectivity":
-            raise ValueError(
-                f"selectivity measures what queries select, which {name} has none of; --method {options.method} goes with the others."
-            )
-        if not options.encoder:
-            raise ValueError(f"--method {options.method} needs {needed}.")
+    if options.what != "selectivity" and options.method in NEEDED and not options.encoder:
+        raise ValueError(f"--method {options.method} needs {NEEDED[options.method]}.")
     for option in ("masks", "framing"):
         if getattr(options, option) is not None and options.method != "elite":
             raise ValueError(f"--{option} is for ELITE; leave it out.")
     if options.what != "selectivity" and options.model != files.MINI and not options.encoder:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
+    _check_belonging(options)
+    if options.what == "selectivity":
+        from . import selectivity
+
+        return selectivity.run(options)
     check_writable(options.out)
-    if options.what != "selectivity":
-        from . import benchmarks
+    from . import benchmarks
 
-        return benchmarks.run(options)
-    return _selectivity(options)
-
-
-def _selectivity(options: argparse.Namespace) -> int:
-    from ..evaluation import drawn, ssr
-    from ..hosts.diffusers.attach import check_unet
-    from ..hosts.diffusers.load import load_base
-
-    base = load_base(files.MINI)
-    encoder = formats.load(options.encoder or [files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
-    check_unet(base.unet, encoder.config.layout)
-    others = {}
-    for given in options.ablation:
-        name, equals, path = given.partition("=")
-        if not equals:
-            raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
-        other = formats.load([Path(path)], dtype=torch.float32)
-        others[name] = ssr.Ablation(other, "nothing" if _trained_without_query(Path(path)) else "text")
-    found = drawn.report(ssr.tables(base, encoder, others, options.count), options.out)
-    for name, row in found["rows"].items():
-        print(f"{name}: look {row['look']:.1%}, prompt {row['prompt']:.1%}, map {row['map_mass']:.1%}")
-    print(options.out / "selectivity.html")
-    return 0
-
-
-def _trained_without_query(path: Path) -> bool:
-    """Whether the training configuration that an encoder's file carries says so; such an encoder knows no words."""
-    training = parse_yaml(tensor_files.read_metadata(path).get("training", "{}"), f"The training configuration in {path}")
-    return isinstance(training, dict) and training.get("whole_picture") is True
+    return benchmarks.run(options)

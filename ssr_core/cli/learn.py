@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
     out = learn.add_argument_group("files")
     out.add_argument("--out", type=Path, default=Path("learned.safetensors"), help="the file; its optimizer lies beside it")
     out.add_argument("--resume", action="store_true", help="go on from --out, where a run was stopped")
+    out.add_argument("--force", action="store_true", help="replace --out, if it is there, and begin anew")
     out.add_argument("--save-every", type=numbers.training_step, default=500, help="steps")
     out.add_argument("--preview-every", type=numbers.training_step, help="steps; draws the subject beside --out")
     learn.set_defaults(run=_run)

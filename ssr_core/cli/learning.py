@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> list[Path]:
         text = base.text_encoder.config
         shape = memory.TextShape(text.hidden_size, text.num_hidden_layers)
         needs = memory.estimate(base.layout, shape, side, recipe, base.unet.dtype.itemsize, options.gradient_checkpointing)
-        print(f"learning takes about {needs}")
+        print(f"learning takes about {needs}", file=sys.stderr)
     step, state = (kept.subject.learning.step, kept.state) if kept else (0, None)
     learning = Learning(models, learner, recipe, views, captions, step, state, models.knows_photos)
     return _learn(options, base, learning, begun)
@@ -148,8 +149,12 @@ def _check_out(options: argparse.Namespace, inverts: bool) -> None:
         raise ValueError(f"--out is {options.out}; expected a name that ends in .safetensors.")
     if inverts and options.resume:
         raise ValueError("--resume goes on with a subject of LASR; an embedding is learned in one run. Leave it out.")
-    if not options.resume and options.out.exists():
-        raise ValueError(f"{options.out} is already there. Give another --out, or --resume to go on from it.")
+    if options.resume and options.force:
+        raise ValueError("--resume goes on with --out, --force begins anew in its place. Give one of them.")
+    if not options.resume and not options.force and options.out.exists():
+        raise ValueError(
+            f"{options.out} is already there. Give another --out, --resume to go on from it, or --force to replace it."
+        )
     check_writable(options.out.parent)
 
 

@@ -1,22 +1,24 @@
-"""The drawn world's tables: a method's rows (ssr.py), strength against look and prompt, and pictures."""
+"""The drawn world's tables: measures a method's rows (rows.py), keeps what was measured before, and writes tables, curves and pictures."""
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from ..shown import percent
 from ..tensor_files import written_whole
 from ..text_files import read_json
 from .drawer import Drawer
 from .report import figure, page, plot, table
-from .selectivity import Case, Outcome, Setting, run, scores
+from .rows import PICTURES, CaseSet, LearnedCaseSet, Row
+from .selectivity import Case, Outcome, run, scores
 
-COLUMNS = ("look", "look_strict", "colours", "pattern", "prompt", "background", "classes", "map_mass")
 MEANING = {
     "look": "the object has the queried instance's look, not that of anything else in the references (of objects whose class was drawn)",
     "look_strict": "the same, an object that was not drawn counting as wrong",
@@ -26,79 +28,175 @@ MEANING = {
     "background": "the background is",
     "classes": "a subject's class is there",
     "map_mass": "share of the attention map inside the queried object",
+    "all_drawn": "every subject's class is there",
+    "confused": "an object that was drawn has another subject's look",
+    "told": "the colour that the prompt tells is one of the object's two commonest; an object that was not drawn counts as wrong",
+    "edit": "background and told colour are both as the prompt says",
+    "seconds": "to learn a subject, on the machine that measured",
 }
+"""What can be measured, by the name of its column."""
+NUMBERS = ("seconds",)
+"""Those that are no shares."""
+Measured = Mapping[str, Any]
+"""A row's numbers, and what they were measured with."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table: which weights, on which cases, how."""
+class Curve:
+    """A plot of what was measured. lines: from the rows of every table; none is drawn of no lines; x_shown: how x is written."""
 
-    drawer: Drawer[Any]
-    cases: list[Case]
-    setting: Setting
+    file: str
+    title: str
+    x_label: str
+    lines: Callable[[Mapping[str, Mapping[str, Measured]]], Mapping[str, Sequence[tuple[float, float]]]]
+    x_shown: Callable[[float], str] = "{:.4g}".format
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a method measures. rows: by name; strength: rows by their strength; shown: rows whose pictures the page shows."""
+    """What a method measures. rows: by short name; drawer: what draws one of them; columns: of each table, names of MEANING; also: what
+    is measured of a row besides, after it was drawn."""
 
+    method: str
     rows: Mapping[str, Row]
-    strength: Mapping[str, Row]
-    shown: Sequence[Row]
+    drawer: Callable[[Row], Drawer[Any]]
+    columns: Mapping[str, Sequence[str]]
+    curves: Sequence[Curve] = ()
+    also: Callable[[Row], Mapping[str, float]] = lambda row: {}
 
 
-def report(tables: Tables, out: Path) -> dict[str, Any]:
-    """Run everything; writes selectivity.json, .html and strength.svg, returns the JSON's content.
+def report(tables: Tables, names: Sequence[str], count: int, out: Path, force: bool = False) -> dict[str, Any]:
+    """Measure these rows on `count` cases each; writes selectivity.json, .html, curves and pictures, returns the JSON's content: the
+    measured by table and title.
 
-    Rows that the folder already has for the same weights, cases and setting are kept, so an interrupted run goes on.
+    What the folder has for the same weights, cases and setting is kept, so an interrupted run goes on and further rows join earlier ones.
+    Raises ValueError where it has something else under a name, unless `force` replaces that.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "selectivity.json"
-    known = read_json(file) if file.exists() else {}
-    if not isinstance(known, dict) or not all(isinstance(rows, dict) for rows in known.values()):
-        raise ValueError(f"{file} holds no table of this command. Give another --out, or move the file away.")
-    found: dict[str, dict[str, Any]] = {"rows": {}, "strength": {}}
-    for kind, rows in (("rows", tables.rows), ("strength", tables.strength)):
-        for name, row in tqdm(rows.items(), desc=kind):
-            about = {
-                "encoder": row.drawer.fingerprint,
-                "base": row.drawer.base_fingerprint,
-                "setting": asdict(row.setting),
-                "cases": len(row.cases),
-            }
-            measured = known.get(kind, {}).get(name, {})
-            if not about.items() <= measured.items():
-                measured = asdict(scores(run(row.drawer, row.cases, row.setting))) | about
-            found[kind][name] = measured
-            # Rows not reached yet stay, so that another interruption loses none.
-            _write(file, {each: known.get(each, {}) | found[each] for each in found})
-    _write(file, found)
-    shown = [outcome for row in tables.shown for outcome in run(row.drawer, row.cases, row.setting)]
-    lines = {
-        label: [(float(strength), row[column]) for strength, row in found["strength"].items()]
-        for label, column in (("look (of what was drawn)", "look"), ("prompt obeyed", "prompt"))
-    }
-    curve = plot(lines, "strength")
-    (out / "strength.svg").write_text(curve, encoding="utf-8")
-    (out / "selectivity.html").write_text(_html(found["rows"], curve, shown), encoding="utf-8")
+    found = _earlier(file, tables.method, force)
+    about = {short: _about(row, tables.drawer(row), count) for short, row in tables.rows.items()}
+    for short, row in tables.rows.items():
+        measured = found.get(row.table, {}).get(row.title)
+        asked = about[short] if short in names else {name: about[short][name] for name in ("encoder", "base")}
+        if measured is None or asked.items() <= measured.items():
+            continue
+        if not force:
+            raise ValueError(
+                f'{file} has "{row.title}" of other weights, cases or settings. Give another --out, or --force to replace it.'
+            )
+        del found[row.table][row.title]
+    known: dict[CaseSet | LearnedCaseSet, list[Case]] = {}
+    for short in tqdm(names, desc="rows"):
+        row = tables.rows[short]
+        if row.title in found.get(row.table, {}):
+            continue
+        if row.of not in known:
+            known[row.of] = row.of.cases(count)
+        outcomes = run(tables.drawer(row), known[row.of], row.setting)
+        if row.table == PICTURES:
+            _write(out / f"{short}.html", page(row.title, [_outcome(outcome) for outcome in outcomes]))
+            found.setdefault(PICTURES, {})[row.title] = about[short]
+        else:
+            found.setdefault(row.table, {})[row.title] = asdict(scores(outcomes)) | dict(tables.also(row)) | about[short]
+        _write(file, json.dumps(found, indent=2))
+    found = _ordered(found, tables)
+    _write(file, json.dumps(found, indent=2))
+    _write(out / "selectivity.html", page("Selectivity in the drawn world", _parts(found, tables, out)))
     return found
 
 
-def _write(file: Path, found: Any) -> None:
-    with written_whole(file) as part:
-        part.write_text(json.dumps(found, indent=2), encoding="utf-8")
+def told(row: Measured, column: str) -> str:
+    """A number of a row with its interval, as people read it; nothing where it was not measured."""
+    value = row.get(column)
+    if value is None:
+        return ""
+    if column in NUMBERS:
+        return f"{value:.0f}"
+    bounds = row.get("intervals", {}).get(column)
+    return percent(value) + (f" ({100 * bounds[0]:.0f} to {100 * bounds[1]:.0f})" if bounds else "")
 
 
-def _html(rows: Mapping[str, Any], curve: str, shown: Sequence[Outcome]) -> str:
-    body = [
-        table(["setting", *COLUMNS], [[name, *(row[column] for column in COLUMNS)] for name, row in rows.items()]),
-        "<ul>" + "".join(f"<li><b>{name}</b>: {meaning}</li>" for name, meaning in MEANING.items()) + "</ul>",
-        "<h2>Strength</h2>",
-        curve,
-        "<h2>Pictures</h2>",
-        *(_outcome(outcome) for outcome in shown),
+def measured_rows(found: Mapping[str, Any]) -> dict[str, dict[str, Measured]]:
+    """The rows with numbers, by table and title."""
+    return {table: rows for table, rows in found.items() if table not in ("method", PICTURES)}
+
+
+def _earlier(file: Path, method: str, force: bool) -> dict[str, Any]:
+    """What a folder holds of this method."""
+    known = read_json(file) if file.exists() else {"method": method}
+    if not isinstance(known, dict) or not all(_is_table(rows) for name, rows in known.items() if name != "method"):
+        raise ValueError(f"{file} holds no table of this command. Give another --out, or move the file away.")
+    if (earlier := known.get("method", "of an earlier version")) != method:
+        if not force:
+            raise ValueError(f"{file} holds tables {earlier!r}, not {method!r}. Give another --out, or --force to replace it.")
+        return {"method": method}
+    return known
+
+
+def _is_table(rows: Any) -> bool:
+    """Whether it is what report writes of a table, so far as pages are made of it."""
+    return isinstance(rows, dict) and all(
+        isinstance(row, dict)
+        and {"encoder", "base", "cases"} <= row.keys()
+        and all(row.get(column) is None or isinstance(row[column], (int, float)) for column in MEANING)
+        and isinstance(row.get("intervals", {}), dict)
+        and all(_is_pair(bounds) for bounds in row.get("intervals", {}).values())
+        for row in rows.values()
+    )
+
+
+def _is_pair(bounds: Any) -> bool:
+    return isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, (int, float)) for bound in bounds)
+
+
+def _about(row: Row, drawer: Drawer[Any], count: int) -> dict[str, Any]:
+    """What tells a row's measurement from another of the same name."""
+    return {
+        "encoder": drawer.fingerprint,
+        "base": drawer.base_fingerprint,
+        "setting": asdict(row.setting),
+        "cases": row.of.count or count,
+    }
+
+
+def _ordered(found: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
+    """In the order in which the method lists its rows, whatever the order they were measured in; others last."""
+    places = {(row.table, row.title): place for place, row in enumerate(tables.rows.values())}
+    order = dict.fromkeys([*(row.table for row in tables.rows.values()), *found])
+
+    def sorted_rows(table: str) -> dict[str, Any]:
+        titles = sorted(found[table], key=lambda title: places.get((table, title), len(places)))
+        return {title: found[table][title] for title in titles}
+
+    return {"method": tables.method} | {table: sorted_rows(table) for table in order if table in found and table != "method"}
+
+
+def _parts(found: Mapping[str, Any], tables: Tables, out: Path) -> list[str]:
+    parts = []
+    for name, rows in measured_rows(found).items():
+        columns = tables.columns.get(name, ())
+        lines = [[title, row["cases"], *(told(row, column) for column in columns)] for title, row in rows.items()]
+        parts += [f"<h2>{html.escape(name)}</h2>", table(["", "cases", *columns], lines)]
+    used = dict.fromkeys(column for columns in tables.columns.values() for column in columns)
+    meanings = "".join(f"<li><b>{name}</b>: {MEANING[name]}</li>" for name in used)
+    parts.append(f"<ul>{meanings}</ul><p>In brackets: the interval of 95 %.</p>")
+    for curve in tables.curves:
+        if drawn := curve.lines(measured_rows(found)):
+            svg = plot(drawn, curve.x_label, x_shown=curve.x_shown)
+            _write(out / curve.file, svg)
+            parts += [f"<h2>{curve.title}</h2>", svg]
+    links = [
+        f'<li><a href="{short}.html">{row.title}</a></li>'
+        for short, row in tables.rows.items()
+        if row.title in found.get(PICTURES, {}) and row.table == PICTURES
     ]
-    return page("Selectivity in the drawn world", body)
+    return [*parts, f"<h2>Pictures</h2><ul>{''.join(links)}</ul>"] if links else parts
+
+
+def _write(file: Path, text: str) -> None:
+    with written_whole(file) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..pictures import open_picture
+from ..shown import percent
 from .datasets import Entry
 
 THUMBNAIL = 160
@@ -47,8 +48,14 @@ def figure(picture: Image.Image | Path, caption: str) -> str:
     return f'<figure><img src="data:image/jpeg;base64,{source}" alt=""><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
-def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, top: float = 1.0, shown: str = "{:.0%}") -> str:
-    """Lines over x as SVG, all y in 0..top; shown: how numbers on the y axis are written."""
+def plot(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    top: float = 1.0,
+    shown: Callable[[float], str] = percent,
+    x_shown: Callable[[float], str] = "{:.4g}".format,
+) -> str:
+    """Lines over x as SVG, all y in 0..top; shown, x_shown: how numbers on the axes are written."""
     width, height, margin = 560, 300, 44
     xs = [x for points in lines.values() for x, _ in points]
     low, high = min(xs), max(xs)
@@ -62,11 +69,11 @@ def plot(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, top: 
     for y in (top * quarter / 4 for quarter in range(5)):
         left, level = place(low, y)
         marks.append(f'<line x1="{left}" y1="{level}" x2="{width - margin}" y2="{level}" stroke="#ddd"/>')
-        marks.append(f'<text x="{left - 8}" y="{level + 4}" text-anchor="end">{shown.format(y)}</text>')
+        marks.append(f'<text x="{left - 8}" y="{level + 4}" text-anchor="end">{shown(y)}</text>')
     marked = sorted(set(xs))
     for x in marked if len(marked) <= MOST_MARKS else [low + (high - low) * part / 5 for part in range(6)]:
         across, bottom = place(x, 0)
-        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x:.4g}</text>')
+        marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x_shown(x)}</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = colours[number % len(colours)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*point) for point in points))

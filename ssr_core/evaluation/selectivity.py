@@ -7,9 +7,9 @@ the queried instance's look and not a neighbour's, is the prompt obeyed, and doe
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..mini.backgrounds import BACKGROUNDS
-from ..mini.scene import SIDE, Scene, listed, random_cast, random_scene
+from ..mini.looks import COLOURS, Look
+from ..mini.scene import SIDE, Scene, article, listed, random_cast, random_instance, random_scene
 from ..points import Point
 from .drawer import Drawer, Reference, Sampling, Selected, Selection
+from .intervals import interval
 from .judge import Seen, choose_look, choose_pattern, judge
 
 QueryBy = Literal["text", "mask", "both", "click", "nothing"]
@@ -40,10 +42,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One subject of a case: which object of a reference."""
+    """One subject of a case: which object of a reference. more: further scenes that show it alone, for methods that take several."""
 
     scene: Scene
     index: int
+    more: tuple[Scene, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -52,11 +55,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Case:
-    """wanted: the subjects, each from its own reference; prompt: of the new picture, on `background`."""
+    """wanted: the subjects, each from its own reference; prompt: of the new picture, on `background`.
+
+    told: a colour that the prompt gives to each subject and that none of them has, or ""; others: looks that are in no reference and that
+    a drawn object could be taken for.
+    """
 
     wanted: tuple[Wanted, ...]
     prompt: str
     background: str
+    told: str = ""
+    others: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,8 @@ class Outcome:
     """What came of a case. With one entry for each subject:
 
     found: an object of its class is in the picture; look_right: of all looks in the references, the object has the subject's;
-    colours_right, pattern_right: these are exactly the subject's; map_mass: share of the attention map inside the queried object
+    colours_right, pattern_right: these are exactly the subject's; map_mass: share of the attention map inside the queried object;
+    confused: the look is another subject's; told_right: the colour that the prompt tells is one of the object's two commonest
     """
 
     case: Case
@@ -76,15 +86,23 @@ class Outcome:
     colours_right: tuple[bool, ...]
     pattern_right: tuple[bool, ...]
     map_mass: tuple[float, ...]
+    confused: tuple[bool, ...]
+    told_right: tuple[bool, ...]
 
     @property
     def prompt_obeyed(self) -> bool:
         return self.background_right and all(self.found)
 
+    @property
+    def edit_obeyed(self) -> bool:
+        return self.background_right and all(self.told_right)
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over outcomes, 0..1. look is over the subjects whose class was drawn; look_strict counts the others as wrong."""
+    """Means over outcomes, 0..1. look, colours, pattern and confused are over the subjects whose class was drawn; look_strict counts the
+    others as wrong. told and edit are None where prompts tell no colour. intervals: of 95 % for everything but map_mass.
+    """
 
     cases: int
     look: float
@@ -95,14 +113,20 @@ class Scores:
     background: float
     classes: float
     map_mass: float
+    all_drawn: float
+    confused: float
+    told: float | None
+    edit: float | None
+    intervals: dict[str, list[float]]
 
 
-def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: bool = True) -> Iterator[Case]:
+def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: bool = True, told: bool = False) -> Iterator[Case]:
     """References of `objects` held-out instances; the new picture shows `subjects` of them, each from another reference.
 
     named: whether the prompt names their classes; else it names only the background, and what they are must come from the subjects.
+    told: whether it tells a colour that they do not have. The cases are the same either way.
     """
-    rng = random.Random(f"cases/{seed}/{objects}/{subjects}")
+    rng, colours = random.Random(f"cases/{seed}/{objects}/{subjects}"), random.Random(f"told/{seed}/{objects}/{subjects}")
     for _ in range(count):
         while True:
             scenes = [random_scene(rng, random_cast(rng, objects, held_out=True)) for _ in range(subjects)]
@@ -110,8 +134,39 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: boo
             if len({one.kind for one in wanted}) == subjects:
                 break
         background = rng.choice([name for name in BACKGROUNDS if all(name != scene.background for scene in scenes)])
-        names = listed([f"a {one.kind}" for one in wanted]) + " " if named else ""
-        yield Case(wanted, f"{names}{BACKGROUNDS[background].phrase}", background)
+        colour = _foreign_colour(wanted, colours) if told else ""
+        yield Case(wanted, _prompt([one.kind for one in wanted] if named else [], colour, background), background, colour)
+
+
+def learned_cases(count: int, pictures: int, prompts: int, seed: int = 0, told: bool = False) -> Iterator[Case]:
+    """Held-out instances that are shown alone in `pictures` pictures each, and drawn under `prompts` prompts each, on backgrounds that are
+    in none of them. The look is judged against that of one other instance."""
+    rng, colours = random.Random(f"learned/{seed}/{pictures}"), random.Random(f"learned/told/{seed}")
+    while count > 0:
+        instance = random_instance(rng, held_out=True)
+        other = random_instance(rng, held_out=True)
+        if other.look == instance.look:
+            continue
+        places = rng.sample(list(BACKGROUNDS), len(BACKGROUNDS))
+        seen, new = places[: len(places) // 2], places[len(places) // 2 :]
+        first, *more = (random_scene(rng, [instance], rng.choice(seen)) for _ in range(pictures))
+        wanted = (Wanted(first, 0, tuple(more)),)
+        for number in range(min(count, prompts)):
+            background = new[number % len(new)]
+            colour = _foreign_colour(wanted, colours) if told else ""
+            yield Case(wanted, _prompt([instance.kind], colour, background), background, colour, (other.look,))
+        count -= prompts
+
+
+def _prompt(kinds: Sequence[str], colour: str, background: str) -> str:
+    named = [" ".join([article(colour or kind), *([colour] if colour else []), kind]) for kind in kinds]
+    return " ".join([*([listed(named)] if named else []), BACKGROUNDS[background].phrase])
+
+
+def _foreign_colour(wanted: Sequence[Wanted], rng: random.Random) -> str:
+    """One that none of them has."""
+    own = {colour for one in wanted for colour in (_look(one).first, _look(one).second)}
+    return rng.choice([colour for colour in COLOURS if colour not in own])
 
 
 def select(drawer: Drawer[Selected], case: Case, query_by: QueryBy) -> tuple[Selected, ...]:
@@ -136,13 +191,15 @@ def measure(case: Case, picture: Image.Image, selections: tuple[Selection, ...])
     """Judge one picture."""
     judged = judge(picture)
     seen = [judged.of(one.kind) for one in case.wanted]
+    owners = [None if one is None else _owner(one, case) for one in seen]
+    own = [(number, one.index) for number, one in enumerate(case.wanted)]
     return Outcome(
         case=case,
         picture=picture,
         selections=selections,
         background_right=judged.background == case.background,
         found=tuple(one is not None for one in seen),
-        look_right=tuple(_look_right(one, number, case) for number, one in enumerate(seen)),
+        look_right=tuple(owner == place for owner, place in zip(owners, own, strict=True)),
         colours_right=tuple(
             one is not None and one.two_colours == {_look(wanted).first, _look(wanted).second}
             for one, wanted in zip(seen, case.wanted, strict=True)
@@ -152,27 +209,49 @@ def measure(case: Case, picture: Image.Image, selections: tuple[Selection, ...])
             for one, wanted in zip(seen, case.wanted, strict=True)
         ),
         map_mass=tuple(map_mass(*one) for one in zip(selections, case.wanted, strict=True)),
+        confused=tuple(owner in own and owner != place for owner, place in zip(owners, own, strict=True)),
+        told_right=tuple(one is not None and case.told in one.two_colours for one in seen) if case.told else (),
     )
 
 
 def scores(outcomes: Sequence[Outcome]) -> Scores:
-    found = np.array([hit for outcome in outcomes for hit in outcome.found])
+    """Raises ValueError for none."""
+    shares: dict[str, float | None] = {}
+    intervals: dict[str, list[float]] = {}
+    told = any(outcome.case.told for outcome in outcomes)
+    for name, counts in COUNTS.items():
+        groups: dict[tuple[Wanted, ...], tuple[int, int]] = {}
+        for outcome in outcomes:
+            hits, tries = counts(outcome)
+            before = groups.get(outcome.case.wanted, (0, 0))
+            # Prompts of one learned subject succeed or fail together.
+            groups[outcome.case.wanted] = before[0] + hits, before[1] + tries
+        hits, tries = (sum(numbers) for numbers in zip(*groups.values(), strict=True))
+        shares[name] = hits / max(1, tries) if told or name not in ("told", "edit") else None
+        if tries and shares[name] is not None:
+            intervals[name] = list(interval(list(groups.values())))
+    mass = [value for outcome in outcomes for value in outcome.map_mass]
+    return Scores(cases=len(outcomes), map_mass=float(np.mean(mass)), intervals=intervals, **shares)  # type: ignore[arg-type]
 
-    def mean(name: str) -> np.ndarray[Any, Any]:
-        return np.array([value for outcome in outcomes for value in getattr(outcome, name)], dtype=float)
 
-    drawn = max(1, int(found.sum()))
-    return Scores(
-        cases=len(outcomes),
-        look=float(mean("look_right").sum() / drawn),
-        look_strict=float(mean("look_right").mean()),
-        colours=float(mean("colours_right").sum() / drawn),
-        pattern=float(mean("pattern_right").sum() / drawn),
-        prompt=float(np.mean([outcome.prompt_obeyed for outcome in outcomes])),
-        background=float(np.mean([outcome.background_right for outcome in outcomes])),
-        classes=float(found.mean()),
-        map_mass=float(mean("map_mass").mean()),
-    )
+def _of_subjects(right: Sequence[bool], among: Sequence[bool] | None = None) -> tuple[int, int]:
+    return sum(right), len(right) if among is None else sum(among)
+
+
+COUNTS: dict[str, Callable[[Outcome], tuple[int, int]]] = {
+    "look": lambda one: _of_subjects(one.look_right, one.found),
+    "look_strict": lambda one: _of_subjects(one.look_right),
+    "colours": lambda one: _of_subjects(one.colours_right, one.found),
+    "pattern": lambda one: _of_subjects(one.pattern_right, one.found),
+    "prompt": lambda one: (one.prompt_obeyed, 1),
+    "background": lambda one: (one.background_right, 1),
+    "classes": lambda one: _of_subjects(one.found),
+    "all_drawn": lambda one: (all(one.found), 1),
+    "confused": lambda one: _of_subjects(one.confused, one.found),
+    "told": lambda one: _of_subjects(one.told_right),
+    "edit": lambda one: (one.edit_obeyed, 1),
+}
+"""What a share counts in an outcome: how often it was right, and among how many."""
 
 
 def map_mass(selection: Selection, wanted: Wanted) -> float:
@@ -184,14 +263,16 @@ def map_mass(selection: Selection, wanted: Wanted) -> float:
     return float((heat * inside).sum() / heat.sum())
 
 
-def _look_right(seen: Seen | None, number: int, case: Case) -> bool:
-    """Whether the look is the wanted instance's, of all instances in all references: neighbours' and other subjects' too."""
+def _owner(seen: Seen, case: Case) -> tuple[int, int] | None:
+    """Whose look an object has, of all instances in all references, neighbours' and other subjects' too: which reference and which
+    object in it; None for the case's other looks."""
     things = [(owner, index) for owner, one in enumerate(case.wanted) for index in range(len(one.scene.things))]
     looks = [case.wanted[owner].scene.things[index].instance.look for owner, index in things]
-    return seen is not None and things[choose_look(seen, looks)] == (number, case.wanted[number].index)
+    best = choose_look(seen, [*looks, *case.others])
+    return things[best] if best < len(things) else None
 
 
-def _look(wanted: Wanted) -> Any:
+def _look(wanted: Wanted) -> Look:
     return wanted.scene.things[wanted.index].instance.look
 
 
@@ -201,6 +282,7 @@ def _reference(wanted: Wanted, query_by: QueryBy) -> Reference:
         wanted.kind if query_by in ("text", "both") else "",
         _mask(wanted) if query_by in ("mask", "both") else None,
         (_middle(wanted),) if query_by == "click" else (),
+        tuple(scene.drawn.picture for scene in wanted.more),
     )
 
 

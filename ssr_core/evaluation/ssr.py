@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -13,13 +13,23 @@ from ..hosts.diffusers import generate, ssr
 from ..hosts.diffusers.base import Base, fingerprint
 from ..merge import COMBINES, Combine
 from ..methods.ssr.encoder import SSREncoder
-from ..methods.ssr.subject import Scaling, Subject
+from ..methods.ssr.subject import SCALINGS, Scaling, Subject
 from ..schedule import LAYER_PRESETS, Manner, layer_strengths
 from ..sheet import heat_picture
 from .drawer import Reference, Sampling
-from .drawn import Row, Tables
-from .selectivity import Case, QueryBy, Setting, cases
+from .drawn import Curve, Measured, Tables
+from .rows import PICTURES, CaseSet, Row, slug
+from .selectivity import QueryBy, Setting
 
+COLUMNS = ("look", "look_strict", "colours", "pattern", "prompt", "background", "classes", "map_mass")
+QUERIES: tuple[tuple[str, QueryBy, str], ...] = (
+    ("text", "text", "text query"),
+    ("mask", "mask", "mask query"),
+    ("both", "both", "text and mask"),
+    ("click", "click", "one click"),
+)
+STRENGTH = "strength"
+"""The table that the curve is drawn of."""
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 SHOWN = 12
 WEAKER = 0.5
@@ -112,47 +122,69 @@ class SSRSetting(Setting):
         return SSRDrawer(base, encoder, self.combine, self.scaling, self.own_strength, self.layers, self.mask_weight)
 
 
-class Ablation(NamedTuple):
-    """An encoder that was trained otherwise, and how it is to be queried."""
-
-    encoder: SSREncoder
-    query_by: QueryBy
-
-
-def tables(base: Base, encoder: SSREncoder, ablations: Mapping[str, Ablation], count: int) -> Tables:
-    """Every row is measured on `count` held-out cases."""
+def rows(ablations: Mapping[str, QueryBy]) -> dict[str, Row]:
+    """Every row by its short name. ablations: encoders that were trained otherwise, and how each is to be queried."""
     plain = SSRSetting()
+    found: dict[str, Row] = {}
 
-    def row(wanted: list[Case], setting: SSRSetting = plain, encoder: SSREncoder = encoder) -> Row:
-        return Row(setting.drawer(base, encoder), wanted, setting)
+    def add(short: str, table: str, title: str, of: CaseSet, setting: SSRSetting = plain, weights: str = "") -> None:
+        found[short] = Row(table, title, of, setting, weights)
 
-    of = {objects: list(cases(count, objects)) for objects in (2, 3, 4)}
-    several = {subjects: list(cases(count, 2, subjects=subjects)) for subjects in (2, 3)}
-    rows: dict[str, Row] = {}
-    for objects, wanted in of.items():
-        rows[f"text query, {objects} objects"] = row(wanted)
-        rows[f"mask query, {objects} objects"] = row(wanted, replace(plain, query_by="mask"))
-        rows[f"text and mask, {objects} objects"] = row(wanted, replace(plain, query_by="both"))
-        rows[f"one click, {objects} objects"] = row(wanted, replace(plain, query_by="click"))
-    for subjects, wanted in ({1: list(cases(count, 2))} | several).items():
-        rows[f"no subject, {subjects} in the prompt"] = row(wanted, replace(plain, strength=0.0))
-    for subjects, wanted in several.items():
+    two = CaseSet(2)
+    for objects in (2, 3, 4):
+        for short, query_by, told in QUERIES:
+            setting = replace(plain, query_by=query_by)
+            add(f"{short}-{objects}", "queries", f"{told}, {objects} objects", CaseSet(objects), setting)
+    setting = replace(plain, query_by="nothing")
+    add("whole-2", "queries", "no query (the whole picture), 2 objects", two, setting)
+    for subjects in (1, 2, 3):
+        of = CaseSet(2, subjects)
+        add(f"no-subject-{subjects}", "baseline", f"no subject, {subjects} in the prompt", of, replace(plain, strength=0.0))
+    for subjects in (2, 3):
         for combine in COMBINES:
-            rows[f"{subjects} subjects, {combine}"] = row(wanted, replace(plain, combine=combine))
-    rows["no query (the whole picture), 2 objects"] = row(of[2], replace(plain, query_by="nothing"))
-    for scaling in ("official", "value only"):
+            of, setting = CaseSet(2, subjects), replace(plain, combine=combine)
+            add(f"{slug(combine)}-{subjects}", "subjects", f"{subjects} subjects, {combine}", of, setting)
+    for scaling in SCALINGS:
         setting = replace(plain, scaling=scaling, own_strength=WEAKER)
-        rows[f"subject strength {WEAKER}, {scaling} scaling, 2 objects"] = row(of[2], setting)
-    unnamed = list(cases(count, 2, named=False))
+        title = f"subject strength {WEAKER}, {scaling} scaling, 2 objects"
+        add(f"scaling-{slug(scaling)}", "scaling", title, two, setting)
     for layers in LAYER_PRESETS:
-        setting = replace(plain, layers=layers)
-        rows[f"layers: {layers}, 2 objects"] = row(of[2], setting)
-        rows[f"layers: {layers}, 2 objects, the prompt tells the background only"] = row(unnamed, setting)
-    for name, other in ablations.items():
+        setting, short = replace(plain, layers=layers), f"layers-{slug(layers.replace(',', ''))}"
+        title = f"layers: {layers}, 2 objects"
+        add(short, "layers", title, two, setting)
+        add(f"{short}-unnamed", "layers", f"{title}, the prompt tells the background only", CaseSet(2, named=False), setting)
+    for name, query_by in ablations.items():
         for objects in (2, 4):
-            rows[f"{name}, {objects} objects"] = row(of[objects], replace(plain, query_by=other.query_by), other.encoder)
-    return Tables(
-        rows,
-        strength={str(strength): row(of[2], replace(plain, strength=strength)) for strength in STRENGTHS},
-        shown=[row(list(cases(SHOWN, 4))), row(list(cases(SHOWN, 2, 2)))],
-    )
+            setting, short = replace(plain, query_by=query_by), f"ablation-{slug(name)}-{objects}"
+            add(short, "ablations", f"{name}, {objects} objects", CaseSet(objects), setting, name)
+    for strength in STRENGTHS:
+        add(f"strength-{strength:g}", STRENGTH, str(strength), two, replace(plain, strength=strength))
+    add("pictures-4", PICTURES, "References of four objects", CaseSet(4, count=SHOWN))
+    add("pictures-two-subjects", PICTURES, "Two subjects", CaseSet(2, 2, count=SHOWN))
+    return found
+
+
+def tables(base: Base, encoders: Mapping[str, SSREncoder], described: Mapping[str, Row]) -> Tables:
+    """encoders: by the name of a row's weights; described: what rows() says."""
+    drawers: dict[tuple[SSRSetting, str], SSRDrawer] = {}
+
+    def drawer(row: Row) -> SSRDrawer:
+        setting = row.setting
+        if not isinstance(setting, SSRSetting):
+            raise TypeError(setting)
+        key = (setting, row.weights)
+        if key not in drawers:
+            drawers[key] = setting.drawer(base, encoders[row.weights])
+        return drawers[key]
+
+    columns = {row.table: COLUMNS for row in described.values()}
+    return Tables("ssr", described, drawer, columns, (Curve("strength.svg", "Strength", "strength", _by_strength),))
+
+
+def _by_strength(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, list[tuple[float, float]]]:
+    rows = found.get(STRENGTH, {})
+    return {
+        label: [(float(strength), row[column]) for strength, row in rows.items()]
+        for label, column in (("look (of what was drawn)", "look"), ("prompt obeyed", "prompt"))
+        if rows
+    }

@@ -12,6 +12,8 @@ TEXT_ENCODER = "text_encoder.safetensors"
 VISION_ENCODER = "vision_encoder.safetensors"
 UNET = "unet.safetensors"
 ENCODER = "ssr_encoder.safetensors"
+MIP_ADAPTER = "mip_adapter.safetensors"
+ELITE = ("elite_global.safetensors", "elite_local.safetensors")
 
 EMBEDDING = "text_model.embeddings.token_embedding.weight"
 EMBEDDING_ROWS = "text_model.embeddings.token_embedding.rows"

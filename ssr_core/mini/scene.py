@@ -54,7 +54,7 @@ class Instance:
     @property
     def phrase(self) -> str:
         """Its name in texts that tell the looks: "a red and blue striped star"."""
-        return f"{_article(self.look.first)} {self.look.words} {self.kind}"
+        return f"{article(self.look.first)} {self.look.words} {self.kind}"
 
     @property
     def held_out(self) -> bool:
@@ -84,7 +84,7 @@ class Scene:
     @property
     def caption(self) -> str:
         """Classes and background, no looks: "a star and a fish on a green meadow"."""
-        return f"{listed([f'{_article(thing.instance.kind)} {thing.instance.kind}' for thing in self.things])} {self._place}"
+        return f"{listed([f'{article(thing.instance.kind)} {thing.instance.kind}' for thing in self.things])} {self._place}"
 
     @property
     def told(self) -> str:
@@ -194,7 +194,7 @@ def _draw_thing(canvas: Image.Image, thing: Placed) -> Image.Image:
     return silhouette
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 

@@ -50,6 +50,28 @@ def test_the_picture_in_the_node_is_told_maps_and_words(nodes, encoder, clip, cl
         assert not file.info, "no workflow in the file"
 
 
+def test_a_crop_is_what_is_seen_and_where_the_view_says_it_is(nodes, encoder, clip, clip_vision):
+    image = golden.picture(64, 48, 0)  # 64 wide, 48 high
+    with torch.inference_mode():
+        answer = nodes["SSR_EncodeSubject"].execute(
+            encoder, clip, clip_vision, image, "a dog", fit="stretch", crop="[8, 4, 40, 44]"
+        )
+        plain = nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image[:, 4:44, 8:40], "a dog", fit="stretch")
+        height, width = image.shape[1:3]
+        selected = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 30", "stretch", "8, 4, 40, 44")
+    (framed,), (cut,) = answer.args[0], plain.args[0]
+    assert torch.equal(framed.tokens, cut.tokens)
+    assert (framed.source_size, framed.box) == ((height, width), (8.0, 4.0, 40.0, 44.0))
+    box = [8 / width, 4 / height, 40 / width, 44 / height]
+    assert answer.ui["ssr_subject"][0]["box"] == pytest.approx(box)
+    assert selected.ui["ssr_subject"][0]["box"] == pytest.approx(box)
+    outside = selected.args[0][0].clone()
+    outside[4:44, 8:40] = 0
+    assert not outside.any()
+    with pytest.raises(ValueError, match="expected left, top, right and bottom in pixels"):
+        nodes["SSR_EncodeSubject"].execute(encoder, clip, clip_vision, image, "a dog", crop="1, 2, 3")
+
+
 def test_of_a_large_set_the_first_are_shown(subject):
     view = comfy_host.part("ssr_core.hosts.comfyui.view")
     assert len(view.view(subject * 20)[view.KEY]) == view.MOST
@@ -165,6 +187,7 @@ def test_select_by_points_shows_the_picture_before_anything_is_clicked(nodes, cl
         empty = nodes["SSR_SelectByPoints"].execute(clip_vision, image, " ")
         clicked = nodes["SSR_SelectByPoints"].execute(clip_vision, image, "20, 20")
     assert empty.block_execution.startswith("points is empty; click on the picture")
+    assert empty.result == (None,), "without a result the host forgets to block"
     assert clicked.block_execution is None
     (before,), (after,) = (answer.ui["ssr_subject"] for answer in (empty, clicked))
     assert (before["width"], before["height"]) == (image.shape[2], image.shape[1])
@@ -217,8 +240,7 @@ def test_what_is_saved_never_leaves_its_folder(nodes, subject, tmp_path, monkeyp
     ("prefix", "name"),
     [
         ("", "subject"), ("  ", "subject"), ("/", "subject"), ("dogs/", "dogs/subject"), ("dogs/rex", "dogs/rex"),
-        ("/dogs/rex", "dogs/rex"),
-        ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
+        ("/dogs/rex", "dogs/rex"), ("dogs\\rex", "dogs/rex"), ("./rex", "rex"), ("rex..", "rex.."),
     ],
 )  # fmt: skip
 def test_an_empty_prefix_means_subject(nodes, subject, tmp_path, monkeypatch, prefix, name):

@@ -31,7 +31,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_LoadEncoder": ["encoder_file", "layers_file"],
         "SSR_EncodeSubject": [
             "ssr_encoder", "clip", "clip_vision", "image", "query", "mask", "mask_weight", "null_query", "fit", "strength",
-            "points", "previous",
+            "points", "previous", "crop",
         ],
         "SSR_CombineSubjects": [f"subject_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
         "SSR_ApplySubject": ["model", "ssr_encoder", "subject", "strength"],
@@ -43,7 +43,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_SubjectAttentionMap": ["subject", "image", "word", "opacity", "index"],
         "SSR_SaveSubject": ["subject", "filename_prefix"],
         "SSR_LoadSubject": ["subject_file"],
-        "SSR_SelectByPoints": ["clip_vision", "image", "points", "fit"],
+        "SSR_SelectByPoints": ["clip_vision", "image", "points", "fit", "crop"],
         "SSR_RecordFootprint": ["model"],
         "SSR_SubjectFootprint": ["footprint", "image", "index", "opacity"],
         "SSR_InspectModel": ["model", "after"],
@@ -51,7 +51,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_MiniScene": ["scene", "objects", "background", "marked"],
         "SSR_LoadMIPAdapter": ["adapter_file"],
         "SSR_EncodeObjectMIP": [
-            "mip_adapter", "clip", "clip_vision", "image", "name", "mask", "points", "fit", "strength", "region", "previous",
+            "mip_adapter", "clip", "clip_vision", "image", "name", "mask", "points", "fit", "strength", "region", "previous", "crop",
         ],
         "SSR_CombineObjectsMIP": [f"objects_{i}" for i in range(1, 5)] + [f"strength_{i}" for i in range(1, 5)],
         "SSR_ApplyObjectsMIP": [
@@ -74,7 +74,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         ],
         "SSR_LoadELITE": ["elite_file", "local_file"],
         "SSR_EncodeSubjectELITE": [
-            "elite", "clip_vision", "image", "mask", "points", "framing", "margin", "strength", "previous",
+            "elite", "clip_vision", "image", "mask", "points", "framing", "margin", "strength", "previous", "crop",
         ],
         "SSR_PromptWithSubjectELITE": ["clip", "subject", "text", "placeholder", "words"],
         "SSR_ApplySubjectELITE": [

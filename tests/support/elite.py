@@ -6,8 +6,10 @@ import torch
 
 from ssr_core.layout import UNetLayout
 from ssr_core.methods.elite import formats
+from ssr_core.methods.elite.encode import Encoder
 from ssr_core.methods.elite.mapper import Elite, EliteConfig
 from ssr_core.methods.elite.subject import EliteSubject
+from ssr_core.vision_model import VisionModel
 
 SMALL = EliteConfig(
     layout=UNetLayout(channels=(8, 16), depths=(1, 1), resnets=1, heads=2),
@@ -53,3 +55,20 @@ def subject(seed=0, count=3, grid=4, dtype=torch.float32, **changes):
         encoder="0123456789abcdef0123456789abcdef",
     )
     return replace(made, **changes)
+
+
+def vision_model(width=10, tokens=17, layers=3, broken=False):
+    """Features that tell pictures and layers apart."""
+
+    def hidden_states(pixels):
+        seen = pixels.mean(dim=(1, 2, 3)).view(-1, 1, 1)
+        grid = torch.nn.functional.adaptive_avg_pool2d(pixels.mean(dim=1, keepdim=True), 4).flatten(1)  # [B, 16]
+        rows = torch.cat([seen[..., 0], grid], dim=1)[..., None] * torch.linspace(0.5, 1.5, width)  # [B, 17, V]
+        return [(rows + layer) * (1e9 if broken else 1.0) for layer in range(layers)]
+
+    return VisionModel(hidden_states, 16, width, tokens, layers)
+
+
+def encoder(local=True):
+    elite = small()
+    return Encoder(SMALL, elite.fingerprint, elite.global_mapper, elite.local_mapper if local else None)

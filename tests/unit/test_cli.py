@@ -1,12 +1,18 @@
-"""`ssr-encoder convert`, from the pair that Xiaojiu-z/SSR_Encoder releases, at its real shapes, to one file."""
+"""`ssr-encoder` itself, and `ssr-encoder convert`, from the pair that Xiaojiu-z/SSR_Encoder releases, at its real shapes, to one file."""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from support import golden
 
-from ssr_core import cli
+from ssr_core import cli, version
 from ssr_core.methods.ssr import formats
+from ssr_core.shown import percent
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +65,23 @@ def test_convert_says_what_is_wrong(pair, tmp_path, capsys):
     assert "Give its partner too" in capsys.readouterr().err
     assert cli.main(["convert", *map(str, pair), "--out", str(tmp_path / "x.bin")]) == 2
     assert "must end in .safetensors" in capsys.readouterr().err
+
+
+def test_the_version_is_the_projects(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    written = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert capsys.readouterr().out == f"ssr-encoder {written}\n"
+
+
+def test_an_installed_package_tells_its_own_version(monkeypatch, tmp_path):
+    monkeypatch.setattr(version, "PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(version.metadata, "version", lambda name: f"7.0 of {name}")
+    assert version.version() == "7.0 of ssr-encoder"
+    (tmp_path / "pyproject.toml").write_text('name = "somebody-elses"\nversion = "3.1"\n')
+    assert version.version() == "7.0 of ssr-encoder"
+
+
+def test_shares_are_written_alike():
+    assert [percent(share) for share in (0.0, 0.0049, 0.955, 1.0)] == ["0 %", "0 %", "96 %", "100 %"]

@@ -190,9 +190,48 @@ def test_every_locale_file_is_formatted_alike(language):
 @pytest.mark.parametrize("folder", ["locales", "web/docs"])
 def test_no_locale_and_no_page_is_left_over(folder):
     pages = {page_of(node, language) for node in NODES for language in HEADINGS}
-    files = {PACK / "locales" / language / file for language in HEADINGS for file in ("main.json", "nodeDefs.json")}
+    files = {
+        PACK / "locales" / language / file for language in HEADINGS for file in ("main.json", "nodeDefs.json", "settings.json")
+    }
+    pages |= {PACK / "web" / "docs" / node / "en.md" for node in NODES} | pictures()
     found = {path for path in (PACK / folder).rglob("*") if path.is_file()}
     assert found == (pages if folder == "web/docs" else files)
+
+
+def pictures() -> set[Path]:
+    """That help pages show. The frontend looks for them below web/docs, whatever the page."""
+    docs = PACK / "web" / "docs"
+    return {
+        docs / name
+        for page in docs.rglob("*.md")
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+
+
+@each_node
+def test_the_page_in_english_is_there_under_its_language_too(node):
+    """The frontend asks for the language first, English included, and a page that is not there is an error in the browser's console."""
+    docs = PACK / "web" / "docs"
+    assert (docs / node / "en.md").read_bytes() == (docs / f"{node}.md").read_bytes()
+
+
+def test_help_pages_have_small_pictures_where_a_picture_says_it():
+    shown = pictures()
+    assert {path.stem for path in shown} >= {"encode_subject", "crop", "select_by_points"}
+    assert all(path.stat().st_size < 80_000 for path in shown)
+
+
+@each_node
+def test_every_language_shows_the_same_pictures(node):
+    shown = [re.findall(r"\]\(([^)]+\.jpg)\)", page_of(node, language).read_text(encoding="utf-8")) for language in HEADINGS]
+    assert all(names == shown[0] for names in shown)
+
+
+@pytest.mark.parametrize(
+    "node", ["SSR_EncodeSubject", "SSR_EncodeObjectMIP", "SSR_PromptWithSubjectELITE", "SSR_PromptWithSubjectLASR"]
+)
+def test_chinese_help_says_what_language_texts_must_have(node):
+    assert "必须用英文" in section(node, "zh", 2)
 
 
 @each_language

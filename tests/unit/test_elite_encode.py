@@ -5,27 +5,9 @@ import logging
 import pytest
 import torch
 from PIL import Image
-from support.elite import SMALL, small
+from support.elite import encoder, small, vision_model
 
-from ssr_core.methods.elite.encode import Encoder, Selection, encode_subjects
-from ssr_core.vision_model import VisionModel
-
-
-def vision_model(width=10, tokens=17, layers=3, broken=False):
-    """Features that tell pictures and layers apart."""
-
-    def hidden_states(pixels):
-        seen = pixels.mean(dim=(1, 2, 3)).view(-1, 1, 1)
-        grid = torch.nn.functional.adaptive_avg_pool2d(pixels.mean(dim=1, keepdim=True), 4).flatten(1)  # [B, 16]
-        rows = torch.cat([seen[..., 0], grid], dim=1)[..., None] * torch.linspace(0.5, 1.5, width)  # [B, 17, V]
-        return [(rows + layer) * (1e9 if broken else 1.0) for layer in range(layers)]
-
-    return VisionModel(hidden_states, 16, width, tokens, layers)
-
-
-def encoder(local=True):
-    elite = small()
-    return Encoder(SMALL, elite.fingerprint, elite.global_mapper, elite.local_mapper if local else None)
+from ssr_core.methods.elite.encode import Selection, encode_subjects
 
 
 def picture(colour=(200, 50, 50), size=(40, 30)):

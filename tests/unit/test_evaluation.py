@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ssr_core.cli import main
-from ssr_core.evaluation import datasets, drawn, harness, scorers, selectivity, ssr
+from ssr_core.evaluation import datasets, drawn, harness, rows, scorers, selectivity, ssr
 from ssr_core.evaluation.report import page, plot, table
 from ssr_core.hosts.diffusers.load import load_base
 from ssr_core.methods.ssr import formats
@@ -234,8 +234,11 @@ def test_cases_ask_for_instances_that_training_never_saw_on_other_backgrounds():
             assert wanted.kind in case.prompt
 
 
-def test_the_table_goes_on_where_it_stopped_and_measures_another_encoder_anew(tmp_path, monkeypatch):
-    base = load_base("mini")
+@pytest.fixture
+def tables(monkeypatch):
+    """SSR Mini's tables with few rows that are drawn in a step; `ran` lists the settings that were measured."""
+    monkeypatch.setattr(ssr, "STRENGTHS", (0.0, 1.0))
+    monkeypatch.setattr(ssr, "SHOWN", 1)
     encoder = formats.load([files.find(files.FOLDER, files.ENCODER)], dtype=torch.float32)
     ran = []
 
@@ -243,25 +246,71 @@ def test_the_table_goes_on_where_it_stopped_and_measures_another_encoder_anew(tm
         ran.append(setting)
         return selectivity.run(drawer, wanted, replace(setting, steps=1))
 
-    def report():
-        return drawn.report(ssr.tables(base, encoder, {}, 1), tmp_path)
-
     monkeypatch.setattr(drawn, "run", counted)
-    monkeypatch.setattr(ssr, "STRENGTHS", (0.0, 1.0))
-    monkeypatch.setattr(ssr, "SHOWN", 1)
-    first = report()
-    measured = len(first["rows"]) + len(first["strength"])
-    assert len(ran) == measured + 2  # and the pictures of two rows
+    made = ssr.tables(load_base("mini"), {"": encoder}, ssr.rows({}))
+    return made, encoder, ran
+
+
+def test_the_table_goes_on_where_it_stopped_and_replaces_another_encoders_only_when_told(tables, tmp_path):
+    tables, encoder, ran = tables
+    names = rows.chosen(tables.rows, ["text-*", "strength", "pictures"])
+    assert names == ["text-2", "text-3", "text-4", "strength-0", "strength-1", "pictures-4", "pictures-two-subjects"]
+    first = drawn.report(tables, names, 1, tmp_path)
+    assert len(ran) == len(names)
     assert json.loads((tmp_path / "selectivity.json").read_text()) == first
     ran.clear()
-    assert report() == first
-    assert len(ran) == 2
+    assert drawn.report(tables, names, 1, tmp_path) == first
+    assert not ran
     encoder.fingerprint = "another"
-    ran.clear()
-    report()
-    assert len(ran) == measured + 2
-    assert "<figure>" in (tmp_path / "selectivity.html").read_text()
+    with pytest.raises(ValueError, match='"text query, 2 objects" of other weights'):
+        drawn.report(tables, names, 1, tmp_path)
+    assert not ran
+    assert drawn.report(tables, names, 1, tmp_path, force=True) != first
+    assert len(ran) == len(names)
+    assert "<figure>" in (tmp_path / "pictures-4.html").read_text()
+    assert "pictures-4.html" in (tmp_path / "selectivity.html").read_text()
     assert (tmp_path / "strength.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_rows_measured_later_join_those_of_before_in_the_tables_order(tables, tmp_path):
+    tables, _, ran = tables
+    later = drawn.report(tables, ["text-3"], 1, tmp_path)["queries"]["text query, 3 objects"]
+    found = drawn.report(tables, ["no-subject-1", "text-2"], 1, tmp_path)
+    assert len(ran) == 3
+    assert list(found["queries"].items())[1] == ("text query, 3 objects", later)
+    assert list(found) == ["method", "queries", "baseline"]
+    page = (tmp_path / "selectivity.html").read_text()
+    assert page.index("text query, 2") < page.index("text query, 3") < page.index("no subject, 1")
+    with pytest.raises(ValueError, match='"text query, 2 objects" of other weights, cases'):
+        drawn.report(tables, ["text-2"], 2, tmp_path)
+
+
+def test_every_row_has_a_name_that_lists_and_errors_tell(capsys, tmp_path):
+    described = ssr.rows({"no query": "nothing"})
+    titles = [(row.table, row.title) for row in described.values()]
+    assert len(set(titles)) == len(titles)
+    assert all(" " not in name for name in described)
+    assert rows.chosen(described, []) == list(described)
+    assert rows.chosen(described, ["ablations"]) == ["ablation-no-query-2", "ablation-no-query-4"]
+    assert main(["evaluate", "selectivity", "--rows", "help"]) == 0
+    assert "  subjects: joint-2 separate-2 by-word-2" in capsys.readouterr().out
+    assert main(["evaluate", "selectivity", "--rows", "nothing", "--out", str(tmp_path / "new")]) == 2
+    said = capsys.readouterr().err
+    assert 'no row or table "nothing"' in said
+    assert "strength-1.5" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_another_methods_tables_is_left_alone(tables, tmp_path):
+    tables, _, ran = tables
+    (tmp_path / "selectivity.json").write_text(json.dumps({"method": "mip", "objects": {}}))
+    with pytest.raises(ValueError, match="holds tables 'mip', not 'ssr'"):
+        drawn.report(tables, ["text-2"], 1, tmp_path)
+    for rows_of in ({"x": {}}, {"x": {"encoder": "", "base": "", "cases": 1, "look": "<b>"}}, {"x": 1}, []):
+        (tmp_path / "selectivity.json").write_text(json.dumps({"method": "ssr", "queries": rows_of}))
+        with pytest.raises(ValueError, match="holds no table of this command"):
+            drawn.report(tables, ["text-2"], 1, tmp_path)
+    assert not ran
 
 
 def test_reports_escape_what_they_show_and_plot_every_point():

@@ -94,6 +94,19 @@ def test_a_second_run_keeps_the_first_ones_pictures_and_says_how_its_own_are_cal
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_map_lies_over_the_whole_picture_at_its_size(scene, tmp_path):
+    folder, kinds = scene
+    wide = Image.new("RGB", (320, 160), (90, 90, 90))
+    wide.paste(Image.open(folder / "reference.png").resize((160, 160)), (80, 0))
+    wide.save(tmp_path / "wide.png")
+    given = ["--reference", str(tmp_path / "wide.png"), "--query", kinds[0], "--prompt", f"a {kinds[0]}", "--maps"]
+    assert main(["generate", *given, "--steps", "1", "--out", str(tmp_path / "out")]) == 0
+    shown = pixels(tmp_path / "out" / "map_1.png")
+    assert shown.shape == (160, 320, 3)
+    assert shown[:, :70].max() < 40  # outside what the encoder saw
+    assert shown[:, 80:240].max() > 200
+
+
 def test_query_mask_strength_and_size_matter(scene, tmp_path):
     def picture(name, *more):
         assert run(scene, tmp_path / name, *more) == 0

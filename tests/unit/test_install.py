@@ -151,6 +151,36 @@ def test_the_official_pair_serves_as_well_as_the_safetensors_pair(host, folder):
     assert "clip-vit-large-patch14.safetensors" in finished.stdout
 
 
+def test_it_says_how_large_every_file_is_and_all_together(host):
+    said = host.run("--all").stdout
+    for weight in weights.read_manifest():
+        assert weight.bytes_expected > 0
+        (line,) = (line for line in said.splitlines() if line.startswith(f"  {weight.name}:") and weight.purpose in line)
+        assert f"{weight.bytes_expected / 1e6:,.0f} MB)" in line
+        assert ("about" in line.split(";")[-1]) == (weight.size is None)
+    together = sum(weight.bytes_expected for weight in weights.read_manifest()) / 1e6
+    assert f"Together about {together:,.0f} MB." in said
+
+
+@pytest.mark.parametrize("linked", ["the pack", "custom_nodes"])
+def test_it_finds_the_comfyui_through_a_symlink(host, tmp_path, linked):
+    """The shell keeps the way it went; ComfyUI-Manager's own shell is in the ComfyUI."""
+    what = host.pack if linked == "the pack" else host.pack.parent
+    elsewhere = tmp_path / "elsewhere" / ("my clone" if linked == "the pack" else "nodes of all")
+    elsewhere.parent.mkdir()
+    shutil.move(what, elsewhere)
+    what.symlink_to(elsewhere, target_is_directory=True)
+    real = host.pack.resolve()
+    command = host.command() | {"cwd": real}
+    for shell in (host.pack, host.base):
+        environment = {**command["env"], "PWD": str(shell)}
+        finished = subprocess.run(**(command | {"env": environment}), capture_output=True, timeout=60, check=False)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert f"into {host.models / 'clip_vision'}" in finished.stdout
+    lost = subprocess.run(**(command | {"env": {**command["env"], "PWD": "/"}}), capture_output=True, timeout=60, check=False)
+    assert "--models-dir FOLDER" in lost.stdout, "there is no way back"
+
+
 @pytest.mark.parametrize("folder", ["custom_nodes", "git"])
 def test_outside_a_comfyui_it_asks_for_the_models_folder_and_succeeds(host, tmp_path, folder):
     pack = tmp_path / "not a ComfyUI" / folder / host.pack.name

@@ -50,9 +50,9 @@ def learn(folder, tmp_path):
 
 def test_a_folder_of_pictures_becomes_a_subject_with_a_curve_and_a_preview(learn, tmp_path, capsys):
     assert learn("--steps", 2, "--preview-every", 2) == 0
-    told = capsys.readouterr().out
-    assert "beside the models" in told
-    assert set(told.splitlines()[1:]) == {str(tmp_path / name) for name in ("z.safetensors", "z_000002.png", "z_loss.png")}
+    told = capsys.readouterr()
+    assert "beside the models" in told.err
+    assert set(told.out.splitlines()) == {str(tmp_path / name) for name in ("z.safetensors", "z_000002.png", "z_loss.png")}
     subject = subject_file.load(tmp_path / "z.safetensors")
     assert (subject.placeholder, subject.learning.words, subject.learning.step) == ("moon", (("star", 1.0),), 2)
     assert subject.base.name == "mini"
@@ -66,6 +66,10 @@ def test_a_run_goes_on_from_its_file(learn, tmp_path, capsys):
     assert subject_file.load(tmp_path / "z.safetensors").learning.step == 2
     assert learn("--steps", 3, "--resume", "--weights", 2) == 2
     assert "Give the same words, weights" in capsys.readouterr().err
+    assert learn("--steps", 1, "--force", "--resume") == 2
+    assert "Give one of them" in capsys.readouterr().err
+    assert learn("--steps", 1, "--force") == 0
+    assert subject_file.load(tmp_path / "z.safetensors").learning.step == 1
 
 
 def test_ctrl_c_ends_a_run_after_its_step_and_keeps_it(learn, tmp_path, monkeypatch, capsys):

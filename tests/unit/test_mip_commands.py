@@ -98,8 +98,23 @@ def test_pictures_of_one_name_are_one_object_and_the_file_tells_the_method(world
     assert (how["manner"].strength, how["negative"], how["steps"], how["guidance"]) == (0.75, mip.NEGATIVE, 1, 5.0)
     assert bool((objects[0].pictures[0, 0, 0] == 255).all())  # cut out on white
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["map_1.png", "map_2.png", "picture_00000.png"]
+    reference, shown = (pixels(path).astype(int) for path in (world[0] / "data" / "0.png", tmp_path / "one" / "map_1.png"))
+    marked = pixels(world[0] / "data" / "0_cat.png") > 127
+    assert shown.shape == reference.shape
+    assert (shown[~marked].mean() / reference[~marked].mean()) < 0.4 < 0.8 < shown[marked].mean() / reference[marked].mean()
     assert generate(world, tmp_path / "weak", *more, "--strength", "0.1", "--method", "mip") == 0
     assert not np.array_equal(*(pixels(tmp_path / name / "picture_00000.png") for name in ("one", "weak")))
+
+
+def test_a_map_of_an_unmarked_object_is_dark_outside_the_square_that_is_seen():
+    wide = Image.new("RGB", (300, 100), (200, 100, 50))
+    shown = np.asarray(drawing_mip._seen(wide, None, 32, "center crop"))
+    assert shown.shape == (100, 300, 3)
+    assert shown[50, 150].tolist() == [200, 100, 50]
+    assert shown[50, 20].max() < 60
+    assert np.array_equal(
+        np.asarray(drawing_mip._seen(wide, None, 32, "stretch"))[20:80, 20:280], np.asarray(wide)[20:80, 20:280]
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,8 +198,6 @@ def test_the_benchmark_of_pairs_is_run_as_the_authors_run_it(world, pairs, tmp_p
 
 def test_other_benchmarks_keep_the_plain_scheme_and_what_cannot_be_measured_is_told(world, tmp_path, capsys):
     assert harness.Protocol().strength == 0.65
-    assert cli.main(["evaluate", "selectivity", "--method", "mip", "--out", str(tmp_path)]) == 2
-    assert "selectivity measures what queries select" in capsys.readouterr().err
     assert cli.main(["evaluate", "dreambench", "--method", "mip", "--data", "x", "--draw-only", "--out", str(tmp_path)]) == 2
     assert "needs an MIP-Adapter" in capsys.readouterr().err
 

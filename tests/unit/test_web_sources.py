@@ -20,10 +20,15 @@ HOST = {"scripts/api.js", "scripts/app.js", "scripts/widgets.js"}
 """What the frontend serves beside every pack's folder, which is two levels below its root."""
 
 
+MAY_ASK = {"help_page.js": r"\bfetch\w*\s*\("}
+"""What reads the pack's own help pages, beside itself, after an error."""
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(WEB).as_posix())
 def test_a_module_writes_no_markup_polls_nothing_and_asks_nobody(path):
     source = path.read_text(encoding="utf-8")
-    assert [pattern for pattern in FORBIDDEN if re.search(pattern, source)] == []
+    allowed = MAY_ASK.get(path.name, "")
+    assert [pattern for pattern in FORBIDDEN if pattern != allowed and re.search(pattern, source)] == []
     assert source.startswith("// @ts-check\n")
     assert len(source.splitlines()) < 300
 

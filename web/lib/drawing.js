@@ -14,6 +14,8 @@ import { linePicture, shadePicture } from "./heat.js";
 const MARKED_SHADE = 0.6;
 const MARKED_LINE = [255, 255, 255];
 const POINT_RADIUS = 5;
+/** Length of the marks at a frame's corners, in screen pixels. */
+const CORNER = 12;
 /** How near to a point, in screen pixels, a click removes it. */
 const GRAB = 8;
 /** The box comes in shares of the picture; multiplied by the picture's sides it may miss a whole number by its last digit. */
@@ -22,9 +24,10 @@ const ROUNDING = 1e-6;
 /**
  * @param {HTMLCanvasElement} canvas as large as its place on the page
  * @param {Shown | null} shown @param {boolean} selected whether anything is selected still @param {Uint8Array | null} map of what looks
- * @param {number} opacity @param {Point[]} points
+ * @param {number} opacity @param {Point[]} points @param {number[]} frame what is seen, in shares of the picture
+ * @param {boolean} handles whether the frame's corners are shown, to be taken
  */
-export function drawSubject(canvas, shown, selected, map, opacity, points) {
+export function drawSubject(canvas, shown, selected, map, opacity, points, frame, handles) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.max(1, canvas.clientWidth * ratio);
   canvas.height = Math.max(1, canvas.clientHeight * ratio);
@@ -32,9 +35,7 @@ export function drawSubject(canvas, shown, selected, map, opacity, points) {
   if (!shown?.image || !context) return;
   const { subject, image } = shown;
   const whole = place(canvas, subject);
-  const [left, top, right, bottom] = subject.box;
-  /** @type {[number, number, number, number]} */
-  const box = [whole.x + left * whole.width, whole.y + top * whole.height, (right - left) * whole.width, (bottom - top) * whole.height];
+  const box = within(whole, subject.box);
   context.save();
   context.beginPath();
   context.rect(whole.x, whole.y, whole.width, whole.height);
@@ -53,8 +54,9 @@ export function drawSubject(canvas, shown, selected, map, opacity, points) {
     context.drawImage(marks, ...box);
   }
   context.globalAlpha = 1;
-  if (subject.framed) drawFrame(context, whole, box);
+  if (subject.framed) drawFrame(context, whole, within(whole, frame));
   context.restore();
+  if (handles) drawCorners(context, within(whole, frame), ratio);
   for (const point of points) {
     const x = whole.x + ((point.x + 0.5) / subject.width) * whole.width;
     const y = whole.y + ((point.y + 0.5) / subject.height) * whole.height;
@@ -65,6 +67,29 @@ export function drawSubject(canvas, shown, selected, map, opacity, points) {
     context.lineWidth = 2 * ratio;
     context.strokeStyle = "#000";
     context.stroke();
+  }
+}
+
+/** A box in shares of the picture, on the canvas: x, y, width, height. @param {Rect} whole @param {number[]} box @returns {[number, number, number, number]} */
+function within(whole, [left, top, right, bottom]) {
+  return [whole.x + left * whole.width, whole.y + top * whole.height, (right - left) * whole.width, (bottom - top) * whole.height];
+}
+
+/** @param {CanvasRenderingContext2D} context @param {number[]} frame @param {number} ratio */
+function drawCorners(context, [x, y, width, height], ratio) {
+  const length = Math.min(CORNER * ratio, width / 2, height / 2);
+  for (const [line, colour] of /** @type {[number, string][]} */ ([[5, "#000"], [3, "#fff"]])) {
+    context.lineWidth = line * ratio;
+    context.strokeStyle = colour;
+    for (const [left, across] of [[x, length], [x + width, -length]]) {
+      for (const [top, down] of [[y, length], [y + height, -length]]) {
+        context.beginPath();
+        context.moveTo(left, top + down);
+        context.lineTo(left, top);
+        context.lineTo(left + across, top);
+        context.stroke();
+      }
+    }
   }
 }
 
@@ -93,24 +118,24 @@ function place(canvas, subject) {
 }
 
 /**
- * The mouse's place in the reference, in its pixels with fractions, at any zoom of the page.
+ * The mouse's place in the reference, in its pixels with fractions, at any zoom of the page; scale: screen pixels for one of these.
  * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event
  */
-function exactly(canvas, subject, event) {
+export function exactly(canvas, subject, event) {
   const seen = canvas.getBoundingClientRect();
   const whole = place(canvas, subject);
   const x = (((event.clientX - seen.left) / seen.width) * canvas.width - whole.x) / whole.width;
   const y = (((event.clientY - seen.top) / seen.height) * canvas.height - whole.y) / whole.height;
-  return { x: x * subject.width, y: y * subject.height };
+  return { x: x * subject.width, y: y * subject.height, scale: (whole.width / subject.width) * (seen.width / canvas.width) };
 }
 
 /**
  * The pixel of the reference under the mouse; null outside what the encoder sees of the picture, where points select nothing.
- * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @returns {Point | null}
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {number[]} frame in shares of the picture @param {MouseEvent} event
+ * @returns {Point | null}
  */
-export function pixelAt(canvas, subject, event) {
+export function pixelAt(canvas, subject, [left, top, right, bottom], event) {
   const { x, y } = exactly(canvas, subject, event);
-  const [left, top, right, bottom] = subject.box;
   const column = Math.floor(x);
   const row = Math.floor(y);
   const inside = (/** @type {number} */ at, /** @type {number} */ low, /** @type {number} */ high, /** @type {number} */ side) =>
@@ -118,12 +143,17 @@ export function pixelAt(canvas, subject, event) {
   return inside(column, left, right, subject.width) && inside(row, top, bottom, subject.height) ? { x: column, y: row } : null;
 }
 
+/** Whether the mouse is over the reference, seen or not. @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event */
+export function inPicture(canvas, subject, event) {
+  const { x, y } = exactly(canvas, subject, event);
+  return x >= 0 && y >= 0 && x < subject.width && y < subject.height;
+}
+
 /**
  * The number of the point under the mouse, or -1.
  * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {MouseEvent} event @param {Point[]} points
  */
 export function pointUnder(canvas, subject, event, points) {
-  const { x, y } = exactly(canvas, subject, event);
-  const scale = (place(canvas, subject).width / subject.width) * (canvas.getBoundingClientRect().width / canvas.width);
+  const { x, y, scale } = exactly(canvas, subject, event);
   return points.findIndex((point) => Math.hypot(point.x + 0.5 - x, point.y + 0.5 - y) * scale < GRAB);
 }

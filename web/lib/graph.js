@@ -2,6 +2,7 @@
 // Finding nodes: those that exist, the way to one through subgraphs, and the ids by which the server and the frontend's results know it.
 
 import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
 
 /** @type {Map<string, string>} subgraph -> the node through which it was opened last; ids, because undo makes both anew */
 const opened = new Map();
@@ -67,4 +68,42 @@ export function lastOutput(node) {
 /** @param {any} node @param {string} name of an input or of a widget's input */
 export function isLinked(node, name) {
   return Boolean(node.inputs?.some((/** @type {any} */ input) => input.name === name && input.link != null));
+}
+
+/**
+ * What an input is connected to. Inside a subgraph that may be outside of it, at the node through which it was opened.
+ * @param {any} node @param {string} name of the input @param {any[]} path to the node (pathTo)
+ * @returns {{ node: any, slot: number } | null}
+ */
+export function sourceOf(node, name, path) {
+  const id = node.inputs?.find((/** @type {any} */ input) => input.name === name)?.link;
+  const link = id == null ? null : (node.graph?.getLink?.(id) ?? node.graph?.links?.[id]);
+  if (!link) return null;
+  const origin = node.graph.getNodeById(link.origin_id);
+  if (origin) return { node: origin, slot: link.origin_slot };
+  const around = path[path.length - 2]; // the link comes from the subgraph's own inputs
+  const outer = around?.inputs?.[link.origin_slot];
+  return outer ? sourceOf(around, outer.name, path.slice(0, -1)) : null;
+}
+
+/**
+ * Keeps a value in a node's properties as if it had always been there: neither an edit that undo takes back, nor one that queues a
+ * prompt where every change does. The tracker's last state gets it too, and hears that there is something to keep over a reload.
+ * @param {any} node @param {string} name @param {unknown} value undefined takes it out
+ */
+export function keepProperty(node, name, value) {
+  if (JSON.stringify(node.properties[name]) === JSON.stringify(value)) return;
+  const put = (/** @type {any} */ properties) => {
+    if (value === undefined) delete properties[name];
+    else properties[name] = value;
+  };
+  put(node.properties);
+  const manager = /** @type {any} */ (app.extensionManager);
+  const state = manager.workflow?.activeWorkflow?.changeTracker?.activeState;
+  const inside = (/** @type {any} */ one) => one.id === node.graph?.id;
+  const graph = node.graph === rootGraph() ? state : state?.definitions?.subgraphs?.find(inside);
+  const saved = graph?.nodes?.find((/** @type {any} */ one) => String(one.id) === String(node.id) && one.type === node.type);
+  if (!saved) return;
+  put((saved.properties ??= {}));
+  if (manager.queueSettings?.mode !== "change") api.dispatchCustomEvent("graphChanged", state);
 }

@@ -3,20 +3,30 @@
 
 /**
  * grid: patches along a side of the box; map: null where there is nothing that looks; framed: whether what is outside the box is darkened;
- * editable: whether its places are those that points tell.
+ * editable: whether its places are those that points tell; kept: the picture itself as a data URL, where the workflow has it.
  * @typedef {{ text: string, map: Uint8Array }} Word
- * @typedef {{ picture: Record<string, string>, width: number, height: number, box: number[], grid: number,
+ * @typedef {{ picture: Record<string, string>, kept: string, width: number, height: number, box: number[], grid: number,
  *   map: Uint8Array | null, words: Word[], marked: Uint8Array | null, framed: boolean, editable: boolean }} Subject
  */
 
 /** Far beyond what the node sends: 16 x 16 patches, CLIP's 77 tokens, a batch that anybody would leaf through. */
-const MOST = { grid: 64, words: 80, subjects: 64, text: 200, side: 1 << 16, box: 1 << 16 };
+const MOST = { grid: 64, words: 80, subjects: 64, text: 200, side: 1 << 16, box: 1 << 16, kept: 100_000 };
+/** What a browser makes of a small picture. */
+const KEPT = /^data:image\/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$/;
 
 /** @param {any} output what a node's run gave to the browser @returns {Subject[]} */
 export function readSubjects(output) {
   return list(output?.ssr_subject, MOST.subjects)
     .map(readSubject)
     .filter((subject) => subject !== null);
+}
+
+/** What keepsake.js left in a node's properties. @param {any} found @returns {{ subject: Subject, origin: string } | null} */
+export function readKept(found) {
+  const picture = found?.picture;
+  if (typeof picture !== "string" || picture.length > MOST.kept || !KEPT.test(picture)) return null;
+  const subject = readSubject({ ...found, picture: null });
+  return subject && { subject: { ...subject, kept: picture }, origin: words(found.origin) };
 }
 
 /** @param {any} entry @returns {Subject | null} */
@@ -32,6 +42,7 @@ function readSubject(entry) {
   const marked = entry.marked ? bytes(entry.marked) : null;
   return {
     picture: Object.fromEntries(["filename", "subfolder", "type"].map((key) => [key, words(entry.picture?.[key])])),
+    kept: "",
     width,
     height,
     box,

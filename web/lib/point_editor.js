@@ -1,14 +1,15 @@
 // @ts-check
 // Clicks and strokes on the picture become points. Every click or stroke reads the points input anew and writes it once, at its end.
 
-import { pixelAt, pointUnder } from "./drawing.js";
+import { inPicture, pixelAt, pointUnder } from "./drawing.js";
 import { parsePoints } from "./points.js";
 
 /**
  * @typedef {import("./drawing.js").Shown} Shown
  * @typedef {import("./points.js").Point} Point
- * @typedef {{ shown: () => Shown | null, read: () => string, linked: () => boolean, write: (points: Point[]) => void,
- *   changed: () => void, ended: () => void }} Owner
+ * @typedef {{ shown: () => Shown | null, frame: () => number[], read: () => string, linked: () => boolean, write: (points: Point[]) => void,
+ *   changed: () => void, ended: () => void, outside: () => void }} Owner frame: what is seen, in shares of the picture;
+ *   outside: a click where nothing is
  */
 
 export class PointEditor {
@@ -40,7 +41,7 @@ export class PointEditor {
   showCursor(event) {
     const shown = this.editable();
     if (this.stroke) return;
-    const free = () => (shown && pixelAt(this.canvas, shown.subject, event) ? "crosshair" : "not-allowed");
+    const free = () => (shown && pixelAt(this.canvas, shown.subject, this.owner.frame(), event) ? "crosshair" : "not-allowed");
     this.canvas.style.cursor = !shown ? "" : pointUnder(this.canvas, shown.subject, event, this.points) < 0 ? free() : "pointer";
   }
 
@@ -57,12 +58,25 @@ export class PointEditor {
     this.read();
     const { subject } = shown;
     const known = pointUnder(this.canvas, subject, event, this.points);
-    const first = pixelAt(this.canvas, subject, event);
-    if (known < 0 && !first) return;
+    const first = pixelAt(this.canvas, subject, this.owner.frame(), event);
+    if (known < 0 && !first) {
+      if (inPicture(this.canvas, subject, event)) this.owner.outside();
+      return;
+    }
     event.stopPropagation(); // the node is not dragged
     event.preventDefault();
     if (known >= 0) this.owner.write(this.points.filter((_, number) => number !== known));
     else if (first) this.follow(event, subject, [...this.points, first]);
+  }
+
+  /** A click without a stroke. @param {PointerEvent} event */
+  click(event) {
+    const shown = this.editable();
+    if (!shown) return;
+    this.read();
+    const point = pixelAt(this.canvas, shown.subject, this.owner.frame(), event);
+    if (point) this.owner.write([...this.points, point]);
+    else if (inPicture(this.canvas, shown.subject, event)) this.owner.outside();
   }
 
   /** @param {PointerEvent} event @param {import("./payload.js").Subject} subject @param {Point[]} points */
@@ -78,7 +92,7 @@ export class PointEditor {
     const on = (kind, act) =>
       this.canvas.addEventListener(kind, (event) => event.pointerId === pointerId && act(event), { signal: listening.signal });
     on("pointermove", (event) => {
-      const point = pixelAt(this.canvas, subject, event);
+      const point = pixelAt(this.canvas, subject, this.owner.frame(), event);
       const last = points[points.length - 1];
       if (!point || (Math.abs(point.x - last.x) < patch.x && Math.abs(point.y - last.y) < patch.y)) return;
       points.push(point);

@@ -32,7 +32,12 @@ export function formatPoints(points) {
 /** @param {string} text @returns {number[][]} */
 function pairsOfText(text) {
   const parts = text.split(/[;\n]/).filter(strip);
-  return parts.map((part) => strip(part.replaceAll(",", " ")).split(SPACES).map(number));
+  return parts.map(numbersOf);
+}
+
+/** Numbers with commas or white space between them; NaN for what is none. @param {string} text @returns {number[]} */
+export function numbersOf(text) {
+  return strip(text.replaceAll(",", " ")).split(SPACES).map(number);
 }
 
 /** @param {string} text @returns {number[][] | null} */
@@ -65,7 +70,7 @@ function western(digit) {
 }
 
 /** A loop, as a pattern for the end would try every run of white space in the middle again and again. @param {string} text */
-function strip(text) {
+export function strip(text) {
   let first = 0;
   let last = text.length;
   while (first < last && SPACE.test(text[first])) first++;

@@ -1,10 +1,13 @@
 // @ts-check
-// The view itself: a picture with the query's map over it, chips for its words, an opacity slider, points to click.
+// The view itself: a picture with the query's map over it, chips for its words, an opacity slider, points to click; and what there is to
+// tell: that it runs, what went wrong, what is missing, and that what is shown was made of something else.
 
+import { formatCrop, parseCrop, pixelsOf } from "./crop.js";
 import { drawSubject } from "./drawing.js";
 import { make, viewElement } from "./elements.js";
+import { FrameEditor } from "./frame_editor.js";
 import { PointEditor } from "./point_editor.js";
-import { formatPoints } from "./points.js";
+import { formatPoints, parsePoints } from "./points.js";
 import { WordChips } from "./word_chips.js";
 
 /**
@@ -12,10 +15,15 @@ import { WordChips } from "./word_chips.js";
  * @typedef {import("./points.js").Point} Point
  * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean,
  *   selectsWithout: () => boolean }} PointsInput selectsWithout: whether something besides the points says what to take
+ * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean, square: () => boolean }} CropInput square: whether
+ *   the frame must be one
  * @typedef {{ texts: import("./texts.js").Texts, maps: boolean, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
- *   points: PointsInput | null, pictureUrl: (file: Record<string, string>) => string,
+ *   onShown: (subject: Subject, image: HTMLImageElement | null) => void, points: PointsInput | null, crop: CropInput | null, pictureUrl: (file: Record<string, string>) => string,
  *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
  */
+
+/** Of the picture: by how much the box that a run tells may miss the crop it was made with. */
+const HAIR = 0.01;
 
 export class SubjectView {
   /** @param {Options} options */
@@ -30,34 +38,57 @@ export class SubjectView {
     /** Whether anything is still selected: once the last point is gone, the last map no longer holds. */ this.selected = true;
     this.running = false;
     this.notice = "";
+    /** Whether nothing says what to take. */ this.missing = false;
+    /** The points input before its points were dropped. */ this.dropped = "";
     this.listening = new AbortController();
-    const { texts, points } = options;
+    const { texts, points, crop } = options;
     this.canvas = make("canvas", {});
     this.canvas.setAttribute("role", "img");
     this.message = make("div", { className: "ssr-message" });
     this.message.setAttribute("role", "status");
-    this.stage = make("div", { className: "ssr-stage" }, this.canvas, this.message);
+    this.fault = make("div", { className: "ssr-fault", hidden: true });
+    this.fault.setAttribute("role", "alert");
+    this.stale = make("div", { className: "ssr-stale", textContent: texts.stale, hidden: true });
+    this.stale.setAttribute("role", "status");
+    this.stage = make("div", { className: "ssr-stage" }, this.canvas, this.stale, this.message, this.fault);
     this.chips = new WordChips(texts.whole, () => this.draw());
     this.turn = make("button", { type: "button", className: "ssr-turn", title: texts.next, hidden: true });
     this.slider = make("input", { type: "range", min: "0", max: "1", step: "0.05", title: texts.opacity, value: String(options.opacity) });
     this.slider.setAttribute("aria-label", texts.opacity);
     this.clear = make("button", { type: "button", textContent: texts.clear, hidden: true });
+    this.unframe = make("button", { type: "button", textContent: texts.unframe, hidden: true });
     this.look = make("button", { type: "button", textContent: texts.look, title: texts.lookTip });
-    const bar = make("div", { className: "ssr-row" }, this.look, this.slider, this.turn, this.clear);
+    this.back = make("button", { type: "button", textContent: texts.back });
+    this.offer = make("div", { className: "ssr-row", hidden: true }, make("span", { textContent: texts.dropped }), this.back);
+    this.offer.setAttribute("role", "status");
+    const bar = make("div", { className: "ssr-row" }, this.look, this.slider, this.turn, this.clear, this.unframe);
     this.element = viewElement(
       () => this.arrive(),
       () => this.leave(),
     );
-    this.element.append(this.stage, this.chips.element, bar);
+    this.element.append(this.stage, this.chips.element, this.offer, bar);
     this.resizing = new ResizeObserver(() => this.draw());
     this.editor = points && new PointEditor(this.canvas, {
       shown: () => this.shown,
+      frame: () => this.frame(),
       read: points.read,
       linked: points.linked,
       write: (changed) => this.writePoints(changed),
       changed: () => this.draw(),
       ended: () => this.showWaiting(),
+      outside: () => this.say(texts.outside),
     });
+    this.framing =
+      crop &&
+      new FrameEditor(this.canvas, {
+        subject: () => (this.shown?.image && this.shown.subject.editable && !crop.linked() ? this.shown.subject : null),
+        frame: () => this.pixels(this.frame()),
+        square: crop.square,
+        points: () => this.editor?.points ?? [],
+        write: (frame) => this.writeCrop(formatCrop(frame)),
+        changed: () => this.draw(),
+        clicked: (event) => this.editor?.click(event),
+      });
     this.tell();
   }
 
@@ -68,6 +99,8 @@ export class SubjectView {
     const { signal } = this.listening;
     this.look.addEventListener("click", () => this.options.onRun(), { signal });
     this.clear.addEventListener("click", () => this.writePoints([]), { signal });
+    this.fault.addEventListener("click", () => this.fail("", ""), { signal });
+    this.back.addEventListener("click", () => this.writePoints(parsePoints(this.dropped) ?? []), { signal });
     this.turn.addEventListener("click", () => this.load(this.subjects, (this.index + 1) % this.subjects.length), { signal });
     this.slider.addEventListener(
       "input",
@@ -78,7 +111,9 @@ export class SubjectView {
       { signal },
     );
     this.chips.listen(signal);
+    this.unframe.addEventListener("click", () => this.writeCrop(""), { signal });
     this.editor?.listen(signal);
+    this.framing?.listen(signal);
     this.options.forward(this.element, signal);
     this.resizing.observe(this.stage);
     this.showPoints();
@@ -89,6 +124,7 @@ export class SubjectView {
     this.listening.abort();
     this.resizing.disconnect();
     this.editor?.leave();
+    this.framing?.leave();
     this.canvas.width = this.canvas.height = 0; // the tooltips of Nodes 2.0 keep elements that are gone; at least free the pixels
   }
 
@@ -111,7 +147,7 @@ export class SubjectView {
     };
     image.onload = () => arrived(image);
     image.onerror = () => arrived(null);
-    image.src = this.options.pictureUrl(subjects[index].picture);
+    image.src = subjects[index].kept || this.options.pictureUrl(subjects[index].picture);
   }
 
   showWaiting() {
@@ -126,19 +162,38 @@ export class SubjectView {
     this.shown = { subject: subjects[index], image };
     this.selected = true;
     this.notice = "";
+    this.fail("", "");
     this.turn.hidden = subjects.length < 2;
     this.turn.textContent = `${index + 1} / ${subjects.length}`;
     this.turn.setAttribute("aria-label", `${this.options.texts.next} (${this.turn.textContent})`);
     this.chips.show(subjects[index].words);
     this.tell();
     this.showPoints();
+    this.options.onShown(subjects[index], image);
   }
 
   /** @param {boolean} running whether a run that this view asked for is queued or under way */
   setRunning(running) {
     this.running = running;
     this.notice = "";
+    if (running) this.fail("", "");
     this.tell();
+  }
+
+  /** @param {boolean} stale whether what is shown was made of something else @param {boolean} missing whether nothing says what to take */
+  setState(stale, missing) {
+    this.stale.hidden = !stale;
+    this.look.classList.toggle("ssr-wanted", stale);
+    if (this.missing && !missing) this.notice = "";
+    this.missing = missing;
+    this.tell();
+  }
+
+  /** Shows an error until the next run, or until it is clicked. @param {string} message @param {string} meaning in the user's language */
+  fail(message, meaning) {
+    this.fault.hidden = !message;
+    this.fault.textContent = meaning || message;
+    this.fault.title = meaning ? message : "";
   }
 
   /** Shows a notice over the picture until the next run. @param {string} notice */
@@ -151,7 +206,7 @@ export class SubjectView {
     const { texts } = this.options;
     const resting = !this.shown ? texts.empty : this.shown.image ? "" : texts.gone;
     const busy = this.running || this.loading !== null;
-    const text = busy ? texts.running : this.notice || resting;
+    const text = busy ? texts.running : this.notice || (this.missing ? texts.nothing : resting);
     this.element.setAttribute("aria-busy", String(busy));
     if (this.message.textContent !== text) this.message.textContent = text;
     this.message.classList.toggle("ssr-over", Boolean(this.shown?.image));
@@ -169,25 +224,69 @@ export class SubjectView {
     this.editor?.read();
     const { points, texts } = this.options;
     const editable = this.shown?.subject.editable ?? true;
-    const told = !editable ? texts.seen : points && !points.linked() ? texts.click : "";
+    const { crop } = this.options;
+    const framing = crop !== null && !crop.linked() && editable;
+    const told = !editable ? texts.seen : [points && !points.linked() && texts.click, framing && texts.frame].filter(Boolean).join(". ");
     this.canvas.title = told;
     this.canvas.setAttribute("aria-label", told || texts.picture);
     this.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
     this.clear.hidden = !this.editor?.points.length;
+    this.unframe.hidden = !framing || !crop.read().trim();
+    this.canvas.tabIndex = framing ? 0 : -1;
+    this.offer.hidden = !this.dropped || Boolean(this.editor?.points.length);
     this.draw();
+  }
+
+  /** Takes out points that were set in another picture, and offers to bring them back. Nothing runs. */
+  dropPoints() {
+    const { points } = this.options;
+    const text = points && !points.linked() ? points.read() : "";
+    if (!text.trim()) return;
+    points?.write("");
+    this.dropped = text;
+    this.showPoints();
   }
 
   /** @param {Point[]} points */
   writePoints(points) {
+    this.dropped = "";
     this.options.points?.write(formatPoints(points));
     this.selected = points.length > 0 || Boolean(this.options.points?.selectsWithout());
     this.showPoints();
     if (this.selected) this.options.onRun();
   }
 
+  /** @param {string} text */
+  writeCrop(text) {
+    this.options.crop?.write(text);
+    this.showPoints();
+    this.options.onRun();
+  }
+
+  /** What is seen, in shares of the picture: as it was drawn or written last, or as the shown result tells. @returns {number[]} */
+  frame() {
+    const subject = this.shown?.subject;
+    const { crop } = this.options;
+    if (!subject) return [0, 0, 1, 1];
+    const box = subject.box.map((side) => Math.min(Math.max(side, 0), 1));
+    const asked = crop && !crop.linked() ? (parseCrop(crop.read()) ?? []) : [];
+    const pixels = this.framing?.drag?.frame ?? (asked.length ? pixelsOf(asked, subject.width, subject.height) : null);
+    if (!pixels) return box;
+    const framed = pixels.map((side, place) => side / (place % 2 ? subject.height : subject.width));
+    const middle = !this.framing?.drag && box.every((side, place) => (place < 2 ? side >= framed[place] - HAIR : side <= framed[place] + HAIR));
+    return middle ? box : framed; // a center crop of what is framed, if that is no square
+  }
+
+  /** @param {number[]} shares @returns {import("./crop.js").Frame} */
+  pixels([left, top, right, bottom]) {
+    const { width, height } = this.shown?.subject ?? { width: 1, height: 1 };
+    return [left * width, top * height, right * width, bottom * height];
+  }
+
   draw() {
     const subject = this.shown?.subject;
+    const handles = Boolean(this.framing?.near && subject?.editable && !this.options.crop?.linked());
     const map = subject?.words[this.chips.word]?.map ?? subject?.map ?? null;
-    drawSubject(this.canvas, this.shown, this.selected, map, this.opacity, (subject?.editable && this.editor?.visible) || []);
+    drawSubject(this.canvas, this.shown, this.selected, map, this.opacity, (subject?.editable && this.editor?.visible) || [], this.frame(), handles);
   }
 }

@@ -12,7 +12,7 @@ import torch
 
 from ...attention import SUBJECT
 from ...schedule import Manner, StepSchedule
-from ...shown import shown
+from ...shown import percent, shown
 from . import context
 from .applied import Applied
 from .context import hung_on
@@ -103,7 +103,7 @@ def _extent(manner: Manner) -> str:
         return "everywhere"
     frames, height, width = manner.region.shape
     share = float(manner.region.mean())
-    return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "") + f" ({share:.0%} of it)"
+    return f"{width} x {height}" + (f", {frames} frames" if frames > 1 else "") + f" ({percent(share)} of it)"
 
 
 def _neighbours(model: Any) -> Iterator[str]:

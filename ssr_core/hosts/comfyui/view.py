@@ -14,6 +14,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from ...crop import Crop
 from ...maps import light
 from ...methods.elite.subject import EliteSubject, EliteSubjects
 from ...methods.mip.encode import References
@@ -47,14 +48,16 @@ def view_of_references(made: MIPObject, references: References, vision_model: Vi
     mask = references.mask_of(0, vision_model)
     picture = references.pictures[0]
     inside = None if mask is None else filled(marked(mask, picture.size))
-    first = _selected(picture, inside, vision_model, references.fit)
+    first = _selected(picture, inside, vision_model, references.fit, references.crop)
     alone = mask is None and made.count == 1
     return {KEY: [first, *([] if alone else _squares(made))]}
 
 
-def view_of_selected(picture: Image.Image, mask: np.ndarray | None, vision_model: VisionModel, fit: Fit) -> dict[str, Any]:
+def view_of_selected(
+    picture: Image.Image, mask: np.ndarray | None, vision_model: VisionModel, fit: Fit, crop: Crop | None = None
+) -> dict[str, Any]:
     """A node's `ui` for a picture in which points are set: dark where the mask, [H, W] in 0..1, is not."""
-    return {KEY: [_selected(picture, None if mask is None else mask > 0.5, vision_model, fit)]}
+    return {KEY: [_selected(picture, None if mask is None else mask > 0.5, vision_model, fit, crop)]}
 
 
 def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
@@ -67,15 +70,17 @@ def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
     return {KEY: [entry for one in objects[:MOST] for entry in _squares(one)][:MOST]}
 
 
-def _selected(picture: Image.Image, inside: np.ndarray | None, vision_model: VisionModel, fit: Fit) -> dict[str, Any]:
+def _selected(
+    picture: Image.Image, inside: np.ndarray | None, vision_model: VisionModel, fit: Fit, crop: Crop | None
+) -> dict[str, Any]:
     """inside: which pixels stay light, [H, W]; None where nothing is selected."""
     picture = picture.convert("RGB")
-    box = seen_box(*picture.size, vision_model.size, fit)
+    box = seen_box(*picture.size, vision_model.size, fit, crop)
     return {
         **_shown(picture if inside is None else _shaded(picture, inside), picture.size),
         "box": [edge / side for edge, side in zip(box, (*picture.size, *picture.size), strict=True)],
         "grid": math.isqrt(vision_model.tokens - 1),
-        "framed": inside is None,
+        "framed": inside is None or crop is not None,
     }
 
 

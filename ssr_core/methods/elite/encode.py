@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import finite, vision
+from ...crop import Crop, check_crop, pixels_of
 from ...points import Point
 from ...select import masks_around
 from ...vision_model import VisionModel
@@ -42,14 +43,17 @@ class Encoder:
 class Selection:
     """What of the pictures is the object. masks: [1 or pictures, H, W] in any form that as_elite_masks takes, or None for all of them;
     several masks of one picture are a subject each. points: places in pixels that were pointed at; what belongs there joins every mask
-    (select.masks_around). framing, margin: as frame_object takes them."""
+    (select.masks_around). framing, margin: as frame_object takes them. crop: the part of each picture that is seen, in its pixels, whatever
+    the framing; None leaves that to the framing."""
 
     masks: Tensor | None = None
     framing: Framing = "crop to mask"
     margin: float = MARGIN
     points: Sequence[Point] = ()
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "crop", check_crop(self.crop))
         if self.framing not in FRAMINGS:
             raise ValueError(f'framing is "{self.framing}"; expected one of {", ".join(FRAMINGS)}.')
         if self.masks is not None:
@@ -74,7 +78,7 @@ def encode_subjects(
         log.warning("SSR-Encoder: no mask is given, so the whole picture counts as the object, its background too.")
     size, grid = vision_model.size, encoder.config.grid
     framed = [
-        frame_object(picture, mask, size, grid, selection.framing, selection.margin)
+        frame_object(picture, mask, size, grid, selection.framing, selection.margin, _crop_of(selection, picture))
         for picture, mask in zip(pictures, masks, strict=True)
     ]
     patches = torch.stack([one.patches for one in framed])  # [B, P]
@@ -128,9 +132,15 @@ def _paired(pictures: Sequence[Image.Image], masks: Tensor | None) -> tuple[Sequ
 
 def _with_points(mask: Tensor | None, picture: Image.Image, selection: Selection, vision_model: VisionModel) -> Tensor:
     """A mask [h, w] joined with what is under the points: [H, W] of 0 and 1."""
-    (around,) = masks_around(vision_model, [picture], selection.points, "pad")  # the fit that leaves nothing out
+    (around,) = masks_around(
+        vision_model, [picture], selection.points, "pad", selection.crop
+    )  # the fit that leaves nothing out
     selected = (around >= 0.5).float()
     return selected if mask is None else torch.maximum(selected, over(picture, mask))
+
+
+def _crop_of(selection: Selection, picture: Image.Image) -> tuple[int, int, int, int] | None:
+    return None if selection.crop is None else pixels_of(selection.crop, picture.size)
 
 
 def _features(vision_model: VisionModel, pictures: Sequence[Image.Image], config: EliteConfig) -> Tensor:

@@ -54,9 +54,17 @@ def as_elite_masks(masks: Tensor, what: str = "The mask") -> Tensor:
 
 
 def frame_object(
-    picture: Image.Image, mask: Tensor | None, size: int, grid: int, framing: Framing, margin: float = MARGIN
+    picture: Image.Image,
+    mask: Tensor | None,
+    size: int,
+    grid: int,
+    framing: Framing,
+    margin: float = MARGIN,
+    crop: tuple[int, int, int, int] | None = None,
 ) -> Framed:
     """picture: RGB; mask: [H, W] of 0 and 1, stretched over the picture, None for all of it. margin: of "crop to mask".
+
+    crop: what is seen, in whole pixels of the picture, in place of what the framing would choose.
 
     Raises ValueError for a mask that marks nothing, or nothing that the grid can show.
     """
@@ -69,8 +77,12 @@ def frame_object(
             "The mask marks nothing; expected some area of 0.5 or more. Paint the object in the mask, or disconnect the mask to take the "
             "whole picture. (Load Image gives an all-zero MASK for a picture without alpha.)"
         )
-    box = (0, 0, picture.width, picture.height)
-    if framing == "crop to mask" and mask is not None:
+    box = crop or (0, 0, picture.width, picture.height)
+    if crop is not None and not marked[crop[1] : crop[3], crop[0] : crop[2]].any():
+        raise ValueError(
+            f"The mask marks nothing within the crop {', '.join(map(str, crop))}. Move the frame to the object, or leave crop empty."
+        )
+    if crop is None and framing == "crop to mask" and mask is not None:
         box = square_around(marked, margin)
     seen, shape = cut(picture, box, MEAN_COLOUR), cut(Image.fromarray(marked), box, 0)
     thing = Image.fromarray(np.asarray(seen) * np.asarray(shape)[..., None])

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ... import finite, vision
+from ...crop import Crop, check_crop, pixels_of
 from ...masks import as_masks
 from ...points import Point
 from ...reference import reference_picture
@@ -54,18 +55,21 @@ class References:
 
     masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; points: places in pixels that were pointed at, whose surroundings
     join every mask. With a mask or points the object is cut out on white, as the authors train; without, the vision model sees
-    the picture as it is, as in their demo (mip.md, section 3). fit: how a picture that is not square is then seen. Raises ValueError for
-    masks that are none and for too many pictures.
+    the picture as it is, as in their demo (mip.md, section 3). fit: how a picture that is not square is then seen. crop: the part of each
+    picture that counts, in its pixels, None for all of it; no mask reaches beyond it. Raises ValueError for masks that are none and for
+    too many pictures.
     """
 
     pictures: Sequence[Image.Image]
     masks: Tensor | None = None
     points: Sequence[Point] = ()
     fit: Fit = "center crop"
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.pictures) <= MOST_PICTURES:
             raise ValueError(f"An object got {len(self.pictures):,} pictures; expected 1 to {MOST_PICTURES}.")
+        object.__setattr__(self, "crop", check_crop(self.crop))
         for picture in self.pictures:
             vision.check_size(*picture.size, "The reference")
         if self.masks is not None:
@@ -78,17 +82,21 @@ class References:
 
     def prepared(self, vision_model: VisionModel) -> list[Image.Image]:
         """The square pictures that the vision model sees."""
-        cut = [reference_picture(picture, self.mask_of(number, vision_model)) for number, picture in enumerate(self.pictures)]
-        return [vision.frame(picture, vision_model.size, self.fit) for picture in cut]
+        seen = []
+        for number, picture in enumerate(self.pictures):
+            mask = self.mask_of(number, vision_model)
+            crop = self.crop if mask is None else None  # what is cut out already lies within it
+            seen.append(vision.frame(reference_picture(picture, mask), vision_model.size, self.fit, crop))
+        return seen
 
     def mask_of(self, number: int, vision_model: VisionModel) -> NDArray[np.float32] | None:
         """What mask and points mark of a picture, over the whole of it: [H, W] in 0..1; None where there are neither."""
         picture = self.pictures[number]
         mask = None if self.masks is None else self.masks[min(number, len(self.masks) - 1)].numpy()  # [H, W]
         if self.points:
-            around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit)[0].numpy()
+            around = masks_around(vision_model, [picture.convert("RGB")], self.points, self.fit, self.crop)[0].numpy()
             mask = around if mask is None else np.maximum(_over(mask, picture), around)
-        return mask
+        return mask if mask is None or self.crop is None else _within(_over(mask, picture), pixels_of(self.crop, picture.size))
 
 
 def encode_object(
@@ -165,6 +173,19 @@ def _over(mask: np.ndarray, picture: Image.Image) -> np.ndarray:
     if mask.shape == (picture.height, picture.width):
         return mask
     return np.asarray(Image.fromarray(mask).resize(picture.size, Image.Resampling.BILINEAR))
+
+
+def _within(mask: np.ndarray, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """A mask without what it marks outside a box of whole pixels: [H, W]. Raises ValueError where nothing is left of it."""
+    left, top, right, bottom = box
+    kept = np.zeros_like(mask)
+    kept[top:bottom, left:right] = mask[top:bottom, left:right]
+    if mask.max() > 0.5 >= kept.max():
+        raise ValueError(
+            f"The mask of the reference marks nothing within the crop {left}, {top}, {right}, {bottom}. Move the frame to the object, or "
+            "leave crop empty."
+        )
+    return kept
 
 
 def _region(region: Tensor) -> Tensor:

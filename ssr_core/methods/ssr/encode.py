@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ... import finite, vision
 from ...choices import choice
+from ...crop import Crop, check_crop, pixels_of
 from ...masks import as_masks
 from ...points import Point, check_points
 from ...select import around, layer_of
@@ -51,7 +52,8 @@ class Selection:
 
     masks: [1 or pictures, H, W] in 0..1 over the whole picture, or None; several masks of one picture are a subject each. points:
     places in pixels that were pointed at, whose surroundings join every mask (select.select_patches). fit: how a picture that is not
-    square is seen. Raises ValueError for masks and weights that are none (masks.as_masks).
+    square is seen. crop: the part of each picture that is seen, in its pixels; None for all of it. Raises ValueError for masks and weights
+    that are none (masks.as_masks).
     """
 
     query: Query
@@ -60,6 +62,7 @@ class Selection:
     mask_weight: float = 1.0
     points: Sequence[Point] = ()
     fit: Fit = "center crop"
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         for what, query in (("query", self.query), ("null_query", self.null_query)):
@@ -69,6 +72,7 @@ class Selection:
                 )
         choice(self.fit, FITS, "fit")
         object.__setattr__(self, "points", check_points(self.points))
+        object.__setattr__(self, "crop", check_crop(self.crop))
         weight = finite.finite(self.mask_weight, "mask_weight", -LARGEST_MASK_WEIGHT, LARGEST_MASK_WEIGHT)
         object.__setattr__(self, "mask_weight", weight)
         if self.masks is not None:
@@ -87,7 +91,7 @@ def encode_subjects(
     The unconditional tokens come from a picture that is zero after normalisation and from the null query, with the same mask and
     weight (get_image_embeds and get_image_embeds_mask in Xiaojiu-z/SSR_Encoder, ssr_encoder/ssr_encoder.py).
     """
-    query, fit = selection.query, selection.fit
+    query, fit, crop = selection.query, selection.fit, selection.crop
     layers = encoder.config.vision_layers
     for picture in pictures:
         vision.check_size(*picture.size, "The reference")
@@ -95,8 +99,8 @@ def encode_subjects(
         pictures = [*pictures] * len(selection.masks)  # a subject for each mask; the vision model sees equal pictures once
     check_count(len(pictures), "pictures or masks")
     vision.check_vision_model(vision_model.width, vision_model.tokens, encoder.config.vision_width)
-    framed = [vision.frame(picture, vision_model.size, fit) for picture in pictures]
-    patches = _patch_masks(selection.masks, pictures, vision_model, fit)
+    framed = [vision.frame(picture, vision_model.size, fit, crop) for picture in pictures]
+    patches = _patch_masks(selection.masks, pictures, vision_model, fit, crop)
     pixels = vision.normalise(framed)  # [B, 3, size, size]
     # The zero picture shares the first pictures' pass; later its features are known.
     features = vision_model.encode(torch.cat([pixels, torch.zeros_like(pixels[:1])]), layers)  # [B+1, S, P, V]
@@ -105,7 +109,7 @@ def encode_subjects(
         # The scale nearest to the layer that tells things apart best: its features are at hand.
         scale = min(range(len(layers)), key=lambda one: abs(layers[one] - layer_of(vision_model.layers)))
         pointed = [
-            around(selection.points, picture, own[scale], vision_model, fit)
+            around(selection.points, picture, own[scale], vision_model, fit, crop)
             for picture, own in zip(pictures, seen, strict=True)
         ]
         patches = torch.stack(pointed) if patches is None else torch.maximum(patches, torch.stack(pointed))  # [B, P-1]
@@ -129,6 +133,7 @@ def encode_subjects(
                 strength=strength,
                 word_embeds=_keep(query.word_embeds),
                 marked=None if mask is None else _keep(mask[0]),
+                crop=None if crop is None else pixels_of(crop, picture.size),
             )
         )
     return tuple(subjects)
@@ -143,7 +148,9 @@ def _check_numbers(query: str, aligned: Aligned) -> None:
             )
 
 
-def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit) -> Tensor | None:
+def _patch_masks(
+    masks: Tensor | None, pictures: Sequence[Image.Image], vision_model: VisionModel, fit: Fit, crop: Crop | None
+) -> Tensor | None:
     """[1 or pictures, H, W] -> [pictures, P-1]. Every mask is first stretched over its whole picture."""
     if masks is None:
         return None
@@ -155,11 +162,11 @@ def _patch_masks(masks: Tensor | None, pictures: Sequence[Image.Image], vision_m
     patches = []
     for index, picture in enumerate(pictures):
         mask = masks[min(index, masks.shape[0] - 1)]
-        if tuple(mask.shape) != (picture.height, picture.width) and fit != "stretch":
+        if tuple(mask.shape) != (picture.height, picture.width) and (fit != "stretch" or crop is not None):
             grey = Image.fromarray(mask.float().cpu().numpy())
             resized = grey.resize(picture.size, Image.Resampling.BILINEAR)
             mask = torch.from_numpy(np.array(resized))
-        patches.append(vision.mask_to_patches(mask, grid, vision_model.size, fit))
+        patches.append(vision.mask_to_patches(mask, grid, vision_model.size, fit, crop))
     return torch.stack(patches)
 
 

@@ -49,6 +49,7 @@ class Subject:
     strength: the subject's own among several
     word_embeds: [W, D], the words' text embeddings in the query; None in files of earlier versions
     marked: [P-1] in 0..1, the patches that a mask query marked; None where words alone selected
+    crop: what of the reference was framed, in whole pixels; None for all of it
     """
 
     tokens: Tensor
@@ -63,6 +64,7 @@ class Subject:
     strength: float = 1.0
     word_embeds: Tensor | None = None
     marked: Tensor | None = None
+    crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -73,7 +75,7 @@ class Subject:
     def box(self) -> Box:
         """(left, top, right, bottom) of what the encoder saw of the reference, in its pixels (vision.seen_box)."""
         height, width = self.source_size
-        return seen_box(width, height, self.picture.shape[0], self.fit)
+        return seen_box(width, height, self.picture.shape[0], self.fit, self.crop)
 
     def scaled(self, factor: float) -> Subject:
         return replace(self, strength=self.strength * factor)

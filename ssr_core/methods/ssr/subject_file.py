@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, PositiveInt
 from torch import Tensor
 
 from ... import finite
+from ...crop import pixels_of
 from ...described_files import check_extent, several
 from ...finite import LARGEST_STRENGTH
 from ...shown import shown
@@ -59,6 +60,7 @@ def save(subjects: SubjectSet, path: Path, provenance: Mapping[str, str] | None 
             "source_size": list(subject.source_size),
             "fit": subject.fit,
             "strength": subject.strength,
+            **({} if subject.crop is None else {"crop": list(subject.crop)}),
         }
         for subject in subjects
     ]
@@ -110,6 +112,7 @@ class _Described(BaseModel):
     source_size: tuple[_Side, _Side]
     fit: Fit
     strength: Annotated[FiniteFloat, Field(ge=-LARGEST_STRENGTH, le=LARGEST_STRENGTH)]
+    crop: tuple[int, int, int, int] | None = None
 
 
 def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> Subject:
@@ -118,6 +121,8 @@ def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> S
     words, attention = described.words, own["attention"]
     if words and words[-1].stop > len(attention):
         raise ValueError(f"words up to token {shown(words[-1].stop)} for a map of {len(attention)} tokens")
+    if described.crop is not None and pixels_of(described.crop, described.source_size[::-1]) != described.crop:
+        raise ValueError(f"crop {described.crop} beyond a picture of {shown(described.source_size[::-1])}")
     word_embeds, marked = (tensors.get(f"{index}.{name}") for name in _OPTIONAL_TENSORS)
     positions = sum(word.stop - word.first for word in words)
     if word_embeds is not None and tuple(word_embeds.shape) != (positions, own["tokens"].shape[1]):
@@ -135,6 +140,7 @@ def _read(tensors: Mapping[str, Tensor], index: int, described: _Described) -> S
         strength=described.strength,
         word_embeds=word_embeds,
         marked=marked,
+        crop=described.crop,
     )
 
 

@@ -153,7 +153,7 @@ def test_the_report_names_objects_their_merge_and_their_regions(nodes, encoded, 
     said = report(layers="decoder only")
     assert '1. "cat", "jacket", by word, gated' in said
     assert "strength 0.75, in 15 of 28 cross-attentions: output 0 0.1 0.2" in said
-    assert 'region "cat" 16 x 8 (100% of it), "jacket" everywhere' in said
+    assert 'region "cat" 16 x 8 (100 % of it), "jacket" everywhere' in said
     assert "K and V: 4 + 4 tokens" in said
     assert '1. "cat", "jacket", separate\n' in report(combine="separate")
 

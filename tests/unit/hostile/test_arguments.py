@@ -100,6 +100,32 @@ def test_an_option_that_would_have_no_effect_is_refused(capsys, star, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("selectivity", "--data", "folder"), "--data is for benchmarks on photographs"),
+        (("selectivity", "--seed", "1"), "--seed is for benchmarks on photographs"),
+        (("selectivity", "--shard", "1/2"), "--shard is for benchmarks on photographs"),
+        (("selectivity", "--draw-only"), "--draw-only is for benchmarks on photographs"),
+        (("dreambench", "--rows", "text-2"), "--rows is for selectivity"),
+        (("dreambench", "--force"), "--force is for selectivity"),
+        (("dreambench", "--count", "3"), "--count is for selectivity"),
+    ],
+)
+def test_an_option_of_the_other_kind_of_measurement_is_refused(capsys, tmp_path, given, message):
+    assert message in refusal(capsys, "evaluate", *given, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_scorers_are_read_before_anything_is_drawn(capsys, tmp_path, monkeypatch):
+    from ssr_core.cli import benchmarks
+
+    monkeypatch.setattr(benchmarks.datasets, "named", lambda *_: [])
+    monkeypatch.setattr(benchmarks.harness, "draw", lambda *_: pytest.fail("drawn"))
+    given = ("evaluate", "dreambench", "--data", tmp_path, "--clip", tmp_path / "none", "--dino", tmp_path / "none")
+    assert "openai/clip-vit-base-patch32" in refusal(capsys, *given, "--out", tmp_path / "out")
+
+
 def test_outputs_are_checked_before_the_work(capsys, star, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")

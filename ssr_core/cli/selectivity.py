@@ -1,0 +1,132 @@
+"""`ssr-encoder evaluate selectivity`: what a method selects and draws in the drawn world, with the models that come with it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from .. import tensor_files
+from ..checkpoints import alone
+from ..evaluation import elite_tables, mip_tables, ssr
+from ..evaluation.drawn import Tables, measured_rows, report, told
+from ..evaluation.rows import Row, chosen, listed
+from ..evaluation.selectivity import QueryBy
+from ..hosts.diffusers.attach import check_unet
+from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.load import load_base
+from ..methods.elite import formats as elite_formats
+from ..methods.mip import formats as mip_formats
+from ..methods.ssr import formats as ssr_formats
+from ..methods.ssr.encoder import SSREncoder
+from ..mini import files
+from ..new_files import check_writable
+from ..text_files import parse_yaml
+
+HELP = "help"
+"""In the place of a row's name: lists the rows."""
+Rows = dict[str, Row]
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.ablation and options.method != "ssr":
+        raise ValueError(f"--ablation is for the SSR-Encoder; leave it out with --method {options.method}.")
+    described, tables = METHODS[options.method](options)
+    if HELP in options.rows:
+        print(f"Tables of --method {options.method}, with their rows:\n{listed(described)}")
+        return 0
+    names = chosen(described, options.rows)
+    check_writable(options.out)
+    return _measure(tables(names), names, options)
+
+
+def _measure(tables: Tables, names: list[str], options: argparse.Namespace) -> int:
+    found = measured_rows(report(tables, names, options.count, options.out, options.force))
+    for name in names:
+        row = tables.rows[name]
+        if (numbers := found.get(row.table, {}).get(row.title)) is not None:
+            print(f"{name}: {', '.join(f'{column} {told(numbers, column)}' for column in tables.columns[row.table])}")
+    print(options.out / "selectivity.html")
+    return 0
+
+
+def _ssr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    ablations = dict(_ablation(given) for given in options.ablation)
+    described = ssr.rows({name: _queried_by(path) for name, path in ablations.items()})
+
+    def tables(names: list[str]) -> Tables:
+        base = load_base(files.MINI)
+        encoders = {"": _encoder(base, options.encoder or [files.find(files.FOLDER, files.ENCODER)])}
+        encoders |= {name: _encoder(base, [path]) for name, path in ablations.items()}
+        return ssr.tables(base, encoders, described)
+
+    return described, tables
+
+
+def _mip(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    described = mip_tables.rows()
+
+    def tables(names: list[str]) -> Tables:
+        path = alone(options.encoder or _brought([files.MIP_ADAPTER]))
+        base = load_base(files.MINI)
+        adapter = mip_formats.load(path, dtype=torch.float32)
+        check_unet(base.unet, adapter.config.layout)
+        return mip_tables.tables(base, adapter, _encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+
+    return described, tables
+
+
+def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    described = elite_tables.rows()
+
+    def tables(names: list[str]) -> Tables:
+        paths = options.encoder or _brought(files.ELITE)
+        base = load_base(files.MINI)
+        mappers = elite_formats.load(paths, dtype=torch.float32)
+        check_unet(base.unet, mappers.config.layout)
+        local = [name for name in names if elite_tables.needs_local(described[name])]
+        if local and mappers.local_mapper is None:
+            raise ValueError(
+                f"{', '.join(local[:4])} need the local mapper, and there is the global one alone. Give both files with --encoder, or "
+                '--rows "*-base" "*-global-*".'
+            )
+        encoder = _encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        return elite_tables.tables(base, mappers, encoder, described)
+
+    return described, tables
+
+
+METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite}
+"""A method's rows, and what measures those of some names, for which its models are loaded."""
+
+
+def _brought(names: list[str] | tuple[str, ...]) -> list[Path]:
+    """Mini's own files of a method. Raises FileNotFoundError that says what to do."""
+    missing = [name for name in names if not (files.FOLDER / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"SSR Mini has no {' and no '.join(missing)} in {files.FOLDER}. Give weights with --encoder, such as the file of a "
+            "checkpoint that ssr-encoder train wrote."
+        )
+    return [files.FOLDER / name for name in names]
+
+
+def _encoder(base: Base, paths: list[Path]) -> SSREncoder:
+    encoder = ssr_formats.load(paths, dtype=torch.float32)
+    check_unet(base.unet, encoder.config.layout)
+    return encoder
+
+
+def _ablation(given: str) -> tuple[str, Path]:
+    name, equals, path = given.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--ablation takes NAME=FILE, got {given!r}.")
+    return name, Path(path)
+
+
+def _queried_by(path: Path) -> QueryBy:
+    """How an encoder is to be asked, by the training configuration that its file carries; one trained without queries knows no words."""
+    training = parse_yaml(tensor_files.read_metadata(path).get("training", "{}"), f"The training configuration in {path}")
+    return "nothing" if isinstance(training, dict) and training.get("whole_picture") is True else "text"

@@ -1,0 +1,341 @@
+"""What the view tells beside its map: errors, what is missing, what has changed, points of another picture; and what outlasts a reload."""
+
+import json
+
+import pytest
+from support.browser import (
+    ENCODE,
+    TRACKER,
+    VIEW,
+    button,
+    click_reference,
+    draws_dom_widgets,
+    load,
+    loaded,
+    look,
+    message,
+    open_page,
+    pixels,
+    points,
+    runs,
+    set_widget,
+    settled,
+    template,
+    to_subgraph,
+    view,
+    widget,
+)
+
+SCENE = "app.graph._nodes.find(node => node.type === 'SSR_MiniScene')"
+KEPT = f"{ENCODE}.properties.ssr_picture"
+SETTING = "SSR-Encoder.View.KeepPicture"
+
+
+def noticed(page):
+    """The frontend looks at the graph after every click and key; tests change it without."""
+    page.evaluate(f"() => {TRACKER}.checkState()")
+
+
+def another_scene(page, number):
+    page.evaluate(f"number => {{ {SCENE}.widgets.find(widget => widget.name === 'scene').value = number; }}", number)
+    noticed(page)
+
+
+def stale(page):
+    return view(page).locator(".ssr-stale").is_visible()
+
+
+def fault(page):
+    element = view(page).locator(".ssr-fault")
+    element.wait_for(state="visible", timeout=60_000)
+    told = element.text_content()
+    page.keyboard.press("Escape")  # older frontends open a dialog of their own over everything
+    page.wait_for_timeout(500)
+    return told
+
+
+def test_in_the_parameters_panel_it_has_no_row_and_its_width_stays_the_nodes(page, request):
+    if not draws_dom_widgets(page):
+        pytest.skip("this frontend has no Parameters panel")
+    look(page)
+    before = view(page).bounding_box()["width"]
+    page.evaluate(f"() => {{ app.canvas.deselectAll(); app.canvas.selectItems([{ENCODE}]); }}")
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', true)")
+    try:
+        page.locator(".widget-item").first.wait_for(timeout=30_000)
+        page.wait_for_timeout(500)
+        rows = page.locator(".widget-item").all_text_contents()
+        assert any("query" in row for row in rows), rows
+        assert not any("ssr_view" in row for row in rows), rows
+        page.evaluate(
+            f"() => {{ {ENCODE}.widgets.find(one => one.name === 'ssr_view').width = 625; app.canvas.setDirty(true, true); }}"
+        )
+        page.wait_for_timeout(500)
+        if folder := request.config.getoption("--screenshots"):
+            page.screenshot(path=f"{folder}/panel_{request.node.callspec.id.replace(' ', '_')}.png")
+        assert view(page).bounding_box()["width"] == pytest.approx(before, rel=0.02)
+    finally:
+        page.evaluate("() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")
+
+
+def test_an_error_stands_in_the_view_until_the_next_run(page):
+    set_widget(page, "points", "500, 500")
+    button(page, "Look").click()
+    assert "None of the 1 points lies in the part of the picture that the encoder sees" in fault(page)
+    assert view(page).locator(".ssr-fault").get_attribute("role") == "alert"
+    set_widget(page, "points", "")
+    look(page)
+    assert not view(page).locator(".ssr-fault").is_visible()
+
+
+def test_a_refused_prompt_is_told_too(page):
+    page.evaluate(f"() => {{ const e = {ENCODE}; e.disconnectInput(e.inputs.findIndex(input => input.name === 'image')); }}")
+    page.evaluate("() => app.queuePrompt(0, 1)")
+    assert "Required input is missing: image" in fault(page)
+    view(page).locator(".ssr-fault").click()
+    assert not view(page).locator(".ssr-fault").is_visible(), "a click takes it away"
+
+
+@pytest.mark.parametrize(("language", "words"), [("zh", "所有点都在"), ("de", "alle Punkte"), ("ru", "точки")])
+def test_an_error_is_told_in_the_users_language(browser, server, language, words):
+    page, errors = open_page(browser, server.url)
+    page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
+    try:
+        load(page, template())
+        set_widget(page, "points", "500, 500")
+        view(page).locator("button[title]").first.click()
+        told = fault(page)
+        assert words in told
+        assert "`" not in told
+        assert "None of the 1 points" in view(page).locator(".ssr-fault").get_attribute("title"), (
+            "the words of the host, to search for"
+        )
+    finally:
+        page.evaluate("() => app.extensionManager.setting.set('Comfy.Locale', 'en')")
+        page.close()
+    assert errors.ours() == []
+
+
+def test_an_empty_query_is_told_before_anything_runs(page, server):
+    before = runs(server)
+    set_widget(page, "query", " ")
+    noticed(page)
+    assert message(page).startswith("Nothing says what to take")
+    button(page, "Look").click()
+    page.wait_for_timeout(400)
+    assert message(page).startswith("Nothing says what to take")
+    assert runs(server) == before
+    set_widget(page, "query", "cat")
+    noticed(page)
+    assert message(page) == "Press Look to see what the query selects"
+    look(page)
+
+
+def test_what_was_made_of_something_else_is_marked_and_look_offered(page):
+    look(page)
+    assert not stale(page)
+    for change, back in ((("query", "a star"), ("query", "cat")), (("fit", "pad"), ("fit", "center crop"))):
+        set_widget(page, *change)
+        noticed(page)
+        assert stale(page)
+        assert "ssr-wanted" in button(page, "Look").get_attribute("class")
+        set_widget(page, *back)
+        noticed(page)
+        assert not stale(page), "as it was"
+    set_widget(page, "strength", 0.5)
+    noticed(page)
+    assert not stale(page), "changes nothing that is shown"
+    another_scene(page, 5)
+    assert stale(page)
+    look(page)
+    assert not stale(page)
+
+
+def test_what_was_changed_while_it_ran_is_stale_when_it_comes(page):
+    look(page)
+    held = []
+    page.route("**/view?*", lambda route: held.append(route))
+    set_widget(page, "query", "a star")
+    with page.expect_request("**/view?*"):
+        button(page, "Look").click()
+    set_widget(page, "query", "a cat")
+    noticed(page)
+    for route in held:
+        route.continue_()
+    page.unroute("**/view?*")
+    settled(page)
+    assert stale(page)
+
+
+def test_points_of_another_picture_are_dropped_and_can_be_brought_back(page, server):
+    look(page)
+    click_reference(page, 64, 64)
+    settled(page)
+    before = runs(server)
+    another_scene(page, 7)
+    assert (widget(page, "points"), runs(server)) == ("", before)
+    back = button(page, "Bring back")
+    assert back.is_visible()
+    back.click()
+    settled(page)
+    assert points(page) == [(64, 64)]
+    assert not back.is_visible()
+    assert not stale(page)
+    another_scene(page, 8)
+    assert points(page) == []
+    click_reference(page, 30, 30)
+    settled(page)
+    assert points(page) == [(30, 30)]
+    assert not back.is_visible(), "new points take their place"
+
+
+def test_undo_brings_points_and_their_picture_back_together(page):
+    look(page)
+    noticed(page)
+    click_reference(page, 64, 64)
+    settled(page)
+    noticed(page)
+    another_scene(page, 7)
+    noticed(page)
+    assert points(page) == []
+    for _ in range(2):  # the points went after the picture
+        page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
+        page.wait_for_timeout(600)
+    assert points(page) == [(64, 64)]
+    assert page.evaluate(f"{SCENE}.widgets.find(widget => widget.name === 'scene').value") != 7
+
+
+def test_a_loaded_graph_keeps_its_points(page):
+    set_widget(page, "points", "64, 64")
+    workflow = page.evaluate("app.graph.serialize()")
+    load(page, workflow)
+    noticed(page)
+    assert points(page) == [(64, 64)]
+
+
+def test_after_a_reload_the_picture_is_there_before_anything_runs(page, server, request):
+    set_widget(page, "query", "a cat")
+    look(page)
+    steps = page.evaluate(f"{TRACKER}.undoQueue.length")
+    noticed(page)
+    assert page.evaluate(f"{TRACKER}.undoQueue.length") == steps, "looking is no edit"
+    workflow = page.evaluate("app.graph.serialize()")
+    assert len(json.dumps(workflow)) < 40_000
+    before = runs(server)
+    page.reload()
+    loaded(page)
+    load(page, workflow)
+    settled(page)
+    assert view(page).locator(".ssr-chips button").all_text_contents() == ["whole query", "a", "cat"]
+    assert page.evaluate(
+        f"{VIEW}.querySelector('canvas').getContext('2d').getImageData(60, 60, 40, 40).data.some(value => value > 60)"
+    )
+    assert not stale(page)
+    assert runs(server) == before
+    if folder := request.config.getoption("--screenshots"):
+        page.screenshot(path=f"{folder}/reloaded_{request.node.callspec.id.replace(' ', '_')}.png")
+    set_widget(page, "query", "a star")
+    noticed(page)
+    assert stale(page)
+
+
+def test_the_tab_itself_remembers_the_picture(page):
+    look(page)
+    page.wait_for_timeout(1500)  # the frontend keeps drafts a moment later
+    page.reload()
+    loaded(page)
+    page.wait_for_function(f"Boolean({ENCODE})", timeout=30_000)
+    page.wait_for_timeout(800)
+    assert page.evaluate(f"Boolean({KEPT})")
+
+
+def test_it_can_be_switched_off(page):
+    look(page)
+    assert page.evaluate(KEPT)["picture"].startswith("data:image/jpeg;base64,")
+    page.evaluate(f"() => app.extensionManager.setting.set('{SETTING}', false)")
+    try:
+        assert page.evaluate(f"{KEPT} ?? null") is None, "what is there goes"
+        set_widget(page, "query", "a cat")
+        look(page)
+        assert "ssr_picture" not in json.dumps(page.evaluate("app.graph.serialize()"))
+    finally:
+        page.evaluate(f"() => app.extensionManager.setting.set('{SETTING}', true)")
+
+
+def test_in_a_subgraph_it_is_kept_as_well(page):
+    set_widget(page, "query", "a cat")
+    look(page)
+    to_subgraph(page)
+    assert "ssr_picture" in json.dumps(page.evaluate("app.graph.serialize().definitions"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"picture": "https://example.org/tracking.png"},
+        {"picture": "data:image/svg+xml;base64,AAAA"},
+        {"picture": "data:image/jpeg;base64," + "A" * 200_000},
+        {"picture": 'data:image/png;base64,AA"onerror='},
+        {"picture": {"filename": "example.png"}},
+        {"width": -1},
+        {"map": "%%%"},
+    ],
+    ids=lambda change: json.dumps(change)[:40],
+)
+def test_a_hostile_kept_picture_is_not_shown(page, change):
+    kept = {
+        "picture": "data:image/png;base64,AAAA",
+        "width": 9,
+        "height": 9,
+        "box": [0, 0, 1, 1],
+        "map": "AAAAAA==",
+        "words": [],
+    }
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    workflow = template()
+    (node,) = (node for node in workflow["nodes"] if node["type"] == "SSR_EncodeSubject")
+    node["properties"]["ssr_picture"] = {**kept, **change}
+    load(page, workflow)
+    assert message(page) == "Press Look to see what the query selects"
+    assert not any("example" in url for url in asked)
+
+
+def test_in_select_by_points_the_picture_is_there_to_be_clicked_on(page, server, request):
+    nodes2 = "canvas" not in request.node.callspec.id
+    page.evaluate(
+        f"""() => {{
+            const encode = {ENCODE};
+            const source = name => encode.getInputNode(encode.inputs.findIndex(input => input.name === name));
+            const slot = name => {{
+                const link = encode.inputs.find(input => input.name === name).link;
+                return (app.graph.links.get?.(link) ?? app.graph.links[link]).origin_slot;
+            }};
+            const select = LiteGraph.createNode("SSR_SelectByPoints");
+            app.graph.add(select);
+            for (const name of ["image", "clip_vision"])
+                source(name).connect(slot(name), select, select.inputs.findIndex(input => input.name === name));
+            app.graph.remove(encode);
+            select.pos = [200, 200];
+            app.canvas.ds.scale = 1;
+            app.canvas.centerOnNode(select);
+            app.canvas.setDirty(true, true);
+        }}"""
+    )
+    page.wait_for_timeout(1000)
+    node = "app.graph._nodes.find(node => node.type === 'SSR_SelectByPoints')"
+    click = "Click or draw on what is meant; click a point to remove it"
+    assert message(page) == click
+    button(page, "Look").click()
+    page.wait_for_function(
+        f"{VIEW}.getAttribute('aria-busy') !== 'true' && {VIEW}.querySelector('canvas').width > 0", timeout=60_000
+    )
+    page.wait_for_timeout(800)
+    assert message(page) == click
+    bare = pixels(page)
+    click_reference(page, 48, 100)
+    settled(page)
+    assert page.evaluate(f"{node}.widgets.find(widget => widget.name === 'points').value") == "48, 100"
+    assert pixels(page) != bare
+    if folder := request.config.getoption("--screenshots"):
+        page.screenshot(path=f"{folder}/select_{'nodes2' if nodes2 else 'canvas'}.png")
