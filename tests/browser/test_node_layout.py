@@ -19,7 +19,7 @@ def test_every_title_fits_its_node(browser, server):
         """() => {
             const ctx = document.createElement("canvas").getContext("2d");
             const ours = Object.keys(LiteGraph.registered_node_types).filter(name => name.startsWith("SSR_"));
-            return ours.map(LiteGraph.createNode).filter(node => {
+            return ours.map(name => LiteGraph.createNode(name)).filter(node => {
                 ctx.font = node.titleFontStyle ?? "14px Arial";
                 return ctx.measureText(node.title).width > node.size[0] - 34;
             }).map(node => node.title);
