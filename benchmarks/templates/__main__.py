@@ -18,8 +18,10 @@ from .sizes import SIZES
 
 TEMPLATES: tuple[Template, ...] = (*SSR, *OTHERS)
 FOLDER = ROOT / "example_workflows"
-HEIGHTS = (1200, 1290)
+HEIGHTS = (1200, 1270)
 """What the view that ComfyUI opens still shows in letters that can be read; lower is better."""
+WIDEST = 2045
+"""The same from left to right."""
 
 
 def described() -> dict[str, Any]:
@@ -36,6 +38,8 @@ def built(template: Template, info: dict[str, Any]) -> dict[str, Any]:
     template.make(graph)
     if hidden := place(graph, HEIGHTS):
         sys.stdout.write(f"{template.name}: {hidden} points of links stay behind nodes\n")
+    if (wide := max(node.pos[0] + node.size[0] for node in graph.nodes)) > WIDEST:
+        raise ValueError(f"It is {wide} wide, which opens too small to be read; {WIDEST} is the most.")
     return graph.to_json(template.formerly, _app(graph, template) if template.app else None)
 
 

@@ -20,7 +20,7 @@ TITLE, SLOT = 30, 20
 GAP_X, GAP_Y = 40, 26
 MARGIN = 8
 """How far a link keeps away from nodes that it passes."""
-STEPS, ROUNDS, TRIES = 20, 16000, 2
+STEPS, ROUNDS, TRIES = 48, 16000, 4
 GRID = 10
 
 
@@ -119,7 +119,7 @@ def _search(
         tall = float((top + problem.size[:, 1]).max())
         if tall > tallest:
             return math.inf
-        return 400 * problem.hidden(top) + 0.3 * tall + 0.15 * problem.travel(top)
+        return 8000 / STEPS * problem.hidden(top) + 0.3 * tall + 0.15 * problem.travel(top)
 
     now = tops()
     worth = cost(now)

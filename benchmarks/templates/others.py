@@ -17,9 +17,12 @@ ELITE = replace(
     sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "lms", "scheduler": "normal", "denoise": 1.0},
 )  # fmt: skip
 
+NARROWER = 230
+"""Of nodes in a template with one column more."""
+
 
 def _mip(graph: Graph, controlled: bool) -> None:
-    graph.widest = NARROW
+    graph.widest = NARROWER if controlled else NARROW
     checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
     vision = graph.node("CLIPVisionLoader", "CLIP ViT-bigG", clip_name="CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors")
     adapter = graph.node("SSR_LoadMIPAdapter", "MIP-Adapter", adapter_file="model_sdxl.bin")
