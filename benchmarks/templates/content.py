@@ -227,7 +227,7 @@ def regions(graph: Graph, world: World) -> None:
         world.about,
     )  # fmt: skip
     graph.columns = [
-        [*loaded.nodes, *pictures, half], [subjects[0], feather, nothing], [applied[0], left], [subjects[1], right],
+        [*loaded.nodes, *pictures], [subjects[0], half, nothing], [subjects[1], feather], [applied[0], left, right],
         [applied[1], *prompts], [told, *sampler, result[0]], [result[1]],
     ]  # fmt: skip
 

@@ -19,7 +19,7 @@ SIZES = {
     "ControlNetApplyAdvanced": (280, 186),
     "SSR_LoadMini": (280, 106),
     "SSR_LoadModels": (280, 220),
-    "SSR_MiniScene": (280, 400),
+    "SSR_MiniScene": (280, 500),
     "SSR_ExamplePicture": (280, 240),
     "SSR_EncodeSubject": (300, 545),
     "SSR_CombineSubjects": (280, 190),
