@@ -65,14 +65,14 @@ def layout_of(base: Any) -> Any:
     return comfy_host.part("ssr_core.hosts.comfyui.layout").layout_of(SimpleNamespace(model=base), "a benchmark")[0]
 
 
-def filled(base: Any, device: torch.device) -> Any:
-    """Random weights that keep activations sane."""
+def filled(module: Any, device: torch.device) -> Any:
+    """Random weights that keep activations sane. module: or a BaseModel, of which its UNet is filled."""
     generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
-        for name, parameter in base.diffusion_model.named_parameters():
+        for name, parameter in getattr(module, "diffusion_model", module).named_parameters():
             parameter.normal_(generator=generator)
             if parameter.ndim >= 2:
                 parameter.div_(parameter[0].numel() ** 0.5)
             else:
                 parameter.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0)
-    return base.eval()
+    return module.eval()

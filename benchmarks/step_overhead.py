@@ -1,6 +1,7 @@
 """What a method costs per sampling step, against the plain UNet and against the official algorithm.
 
     python benchmarks/step_overhead.py --method elite    # any device; ComfyUI found as the host tests find it
+    python benchmarks/step_overhead.py --method lasr --side 16 --width 32 --text-layers 1   # small, to try it
 
 ComfyUI's own UNet at the method's real shape, cond + uncond. All variants run interleaved in one process, in an order that is shuffled
 every round, with a plain step before and after each; the table gives the median over rounds of a variant's time divided by the mean of
@@ -16,12 +17,13 @@ import time
 
 import torch
 import variants_elite
+import variants_lasr
 import variants_mip
 import variants_ssr
 from host import arguments, chosen, name_of
 from variants import Variant
 
-METHODS = {"ssr": variants_ssr, "mip": variants_mip, "elite": variants_elite}
+METHODS = {"ssr": variants_ssr, "mip": variants_mip, "elite": variants_elite, "lasr": variants_lasr}
 
 
 def main() -> None:
@@ -31,10 +33,15 @@ def main() -> None:
     parser.add_argument(
         "--side", type=int, help="of the latent; default: the one that the method's operations are counted for, or for mip 64"
     )
+    parser.add_argument("--text-layers", type=int, help="of the text encoder; for lasr alone (default 12, its real size)")
+    parser.add_argument("--width", type=int, help="of the UNet's first level; for lasr alone (default 320, its real size)")
     options = parser.parse_args()
+    size = {name: getattr(options, name) for name in ("width", "text_layers") if getattr(options, name) is not None}
+    if size and options.method != "lasr":
+        parser.error("--width and --text-layers are for lasr; leave them out")
     device, dtype = chosen(options)
     rounds = options.rounds or (9 if device.type == "cpu" else 60)
-    plain, *others = METHODS[options.method].variants(device, dtype, options.side)
+    plain, *others = METHODS[options.method].variants(device, dtype, options.side, **size)
 
     def seconds(variant: Variant) -> float:
         if device.type == "cuda":
@@ -43,7 +50,7 @@ def main() -> None:
         variant.call()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / variant.steps
 
     times: dict[str, list[float]] = {variant.name: [] for variant in (plain, *others)}
     ratios: dict[str, list[float]] = {variant.name: [] for variant in others}

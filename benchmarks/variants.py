@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 
 class Variant(NamedTuple):
-    """extra: operations over the plain step's, as a share of those; None where nobody counted them."""
+    """extra: operations over the plain step's, as a share of those; None where nobody counted them. steps: in one call."""
 
     name: str
     call: Callable[[], Any]
     extra: float | None
+    steps: int = 1

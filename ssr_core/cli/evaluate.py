@@ -14,12 +14,15 @@ from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
-METHODS = ("ssr", "mip", "elite")
+METHODS = ("ssr", "mip", "elite", "lasr", "textual-inversion")
+LEARNED = {"lasr": "LASR", "textual-inversion": "Textual Inversion"}
+"""Methods that learn each concept first, as they are called."""
 NEEDED = {
     "mip": "an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin",
     "elite": "ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's",
 }
 """What methods take on photographs, where Mini brings nothing that helps."""
+OF_LEARNING = ("subjects", "words", "learning_steps", "learning_batch", "learning_rate", "gradient_checkpointing")
 
 
 def add(commands: Commands) -> None:
@@ -30,12 +33,14 @@ def add(commands: Commands) -> None:
     )
     evaluate.add_argument("what", choices=("selectivity", *datasets.NAMES))
     evaluate.add_argument("--out", type=Path, default=Path("evaluation"), help="folder for pictures, JSON and HTML")
-    evaluate.add_argument("--method", choices=METHODS, default=METHODS[0], help="what is measured")
+    evaluate.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], help="what is measured; what is learned: on photographs"
+    )
     evaluate.add_argument(
         "--encoder",
         nargs="+",
         type=Path,
-        help="SSR-Encoder file or the official pair, MIP-Adapter file, ELITE's one or two (default: Mini's own; on photographs SSR only)",
+        help="SSR-Encoder file or official pair, MIP-Adapter file, ELITE's one or two (default: Mini's; on photographs SSR only)",
     )
 
     drawn = evaluate.add_argument_group("selectivity")
@@ -69,18 +74,38 @@ def add(commands: Commands) -> None:
     photographs.add_argument("--clip", help="folder of openai/clip-vit-base-patch32, for CLIP-T and CLIP-I")
     photographs.add_argument("--dino", help="folder of facebook/dino-vits16")
     photographs.add_argument("--device", type=devices.name, default="cpu", help="cuda, mps, cpu")
-    photographs.add_argument("--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420, ELITE 42)")
+    photographs.add_argument(
+        "--seed", type=numbers.benchmark_seed, help="of the first picture (default: 0, MIP 420, ELITE and LASR 42)"
+    )
     photographs.add_argument("--per-prompt", type=numbers.pictures, help="pictures per prompt (default: 4, MIP 1)")
-    photographs.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100)")
+    photographs.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100, LASR 50)")
     photographs.add_argument("--guidance", type=numbers.guidance, help="of the prompt (default: 5)")
     photographs.add_argument(
-        "--strength", type=numbers.strength, help="of the subjects (default: 0.65; MIP 0.75, with a resampler 0.65; ELITE 0.8)"
+        "--strength",
+        type=numbers.strength,
+        help="of the subjects (default: 0.65; MIP 0.75, with a resampler 0.65; ELITE 0.8); LASR: alpha, 0 static only (0.5)",
     )
     photographs.add_argument("--size", type=numbers.side, help="side of a picture in pixels (default: 512, MIP 1024, Mini 128)")
     photographs.add_argument(
-        "--shard", type=_shard, default="1/1", metavar="I/N", help="draw every N-th picture only, from I = 1 on"
+        "--shard", type=_shard, default="1/1", metavar="I/N", help="draw every N-th picture (LASR: entry) only, from I = 1 on"
     )
     photographs.add_argument("--draw-only", action="store_true", help="do not score yet; other shards still draw")
+
+    learned = evaluate.add_argument_group("what is learned first, LASR and textual-inversion")
+    learned.add_argument(
+        "--subjects", type=Path, help="folder of what was learned, made or gone on with (default: OUT/subjects)"
+    )
+    learned.add_argument(
+        "--words",
+        type=Path,
+        help='JSON {concept: {"words": "tabby cat", "weights": [1, 2], "class_word": "cat"}} (default: the class)',
+    )
+    learned.add_argument("--learning-steps", type=numbers.training_step, help="for each concept (default: 4000)")
+    learned.add_argument("--learning-batch", type=numbers.whole(1, 64), help="pictures in a step (default: 2)")
+    learned.add_argument(
+        "--learning-rate", type=numbers.real(1e-8, 1), help="for each picture (default: 1e-3, embeddings 5e-3)"
+    )
+    learned.add_argument("--gradient-checkpointing", action="store_true", help="less memory, and a third more time")
     evaluate.set_defaults(run=_run, drawn=_defaults(drawn), photographs=_defaults(photographs))
 
 
@@ -114,12 +139,24 @@ def _check_belonging(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if (name := LEARNED.get(options.method)) is not None:
+        if options.what == "selectivity":
+            raise ValueError(
+                f"selectivity measures what is taken from a picture at once; {name} learns. Measure it on photographs."
+            )
+        if options.encoder:
+            raise ValueError(f"{name} has no encoder; what it learns is in --subjects. Leave --encoder out.")
+    for option in OF_LEARNING:
+        if getattr(options, option) not in (None, False) and name is None:
+            raise ValueError(f"--{option.replace('_', '-')} is for {' and '.join(LEARNED)}; leave it out.")
+    if options.method == "textual-inversion" and options.strength is not None:
+        raise ValueError("--strength is not for textual-inversion, whose embeddings have none; leave it out.")
     if options.what != "selectivity" and options.method in NEEDED and not options.encoder:
         raise ValueError(f"--method {options.method} needs {NEEDED[options.method]}.")
     for option in ("masks", "framing"):
         if getattr(options, option) is not None and options.method != "elite":
             raise ValueError(f"--{option} is for ELITE; leave it out.")
-    if options.what != "selectivity" and options.model != files.MINI and not options.encoder:
+    if options.what != "selectivity" and options.model != files.MINI and options.method == "ssr" and not options.encoder:
         raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
     _check_belonging(options)
     if options.what == "selectivity":

@@ -6,12 +6,8 @@ Separate from learn.py, which lists the options and needs none of the libraries 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +20,7 @@ from ..curve import curve
 from ..hosts.diffusers import generate, lasr
 from ..hosts.diffusers.learning import BaseModels, views_of_pictures
 from ..hosts.diffusers.load import load_base
+from ..interrupts import stopped_between_steps
 from ..methods.lasr import inversion, memory, progress
 from ..methods.lasr.inversion import InversionLearner, OneVector
 from ..methods.lasr.learning import LayerwiseLearner, Learning, kept_whatever_happens, learned_subject
@@ -90,7 +87,7 @@ def _learn(options: argparse.Namespace, base: Any, learning: Learning, begun: La
             inversion.save(vector.vector, options.out)
 
     total = learning.recipe.steps
-    with kept_whatever_happens(keep), _stopped_between_steps() as stopped, tqdm(
+    with kept_whatever_happens(keep), stopped_between_steps() as stopped, tqdm(
         total=total, initial=learning.step, desc="learning", mininterval=1
     ) as bar:  # fmt: skip
         for losses in learning.until(total):
@@ -107,27 +104,6 @@ def _learn(options: argparse.Namespace, base: Any, learning: Learning, begun: La
     numbers = [(step, losses["reconstruction"]) for step, losses in learning.history]
     chart = curve(numbers, f"reconstruction loss, {len(numbers):,} steps")
     return [options.out, *written, _write(chart, options.out.with_name(f"{options.out.stem}_loss.png"))]
-
-
-@contextmanager
-def _stopped_between_steps() -> Iterator[list[int]]:
-    """Ctrl-C ends the run when the step is done; a second one ends it at once. The list is empty until then."""
-    asked: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread, where nobody presses keys
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _preview(base: Any, subject: LasrSubject, learning: Learning, mini: bool) -> Image.Image:

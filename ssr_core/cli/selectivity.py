@@ -10,21 +10,28 @@ import torch
 
 from .. import tensor_files
 from ..checkpoints import alone
-from ..evaluation import elite_tables, mip_tables, ssr
+from ..evaluation import elite_tables, lasr_tables, mip_tables, ssr
 from ..evaluation.drawn import Tables, measured_rows, report, told
+from ..evaluation.learned import Lessons
 from ..evaluation.rows import Row, chosen, listed
 from ..evaluation.selectivity import QueryBy
 from ..hosts.diffusers.attach import check_unet
 from ..hosts.diffusers.base import Base
+from ..hosts.diffusers.learning import BaseModels
 from ..hosts.diffusers.load import load_base
 from ..methods.elite import formats as elite_formats
+from ..methods.lasr import inversion
+from ..methods.lasr.recipe import BATCH, RATE, Recipe
 from ..methods.mip import formats as mip_formats
 from ..methods.ssr import formats as ssr_formats
 from ..methods.ssr.encoder import SSREncoder
 from ..mini import files
+from ..mini.scene import SIDE
 from ..new_files import check_writable
 from ..text_files import parse_yaml
 
+LEARNING_STEPS = 500
+"""For each subject, where none are asked for; Mini's UNet is small."""
 HELP = "help"
 """In the place of a row's name: lists the rows."""
 Rows = dict[str, Row]
@@ -33,6 +40,10 @@ Rows = dict[str, Row]
 def run(options: argparse.Namespace) -> int:
     if options.ablation and options.method != "ssr":
         raise ValueError(f"--ablation is for the SSR-Encoder; leave it out with --method {options.method}.")
+    if options.method not in METHODS:
+        raise ValueError(f"--method {options.method} is a row of the tables of --method lasr, which measures both. Give that.")
+    if options.words is not None:
+        raise ValueError("--words is for benchmarks on photographs: here a subject is learned from its class. Leave it out.")
     described, tables = METHODS[options.method](options)
     if HELP in options.rows:
         print(f"Tables of --method {options.method}, with their rows:\n{listed(described)}")
@@ -98,7 +109,31 @@ def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tab
     return described, tables
 
 
-METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite}
+def _lasr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tables]]:
+    described = lasr_tables.rows()
+
+    def tables(names: list[str]) -> Tables:
+        base = load_base(files.MINI)
+        models = BaseModels(base, files.MINI, torch.device("cpu"), options.gradient_checkpointing)
+
+        def lessons(kind: str, rate: float) -> Lessons:
+            recipe = Recipe(
+                "",
+                steps=options.learning_steps or LEARNING_STEPS,
+                batch=options.learning_batch or BATCH,
+                rate=options.learning_rate or rate,
+            )
+            folder = (options.subjects or options.out / "subjects") / kind
+            return Lessons(recipe, SIDE, folder, folder / "unfinished", {})
+
+        lasr = lasr_tables.TimedLASR(base, models, lessons("lasr", RATE))
+        inverted = lasr_tables.TimedInversion(base, models, lessons("textual-inversion", inversion.RATE))
+        return lasr_tables.tables(base, lasr, inverted, _encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+
+    return described, tables
+
+
+METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite, "lasr": _lasr}
 """A method's rows, and what measures those of some names, for which its models are loaded."""
 
 

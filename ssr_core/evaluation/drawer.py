@@ -17,7 +17,8 @@ from ..points import Point
 class Reference:
     """A picture and what is meant in it: by words, by a mask [H, W], by points in pixels, or by several of them.
 
-    more: further pictures of the same thing, for methods that take several.
+    more: further pictures of the same thing, for methods that take several; name: what a benchmark calls it, for methods that keep what
+    they learn of it.
     """
 
     picture: Image.Image
@@ -25,6 +26,7 @@ class Reference:
     mask: Tensor | None = None
     points: tuple[Point, ...] = ()
     more: tuple[Image.Image, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)

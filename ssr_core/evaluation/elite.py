@@ -21,13 +21,13 @@ from ..methods.elite.framing import FRAMINGS, Framing
 from ..methods.elite.mapper import Elite
 from ..methods.elite.subject import DEFAULT_LAMBDA, DEFAULT_WORDS, EliteSubject
 from ..pictures import open_mask, open_picture
-from ..prompt import named_by
 from ..schedule import Manner
 from ..sheet import heat_picture
 from ..shown import shown
 from .datasets import Concept, Entry
 from .drawer import Reference, Sampling
 from .harness import Protocol, Scheme
+from .wording import in_words
 
 PROTOCOL = Protocol(steps=100, guidance=5.0, strength=DEFAULT_LAMBDA, seed=42, sampler="lms")
 PLACEHOLDERS = (elite.PLACEHOLDER, "Y", "Z")
@@ -86,7 +86,7 @@ class ELITEDrawer:
             self._pipes[sampling.sampler],
             self.elite,
             [tuple(one.subject for one in of_picture) for of_picture in selections],
-            [in_words(prompt, own) for prompt, own in zip(prompts, names, strict=True)],
+            [in_words(prompt, own, PLACEHOLDERS) for prompt, own in zip(prompts, names, strict=True)],
             generate.noise(self.base, seeds, sampling.size, sampling.size),
             manner=Manner(sampling.strength),
             placeholders=PLACEHOLDERS[: len(selections[0])],
@@ -96,24 +96,6 @@ class ELITEDrawer:
             guidance=sampling.guidance,
         )
         return generate.decode(self.base, latents)
-
-
-def in_words(prompt: str, names: Sequence[str]) -> str:
-    """A benchmark's prompt with each subject's word in the place of its name: "a cat on a chair" -> "a S on a Y". Of two subjects of one
-    name, the first has its first occurrence. Raises ValueError for a prompt that does not say a name."""
-    if len(names) > len(PLACEHOLDERS):
-        raise ValueError(f"A prompt has {len(names)} subjects; ELITE is measured with at most {len(PLACEHOLDERS)}.")
-    text = prompt
-    for number, (name, placeholder) in enumerate(zip(names, PLACEHOLDERS, strict=False)):
-        again = name in names[number + 1 :]
-        found = named_by(text, [name], placeholder, most=1 if again else 0)
-        if found is None:
-            raise ValueError(
-                f'The prompt "{shown(prompt, 120)}" does not say "{shown(name, 60)}", in whose place the subject\'s word belongs. Correct '
-                "the benchmark's class or prompt."
-            )
-        text = found
-    return text
 
 
 def scheme(masks: Path | None, entries: Sequence[Entry]) -> Scheme:

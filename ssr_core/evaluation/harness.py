@@ -1,7 +1,7 @@
 """Runs a benchmark: lets a drawer draw every picture that is not there yet, then scores all and writes one JSON and one HTML report.
 
-Processes divide the pictures by number; each picture's noise follows from its own number, so that neither the number of
-processes nor an interruption changes a pixel.
+Processes divide the pictures by number, or the entries where a method has much to do for each; a picture's noise follows from its own
+number, so that neither the number of processes nor an interruption changes a pixel.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ def first_picture(concept: Concept) -> Reference:
 @dataclass(frozen=True)
 class Scheme:
     """What a benchmark's authors do in their own way (concept101.py). reference: how a concept is shown to a drawer; told: about this
-    and the scoring, in run.json; score: of an entry, besides the scores that every benchmark gets.
+    and the scoring, in run.json; score: of an entry, besides the scores that every benchmark gets; whole_entries: whether shards divide
+    entries instead of pictures, for methods to which a concept costs more than its pictures.
     """
 
     reference: Callable[[Concept], Reference] = first_picture
     told: Mapping[str, Any] = field(default_factory=dict)
     score: Callable[[Scored, ClipScorer, DinoScorer], Mapping[str, float]] | None = None
+    whole_entries: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,12 @@ def draw(
 ) -> int:
     """Draw this shard's missing pictures; returns how many were drawn. Raises ValueError if `out` holds another run's."""
     _same_run(out, protocol, entries, drawer, scheme)
-    mine = [task for task in tasks(entries, protocol) if task.number % shards == shard]
+    order = {entry.name: number for number, entry in enumerate(entries)}
+    mine = [
+        task
+        for task in tasks(entries, protocol)
+        if (order[task.entry.name] if scheme.whole_entries else task.number) % shards == shard
+    ]
     missing = [task for task in mine if not task.path(out).is_file()]
     selected: dict[Concept, Selected] = {}
 

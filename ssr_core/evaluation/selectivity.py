@@ -283,6 +283,7 @@ def _reference(wanted: Wanted, query_by: QueryBy) -> Reference:
         _mask(wanted) if query_by in ("mask", "both") else None,
         (_middle(wanted),) if query_by == "click" else (),
         tuple(scene.drawn.picture for scene in wanted.more),
+        f"{wanted.kind}-{wanted.scene.seed}",
     )
 
 

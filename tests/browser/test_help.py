@@ -1,7 +1,7 @@
 """The help pages in the frontend: there in the user's language, with their pictures, and nothing is asked for that is not there."""
 
 import pytest
-from support.browser import ENCODE, draws_dom_widgets, load, open_page, template
+from support.browser import ENCODE, draws_dom_widgets, load, loaded, open_page, template
 from support.server import PACK_FOLDER
 
 
@@ -14,6 +14,8 @@ def test_help_opens_with_its_picture_and_asks_for_nothing_that_is_not_there(brow
     missing = []
     page.on("response", lambda answer: answer.status == 404 and PACK_FOLDER in answer.url and missing.append(answer.url))
     page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
+    page.reload()  # a change of language makes the graph anew at some moment
+    loaded(page)
     try:
         load(page, template())
         page.evaluate(f"() => {{ app.canvas.selectItems([{ENCODE}]); }}")

@@ -100,6 +100,8 @@ def test_a_refused_prompt_is_told_too(page):
 def test_an_error_is_told_in_the_users_language(browser, server, language, words):
     page, errors = open_page(browser, server.url)
     page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)
+    page.reload()  # a change of language makes the graph anew at some moment
+    loaded(page)
     try:
         load(page, template())
         set_widget(page, "points", "500, 500")

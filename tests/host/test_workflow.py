@@ -25,7 +25,8 @@ TEMPLATES = [
     if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
 ]
 """Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
-tests/host/elite/test_elite_nodes.py check those of MIP and ELITE."""
+tests/host/elite/test_elite_nodes.py check those of MIP and ELITE, and
+tests/host/lasr/test_templates.py those of LASR."""
 LATENT_SCALE = 0.18215
 """SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from support import golden_weights
@@ -220,3 +221,12 @@ def noisy(latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     kept = torch.from_numpy(np.cumprod(1 - betas)).float()[steps].view(-1, 1, 1, 1)
     return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+
+
+def near(expected, rel=1e-4, abs=0.0):
+    return pytest.approx(expected, rel=rel, abs=abs)
+
+
+def value(case, key, part="expected"):
+    stated = case[part][key]
+    return near(stated["value"], stated.get("rtol", 1e-6), stated.get("atol", 0.0))

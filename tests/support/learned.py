@@ -9,6 +9,11 @@ import torch
 from support import comfy_host, golden_lasr, tiny
 from torch import nn
 
+EXACT = 2e-5
+"""Relative: batches of another size round otherwise."""
+LONG = "a photo of " + "a very " * 40 + "small z, " + "and a chair, " * 10 + "z"
+"""A prompt of several chunks with two placeholders."""
+
 
 def subject(seed: int = 0, placeholder: str = "z", token: int = 345, layout: Any = None, **changes: Any) -> Any:
     """A learned subject of random numbers for the tiny UNet, or one of another layout, and CLIP-L's width."""
@@ -36,6 +41,11 @@ def prompt(clip: Any, subjects: Any, text: str = "a photo of a z") -> Any:
         return host().encode_prompt(clip, subjects, text)
 
 
+def riding(conditioning: Any) -> Any:
+    """The SubjectPrompt on a CONDITIONING of Prompt with Subject (LASR)."""
+    return comfy_host.part("ssr_core.hosts.comfyui.riders").rider_of(conditioning[0][1], "lasr").content
+
+
 def plain(clip: Any, text: str = "") -> Any:
     """CONDITIONING of CLIP Text Encode."""
     with torch.inference_mode():
@@ -45,6 +55,19 @@ def plain(clip: Any, text: str = "") -> Any:
 def apply(model: Any, clip: Any, subjects: Any, alpha: float = 0.5, reuse: int = 1, **manner: Any) -> Any:
     made = comfy_host.part("ssr_core.schedule").Manner
     return host().apply_subjects(model, clip, subjects, made(alpha, **manner), reuse)
+
+
+def sampled(model: Any, positive: Any, negative: Any, **options: Any) -> torch.Tensor:
+    return tiny.sample(model, positive=positive, negative=negative, **options)
+
+
+def host_node(name: str, *inputs: Any) -> Any:
+    """First output of one of the host's own nodes."""
+    import nodes
+
+    node = nodes.NODE_CLASS_MAPPINGS[name]
+    with torch.inference_mode():
+        return getattr(node(), node.FUNCTION)(*inputs)[0]
 
 
 def golden_unet(seed: int) -> Any:

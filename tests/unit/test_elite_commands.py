@@ -12,6 +12,7 @@ from ssr_core import cli
 from ssr_core.cli import drawing_elite
 from ssr_core.evaluation import elite as evaluation
 from ssr_core.evaluation import scorers
+from ssr_core.evaluation.wording import in_words
 from ssr_core.hosts.diffusers import elite
 from ssr_core.hosts.diffusers import generate as pipelines
 from ssr_core.hosts.diffusers.load import load_base
@@ -170,12 +171,13 @@ def test_a_benchmark_is_drawn_with_the_word_and_scored_by_its_own_prompts(world,
 
 
 def test_a_benchmarks_names_give_way_to_words():
-    assert evaluation.in_words("a teddy bear and an owl", ["teddy bear", "owl"]) == "a S and a Y"
-    assert evaluation.in_words("a cat beside a cat", ["cat", "cat"]) == "a S beside a Y"
+    words = evaluation.PLACEHOLDERS
+    assert in_words("a teddy bear and an owl", ["teddy bear", "owl"], words) == "a S and a Y"
+    assert in_words("a cat beside a cat", ["cat", "cat"], words) == "a S beside a Y"
     with pytest.raises(ValueError, match='does not say "owl"'):
-        evaluation.in_words("a cat", ["owl"])
+        in_words("a cat", ["owl"], words)
     with pytest.raises(ValueError, match="at most 3"):
-        evaluation.in_words("a cat", ["cat"] * 4)
+        in_words("a cat", ["cat"] * 4, words)
 
 
 def test_what_cannot_be_measured_is_told(tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,18 @@ def encoding(text_encoder: Any) -> Encode:
             handle.remove()
 
     return encode
+
+
+@torch.no_grad()
+def embeds_with_vectors(tokenizer: Any, text_encoder: Any, vectors: Mapping[int, Tensor], texts: Sequence[str]) -> Tensor:
+    """What the UNet gets of texts in which a vector of its own stands for a token, as in Textual Inversion: [texts, T, D], the same for
+    every layer. vectors: [D] by token. Texts are cut to the encoder's length."""
+    length = text_encoder.config.max_position_embeddings
+    ids = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+    embeds = token_table(text_encoder)(ids.to(next(text_encoder.parameters()).device)).float()  # [texts, T, D]
+    prompts = contexts.prompts_of(ids, embeds, list(vectors), length)
+    rows = contexts.substituted(embeds, prompts.marks, [one.to(embeds).expand(len(ids), -1) for one in vectors.values()])
+    return encoding(text_encoder)(rows)
 
 
 class SubjectPrompts:

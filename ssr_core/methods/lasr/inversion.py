@@ -5,12 +5,16 @@ The run is LASR's (learning.py) with reconstruction as its only loss. What it le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ... import finite, tensor_files
+from ...neighbours import kind_of
+from ...shown import shown
+from ...tensor_files import Shapes
 from . import contexts, losses
 from .from_words import one_token
 from .learning import Losses, Step
@@ -54,9 +58,27 @@ class InversionLearner:
         return {"total": simple, "reconstruction": simple}
 
 
-def save(vector: Tensor, path: Path, new: bool = False) -> None:
-    """An embedding of one token, [1, D], as a safetensors file. Raises FloatingPointError for a vector that no file should keep."""
+def save(vector: Tensor, path: Path, provenance: Mapping[str, str] | None = None, new: bool = False) -> None:
+    """An embedding of one token, [1, D], as a safetensors file. provenance: what else it says of itself. Raises FloatingPointError for a
+    vector that no file should keep."""
     value = vector.detach().to("cpu", torch.float32)[None]
     if (fault := finite.fault(value)) is not None:
         raise FloatingPointError(f"The embedding holds {fault}. Lower the rate, and learn it anew.")
-    tensor_files.write({KEY: value}, path, {}, new)
+    tensor_files.write({KEY: value}, path, provenance or {}, new)
+
+
+def load(path: Path, width: int) -> Tensor:
+    """What save wrote: [D]. width: D of the text encoder. Raises ValueError that names the file for anything else."""
+
+    def look(named: str, shapes: Shapes, metadata: Mapping[str, str]) -> None:
+        if shapes != {KEY: (1, width)}:
+            kind = kind_of(shapes) or "something else"
+            raise ValueError(
+                f"{named} is {kind} ({tensor_files.listed(sorted(shapes))}); expected {KEY}, an embedding of one token of width {width}. "
+                "Choose a file of ssr-encoder learn --method textual-inversion, learned on this kind of model."
+            )
+
+    (value,) = tensor_files.read(path, "learn it again", look)[0].values()
+    if (fault := finite.fault(value)) is not None:
+        raise ValueError(f"{shown(path)} holds {fault}. Learn it again.")
+    return value[0].float()
