@@ -8,7 +8,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from ..ssr_core.hosts.comfyui import folders
-from . import migration
+from . import migration, templates
 from .apply import ApplySubject, ApplySubjectAdvanced
 from .controlnet import ShowToControlNet
 from .elite import EncodeEliteSubject, LoadELITE, PromptWithEliteSubject
@@ -76,4 +76,5 @@ class Extension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         folders.register()
         migration.listen()
+        templates.serve_former_names()
         return NODES

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from PIL import Image
 from support import comfy_host, golden, sd15, sd15_elite, sdxl
 from support.server import running
+from support.templates import path_of
 from support.workflow import to_prompt
 
 REFERENCE = "reference.png"
@@ -102,7 +103,7 @@ def main() -> int:
         (base / "input").mkdir(parents=True, exist_ok=True)
         drawn = Image.fromarray(golden.golden_inputs.image(640, 480, 0))
         (Image.open(options.picture) if options.picture else drawn).convert("RGB").save(base / "input" / REFERENCE)
-        workflow = json.loads((comfy_host.PACK / "example_workflows" / f"{example.workflow}.json").read_text())
+        workflow = json.loads(path_of(example.workflow).read_text())
         sys.stdout.write("Starting ComfyUI ...\n")
         with running(base, *example.flags) as server:
             prompt = to_prompt(workflow, server.get("/object_info"))

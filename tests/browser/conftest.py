@@ -15,6 +15,7 @@ MODELS = {
     "clip_vision": ["clip-vit-large-patch14.safetensors", "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors"],
     "controlnet": ["control-lora-canny-rank128.safetensors"],
     "ssr_mip": ["model_sdxl.bin"],
+    "ssr_elite": ["global_mapper.pt", "local_mapper.pt"],
     "ssr_encoder": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],
     "ssr": ["ssr_aligner.safetensors", "ssr_layers.safetensors"],  # where the older port kept its files
 }

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from support import comfy_host
 from support.browser import draws_dom_widgets, open_page, set_renderer
+from support.templates import path_of
 
-TEMPLATE = comfy_host.PACK / "example_workflows" / "ssr_mip_two_objects.json"
-ENCODE = "app.graph._nodes.find(node => node.title === 'Object 1')"
+TEMPLATE = path_of("ssr_mip_two_objects")
+ENCODE = "app.graph._nodes.find(node => node.title === '3 Object 1')"
 VIEW = "document.querySelector('ssr-subject-view')"
 POINTS = f"{ENCODE}.widgets.find(widget => widget.name === 'points').value"
 PICTURE = {"picture": {"filename": "example.png", "subfolder": "", "type": "input"}, "width": 512, "height": 512}

@@ -10,9 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from support import comfy_host, golden, tiny
 from support.server import running
+from support.templates import FORMERLY, path_of
 from support.workflow import to_prompt
 
-TEMPLATES = sorted((comfy_host.PACK / "example_workflows").glob("ssr_mini_*.json"))
+TEMPLATES = {name: path_of(name) for name in FORMERLY if name.startswith("ssr_mini")}
 REGIONS = "ssr_mini_regions"
 """diffusers has no regions to compare this template with."""
 SCALE = 0.18215
@@ -216,14 +217,14 @@ def diffusers_latent(base, graph):
     )
 
 
-@pytest.mark.parametrize("path", [path for path in TEMPLATES if path.stem != REGIONS], ids=lambda path: path.stem)
-def test_a_mini_template_draws_what_diffusers_draws(server, base, path):
-    compare_with_diffusers(server, base, to_prompt(json.loads(path.read_text()), server.get("/object_info")), path.stem)
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != REGIONS])
+def test_a_mini_template_draws_what_diffusers_draws(server, base, name):
+    compare_with_diffusers(server, base, to_prompt(json.loads(TEMPLATES[name].read_text()), server.get("/object_info")), name)
 
 
 @pytest.mark.parametrize("combine", ["separate", "by word"])
 def test_subjects_combine_as_in_diffusers(server, base, combine):
-    (path,) = (path for path in TEMPLATES if "two_subjects" in path.stem)
+    path = TEMPLATES["ssr_mini_two_subjects"]
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
     (apply,) = (node["inputs"] for node in graph.values() if node["class_type"] == "SSR_ApplySubjectAdvanced")
     apply["combine"] = combine
@@ -235,9 +236,10 @@ def test_the_regions_template_draws_each_subject_on_its_side_with_its_own_look(s
     from ssr_core.evaluation.judge import choose_look, judge
     from ssr_core.mini.scene import random_cast
 
-    (path,) = (path for path in TEMPLATES if path.stem == REGIONS)
+    path = TEMPLATES[REGIONS]
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
-    (picture,) = (image for output in server.run(graph)["outputs"].values() for image in output.get("images", []))
+    images = [image for output in server.run(graph)["outputs"].values() for image in output.get("images", [])]
+    (picture,) = (image for image in images if image["type"] == "output")
     seen = judge(Image.open(server.base / "output" / picture["filename"]))
     casts = [random_cast(random.Random(f"mini scene/{scene}/2"), 2, held_out=True) for scene in (3, 6)]
     instances = [instance for cast in casts for instance in cast]
@@ -250,7 +252,7 @@ def test_the_regions_template_draws_each_subject_on_its_side_with_its_own_look(s
 
 
 def test_the_footprints_of_the_regions_template_lie_on_each_subjects_side(server):
-    (path,) = (path for path in TEMPLATES if path.stem == REGIONS)
+    path = TEMPLATES[REGIONS]
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
     sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "KSampler")
     decoded = [next(name for name, node in graph.items() if node["class_type"] == "VAEDecode"), 0]
@@ -289,7 +291,7 @@ def test_the_footprints_of_the_regions_template_lie_on_each_subjects_side(server
 
 
 def test_a_linked_list_is_a_strength_for_each_picture(server):
-    (path,) = (path for path in TEMPLATES if path.stem.endswith("text_query"))
+    path = TEMPLATES["ssr_mini_text_query"]
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
     of = {node["class_type"]: (name, node["inputs"]) for name, node in graph.items()}
     sampler, apply = of["KSampler"], of["SSR_ApplySubject"]

@@ -14,14 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from support import comfy_host, golden, sd15
 from support.server import running
+from support.templates import FOLDER, former_name
 from support.workflow import to_prompt
 from try_workflow import with_generated_weights
 
 SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
 TEMPLATES = [
     path
-    for path in sorted((comfy_host.PACK / "example_workflows").glob("*.json"))
-    if not path.stem.startswith(("ssr_mini", "ssr_mip", "ssr_elite", "ssr_lasr"))
+    for path in sorted(FOLDER.glob("[0-9]*.json"))
+    if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
 ]
 """Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
 tests/host/elite/test_elite_nodes.py check those of MIP and ELITE, and

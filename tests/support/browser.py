@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import pytest
-from support import comfy_host
 from support.server import PACK_FOLDER
+from support.templates import path_of
 
-TEMPLATE = comfy_host.PACK / "example_workflows" / "ssr_mini_text_query.json"
+TEMPLATE = path_of("ssr_mini_text_query")
 ENCODE = "app.canvas.graph._nodes.find(node => node.type === 'SSR_EncodeSubject')"
 VIEW = "document.querySelector('ssr-subject-view')"
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"

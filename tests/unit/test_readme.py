@@ -101,7 +101,6 @@ def test_every_method_has_its_section_and_every_page_a_line():
 
 def test_every_template_that_is_named_is_there():
     templates = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
-    named = set(re.findall(r"\b(ssr_\w+)(?:`|\*\*)", README))
-    folders = {"ssr_encoder", "ssr_subjects", "ssr_mip_objects", "ssr_elite_subjects", "ssr_lasr"}
-    assert named - templates <= folders, "keys of extra_model_paths.yaml and folders of saved files"
-    assert "ssr_text_query" in named
+    named = set(re.findall(r"(?:`|\*\*|→ )(\d\d [^`*]+)(?:`|\*\*)", README))
+    assert named <= templates
+    assert {"01 Try it - no download", "05 A subject by words"} <= named

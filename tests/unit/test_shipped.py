@@ -45,7 +45,7 @@ def test_the_zip_holds_what_users_need():
     needed = {
         "__init__.py", "nodes/__init__.py", "ssr_core/__init__.py", "ssr_core/hosts/comfyui/apply.py", "install.py",
         "weights_manifest.json", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
-        "example_workflows/ssr_text_query.json", "locales/zh/nodeDefs.json", "web/docs/SSR_EncodeSubject.md",
+        "example_workflows/05 A subject by words.json", "locales/zh/nodeDefs.json", "web/docs/SSR_EncodeSubject.md",
         "web/ssr_subject.js", "web/lib/subject_view.js", "ssr_core/mini/weights/unet.safetensors",
     }  # fmt: skip
     assert needed <= files

@@ -2,6 +2,7 @@
 
 folders.py     where weights and subjects are looked for
 managed.py     modules of ours under the host's memory management
+finding.py     an encoder and its vision model that nobody named
 clip.py        its CLIP_VISION
 mini.py        the built-in models in its classes
 ssr.py         the SSR-Encoder: its module, its queries, subjects on a MODEL

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from support import comfy_host, golden, tiny, tiny_elite
+from support.templates import path_of
 
 
 def test_the_footprint_is_where_the_word_is_attended_to(applied, say, subject, nodes):
@@ -73,11 +74,11 @@ def test_the_published_pair_finds_itself(nodes, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["ssr_elite_picture_and_mask", "ssr_elite_two_subjects"])
 def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
-    workflow = json.loads((comfy_host.PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
     links = {link[0] for link in workflow["links"]}
     places = {node["id"]: node for node in workflow["nodes"]}
     ours = [node for node in workflow["nodes"] if node["type"] in nodes]
-    assert len({node["type"] for node in ours}) == 4
+    assert len({node["type"] for node in ours}) == 5
     for node in ours:
         slots = nodes[node["type"]].GET_SCHEMA().inputs
         assert [slot["name"] for slot in node["inputs"]] == [slot.id for slot in slots]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import comfy_host, golden, tiny_sdxl
+from support.templates import path_of
 
 
 def test_two_objects_with_names_are_drawn_into_a_picture(encoded, applied, sdxl):
@@ -172,15 +173,15 @@ def test_a_plain_ip_adapter_says_in_the_node_that_it_has_no_gates(nodes, adapter
 
 @pytest.mark.parametrize("name", ["ssr_mip_two_objects", "ssr_mip_two_objects_controlnet"])
 def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
-    workflow = json.loads((comfy_host.PACK / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
     links = {link[0]: link for link in workflow["links"]}
     places = {node["id"]: node for node in workflow["nodes"]}
     ours = [node for node in workflow["nodes"] if node["type"] in nodes]
     assert {node["type"] for node in ours} == {
         "SSR_LoadMIPAdapter",
         "SSR_EncodeObjectMIP",
-        "SSR_CombineObjectsMIP",
         "SSR_ApplyObjectsMIP",
+        "SSR_ExamplePicture",
     }
     for node in ours:
         slots = nodes[node["type"]].GET_SCHEMA().inputs

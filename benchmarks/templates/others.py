@@ -1,0 +1,154 @@
+"""The templates of the other methods: their nodes between the same references, prompts and samplers (content.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .content import NARROW, REAL, Template, drawn, note, reference
+from .graph import Graph, Node
+
+XL = replace(
+    REAL, side=1024, negative="monochrome, lowres, bad anatomy, worst quality, low quality", saved="ssr_mip",
+    sampling={"seed": 42, "steps": 30, "cfg": 5.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0},
+)  # fmt: skip
+ELITE = replace(
+    REAL, saved="elite",
+    sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "lms", "scheduler": "normal", "denoise": 1.0},
+)  # fmt: skip
+
+NARROWER = 230
+"""Of nodes in a template with one column more."""
+
+
+def _mip(graph: Graph, controlled: bool) -> None:
+    graph.widest = NARROWER if controlled else NARROW
+    checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SDXL", ckpt_name="sd_xl_base_1.0.safetensors")
+    vision = graph.node("CLIPVisionLoader", "CLIP ViT-bigG", clip_name="CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors")
+    adapter = graph.node("SSR_LoadMIPAdapter", "MIP-Adapter", adapter_file="model_sdxl.bin")
+    pictures = [reference(graph, REAL, f"{number} Reference {number}", what) for number, what in ((1, "cat"), (2, "cup"))]
+    objects: list[Node] = []
+    for number, (picture, name) in enumerate(zip(pictures, ("cat", "cup"), strict=True), start=1):
+        before: dict[str, Any] = {"previous": objects[-1]["objects"]} if objects else {}
+        objects.append(
+            graph.node(
+                "SSR_EncodeObjectMIP", f"3 Object {number}", "input", mip_adapter=adapter["mip_adapter"], clip=checkpoint["clip"],
+                clip_vision=vision["CLIP_VISION"], image=picture["image"], mask=picture["mask"], name=name, **before,
+            )
+        )  # fmt: skip
+    apply = graph.node(
+        "SSR_ApplyObjectsMIP", "4 Both", model=checkpoint["model"], mip_adapter=adapter["mip_adapter"], objects=objects[-1]["objects"],
+        strength=0.75,
+    )  # fmt: skip
+    text = "a cat beside a cup on a beach, photo"
+    prompts, (sampler,), result = drawn(graph, XL, 5, apply["model"], checkpoint["clip"], checkpoint["vae"], text)
+    told = note(
+        graph, "Two objects, SDXL", 210,
+        "**Encode Object (MIP)**: *name* as it stands in the prompt; mask or clicks cut the object out. A batch is several pictures of one "
+        "object.",
+        "Each is drawn where the picture looks for its name. Files: `python install.py --download --only mip`. `model_sdxl_plus.bin` wants "
+        "CLIP ViT-H and a strength of 0.65.",
+    )  # fmt: skip
+    objects_apart = ([one] for one in objects)
+    columns = [
+        [checkpoint, vision, adapter, *pictures],
+        *objects_apart,
+        [apply, *prompts],
+        [told, sampler],
+        *([one] for one in result),
+    ]
+    if controlled:
+        columns[3:5] = _edges(graph, told, apply, prompts, sampler, checkpoint)
+    graph.columns = columns
+
+
+def _edges(graph: Graph, told: Node, apply: Node, prompts: list[Node], sampler: Node, checkpoint: Node) -> list[list[Node]]:
+    """A ControlNet between prompts and sampler, led by the edges of another picture. The columns that it changes."""
+    prompt, negative, _ = prompts
+    leading = reference(graph, REAL, "6 Picture whose edges lead", "rocket")
+    canny = graph.node("Canny", image=leading["image"], low_threshold=0.4, high_threshold=0.8)
+    loader = graph.node("ControlNetLoader", "ControlNet for SDXL", control_net_name="control-lora-canny-rank128.safetensors")
+    control = graph.node(
+        "ControlNetApplyAdvanced", positive=prompt["CONDITIONING"], negative=negative["CONDITIONING"], control_net=loader["CONTROL_NET"],
+        image=canny["IMAGE"], vae=checkpoint["vae"], strength=0.6, start_percent=0.0, end_percent=0.8,
+    )  # fmt: skip
+    graph.relink(sampler, "positive", control["positive"])
+    graph.relink(sampler, "negative", control["negative"])
+    return [[apply, *prompts, leading], [canny, loader, control], [told, sampler]]
+
+
+def mip(graph: Graph) -> None:
+    _mip(graph, controlled=False)
+
+
+def mip_controlnet(graph: Graph) -> None:
+    _mip(graph, controlled=True)
+
+
+def _elite(graph: Graph, ones: tuple[str, ...], placeholders: str, text: str, *told: str) -> None:
+    if len(ones) > 1:
+        graph.widest = NARROW
+    checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
+    vision = graph.node("CLIPVisionLoader", "CLIP ViT-L/14", clip_name="clip-vit-large-patch14.safetensors")
+    loader = graph.node("SSR_LoadELITE", "ELITE", elite_file="global_mapper.pt", local_file="local_mapper.pt")
+    pictures, subjects = [], []
+    for number, what in enumerate(ones, start=1):
+        pictures.append(reference(graph, REAL, f"{number} Reference and its mask", what))
+        before: dict[str, Any] = {"previous": subjects[-1]["subject"]} if subjects else {}
+        subjects.append(
+            graph.node(
+                "SSR_EncodeSubjectELITE", f"{len(ones) + number} Subject {placeholders.split(', ')[number - 1]}", "input",
+                elite=loader["elite"], clip_vision=vision["CLIP_VISION"], image=pictures[-1]["image"], mask=pictures[-1]["mask"], **before,
+            )
+        )  # fmt: skip
+    subject = subjects[-1]["subject"]
+    next_number = 2 * len(ones) + 1
+    prompt = graph.node(
+        "SSR_PromptWithSubjectELITE", f"{next_number} Prompt: what to draw", "input", clip=checkpoint["clip"], subject=subject, text=text,
+        placeholder=placeholders, words=1,
+    )  # fmt: skip
+    apply = graph.node(
+        "SSR_ApplySubjectELITE", "Apply", model=checkpoint["model"], elite=loader["elite"], subject=subject, strength=0.8
+    )
+    prompts, sampler, result = drawn(
+        graph, ELITE, next_number, apply["model"], checkpoint["clip"], checkpoint["vae"], "", prompt["conditioning"]
+    )
+    explained = note(graph, "A subject as a word", 190, *told, "Files: `python install.py --download --only elite`.")
+    columns = [
+        [explained, checkpoint, vision, loader, *pictures],
+        [subjects[0]],
+        [apply, prompt, *prompts],
+        sampler,
+        *([one] for one in result),
+    ]
+    if len(ones) > 1:
+        subjects_apart = ([one] for one in subjects)
+        columns = [[checkpoint, vision, loader, *pictures], *subjects_apart, [prompt, apply, *prompts], [explained, *sampler]]
+        columns += [[one] for one in result]
+    graph.columns = columns
+
+
+def elite(graph: Graph) -> None:
+    _elite(
+        graph, ("cat",), "S", "a photo of a S in the snow",
+        "The *placeholder*, here **S**, stands for the subject wherever the prompt says it.",
+        "*strength*: 0.6 obeys the prompt more, 1 keeps more of the picture, at 0 the word acts alone. The authors sample LMS, 100 steps.",
+    )  # fmt: skip
+
+
+def elite_two(graph: Graph) -> None:
+    _elite(
+        graph, ("cat", "cup"), "S, T", "a photo of a S beside a T on a beach",
+        "Subject T takes subject S as *previous*, so both travel together; *placeholder* names them in that order: **S, T**.",
+        "To keep them further apart, use one Apply Subject (ELITE) for each, with a *region*.",
+    )  # fmt: skip
+
+
+OTHERS = (
+    Template("09 Two objects, SDXL (MIP)", "ssr_mip_two_objects", mip, "ssr_mini_two_subjects"),
+    Template(
+        "10 Two objects with ControlNet, SDXL (MIP)", "ssr_mip_two_objects_controlnet", mip_controlnet, "ssr_mini_two_subjects"
+    ),
+    Template("11 A subject as a word (ELITE)", "ssr_elite_picture_and_mask", elite, "ssr_mini_mask_query"),
+    Template("12 Two subjects as words (ELITE)", "ssr_elite_two_subjects", elite_two, "ssr_mini_two_subjects"),
+)

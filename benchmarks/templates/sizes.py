@@ -1,0 +1,36 @@
+"""How large nodes are drawn: at least as large as the frontend makes them, with room for their picture."""
+
+from __future__ import annotations
+
+SIZES = {
+    "CheckpointLoaderSimple": (280, 98),
+    "CLIPVisionLoader": (280, 58),
+    "ControlNetLoader": (280, 58),
+    "CLIPTextEncode": (280, 110),
+    "EmptyLatentImage": (280, 106),
+    "KSampler": (280, 262),
+    "VAEDecode": (140, 46),
+    "SaveImage": (340, 400),
+    "SolidMask": (270, 106),
+    "FeatherMask": (270, 130),
+    "MaskComposite": (270, 126),
+    "InvertMask": (270, 26),
+    "Canny": (280, 82),
+    "ControlNetApplyAdvanced": (280, 186),
+    "SSR_LoadMini": (280, 106),
+    "SSR_LoadModels": (280, 220),
+    "SSR_MiniScene": (280, 500),
+    "SSR_ExamplePicture": (280, 240),
+    "SSR_EncodeSubject": (300, 545),
+    "SSR_CombineSubjects": (280, 190),
+    "SSR_ApplySubject": (280, 98),
+    "SSR_ApplySubjectAdvanced": (280, 358),
+    "SSR_LoadMIPAdapter": (280, 152),
+    "SSR_EncodeObjectMIP": (300, 517),
+    "SSR_CombineObjectsMIP": (280, 190),
+    "SSR_ApplyObjectsMIP": (280, 310),
+    "SSR_LoadELITE": (280, 176),
+    "SSR_EncodeSubjectELITE": (300, 478),
+    "SSR_PromptWithSubjectELITE": (280, 180),
+    "SSR_ApplySubjectELITE": (280, 290),
+}
