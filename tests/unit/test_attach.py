@@ -230,7 +230,7 @@ def test_processors_exchanged_inside_the_block_are_refused_and_left_where_they_a
 
 def test_keys_and_values_beyond_half_precision_are_refused_and_not_drawn_black(base, encoder, subject):
     (loud,) = subject
-    half = mini.unet(1).half()
+    half = mini.unet().half()
     tokens = torch.full_like(loud.tokens, 1e5)
     with (
         pytest.raises(ValueError, match=r"keys or values are beyond float16.*bfloat16 or float32"),

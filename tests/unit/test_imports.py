@@ -39,7 +39,7 @@ files = [path.relative_to(folder).with_suffix("") for path in folder.glob("ssr_c
 names = sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
 extras = (
     "ssr_core.hosts", "ssr_core.training", "ssr_core.evaluation", "ssr_core.pretrain", "ssr_core.demo", "ssr_core.cli.drawing",
-    "ssr_core.cli.learning", "ssr_core.cli.benchmarks",
+    "ssr_core.cli.learning", "ssr_core.cli.benchmarks", "ssr_core.cli.selectivity", "ssr_core.cli.compare",
 )
 names = [name for name in names if not name.startswith(extras) and not name.endswith("__main__")]
 for name in names:
@@ -60,7 +60,7 @@ assert installed <= allowed, installed - allowed
     ("part", "own"),
     [
         ("training", ("ssr.py", "mip.py", "fresh_adapter.py", "elite", "methods.py")),
-        ("evaluation", ("ssr.py", "mip.py", "elite.py")),
+        ("evaluation", ("ssr.py", "mip", "elite", "lasr", "learned.py", "compare")),
     ],
 )
 def test_what_training_and_evaluation_share_imports_no_method(part, own):

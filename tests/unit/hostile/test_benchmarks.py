@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssr_core.cli import evaluate
+from ssr_core.cli import selectivity
 from ssr_core.evaluation import datasets, harness
 
 
@@ -132,9 +132,9 @@ def test_two_concepts_of_one_name_keep_their_own_pictures(tmp_path):
 def test_an_encoders_own_configuration_cannot_harm_who_measures_it(tmp_path):
     from safetensors.torch import save_file
 
-    for training, asked in (("whole_picture: true", True), ("whole_picture: 5", False), ("[1]", False), ("", False)):
+    for training, asked in (("whole_picture: true", "nothing"), ("whole_picture: 5", "text"), ("[1]", "text"), ("", "text")):
         save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"training": training})
-        assert evaluate._trained_without_query(tmp_path / "a.safetensors") is asked
+        assert selectivity._queried_by(tmp_path / "a.safetensors") == asked
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"training": "a: &a [x]\nb: " + "[*a,*a]" * 2})
     with pytest.raises(ValueError, match=r"a\.safetensors, line 2 is no YAML"):
-        evaluate._trained_without_query(tmp_path / "a.safetensors")
+        selectivity._queried_by(tmp_path / "a.safetensors")
