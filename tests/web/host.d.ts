@@ -26,7 +26,7 @@ type FrontendNode = Parameters<NonNullable<ComfyExtension["nodeCreated"]>>[0] & 
     type: string,
     element: T,
     options: import("@comfyorg/comfyui-frontend-types").DOMWidgetOptions<string>,
-  ): { serialize?: boolean };
+  ): { serialize?: boolean; beforeQueued?: () => void };
 };
 
 interface FrontendWidget {

@@ -85,7 +85,7 @@ export class FrameEditor {
     const from = exactly(this.canvas, subject, event);
     this.drag = { frame: first, listening };
     const on = (/** @type {string} */ kind, /** @type {(event: any) => void} */ act) =>
-      this.canvas.addEventListener(kind, (late) => late.pointerId === event.pointerId && act(late), { signal: listening.signal });
+      this.canvas.addEventListener(kind, (/** @type {any} */ late) => late.pointerId === event.pointerId && act(late), { signal: listening.signal });
     on("pointermove", (late) => {
       if (this.drag?.frame === first && Math.hypot(late.clientX - event.clientX, late.clientY - event.clientY) < STILL) return;
       const to = exactly(this.canvas, subject, late);

@@ -270,7 +270,7 @@ export class SubjectView {
     if (!subject) return [0, 0, 1, 1];
     const box = subject.box.map((side) => Math.min(Math.max(side, 0), 1));
     const asked = crop && !crop.linked() ? (parseCrop(crop.read()) ?? []) : [];
-    const pixels = this.framing?.drag?.frame ?? (asked.length ? pixelsOf(asked, subject.width, subject.height) : null);
+    const pixels = this.framing?.drag?.frame ?? (asked.length ? pixelsOf(/** @type {import("./crop.js").Frame} */ (asked), subject.width, subject.height) : null);
     if (!pixels) return box;
     const framed = pixels.map((side, place) => side / (place % 2 ? subject.height : subject.width));
     const middle = !this.framing?.drag && box.every((side, place) => (place < 2 ? side >= framed[place] - HAIR : side <= framed[place] + HAIR));
