@@ -273,7 +273,7 @@ def test_the_footprints_of_the_regions_template_lie_on_each_subjects_side(server
         files = {
             name: server.base / "output" / entry["images"][0]["filename"]
             for name, entry in outputs.items()
-            if name[-1:] in "12"
+            if name.startswith(("map", "overlay"))
         }
         return outputs["report"]["text"][0], {name: np.asarray(Image.open(file), dtype=float) for name, file in files.items()}
 

@@ -2,12 +2,23 @@
 // Whether what a view shows was made of what its node has now, and whether another picture has come meanwhile.
 
 import { digest, originOf, originOfPicture } from "./origin.js";
+import { readSubjects } from "./payload.js";
 
 /** Origins that are remembered, of results that the frontend may bring back. */
 const MOST = 200;
 
 /** @type {Map<string, string>} origin by the digest of a result, as undo and a change of tab bring results back by themselves */
 const origins = new Map();
+
+/** What tells a result from others, by what may be read of it. @param {any} output */
+function nameOf(output) {
+  return digest(
+    readSubjects(output).map(({ picture, width, height, box, map, words, marked }) => [
+      ...[picture, width, height, box, words.map(({ text }) => text)],
+      ...[map, marked].map((bytes) => bytes && [...bytes]),
+    ]),
+  );
+}
 
 export class Freshness {
   /** @param {any} node @param {{ changed: () => void, otherPicture: () => void }} owner */
@@ -34,7 +45,7 @@ export class Freshness {
 
   /** @param {any} output of a run that has just ended */
   made(output) {
-    const name = digest(output?.ssr_subject);
+    const name = nameOf(output);
     origins.delete(name);
     origins.set(name, this.running);
     if (origins.size > MOST) origins.delete([...origins.keys()][0]);
@@ -43,7 +54,7 @@ export class Freshness {
 
   /** @param {any} output of an earlier run */
   recalled(output) {
-    this.wasMadeOf(origins.get(digest(output?.ssr_subject)) ?? "");
+    this.wasMadeOf(origins.get(nameOf(output)) ?? "");
   }
 
   /** @param {string} origin */
