@@ -219,6 +219,7 @@ def _same_run(out: Path, protocol: Protocol, entries: Sequence[Entry], drawer: D
         "data": _data_fingerprint(entries),
         **scheme.told,
     }
+    described = json.loads(json.dumps(described))  # as a file gives it back: JSON has lists only
     file = out / RUN
     out.mkdir(parents=True, exist_ok=True)
     if not file.is_file():

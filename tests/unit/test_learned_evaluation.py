@@ -222,7 +222,7 @@ def test_an_embedding_of_another_width_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--encoder", "x"), "LASR has no encoder; what it learns is in --subjects"),
+        (("--encoder", "x"), "lasr has no encoder; what it learns is in --subjects"),
         (("--strength", 1.5), "alpha (the share of the adaptive context)"),
         (("--masks", "m"), "--masks is for ELITE"),
         (("--method", "textual-inversion", "--strength", 1), "--strength is not for textual-inversion"),
