@@ -101,12 +101,12 @@ def test_a_run_that_fails_ends(page, window, server, refused):
     if refused:
         page.evaluate(f"() => {{ const e = {ENCODE}; e.disconnectInput(e.inputs.findIndex(input => input.name === 'clip')); }}")
     else:
-        set_widget(page, "query", "")
+        set_widget(page, "points", "500, 500")
     button(page, "Look").click()
     page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') === 'false'", timeout=20_000)
     assert message(page) == ""
     if not refused:
-        assert "The query is empty" in json.dumps(last_run(server)["status"])
+        assert "None of the 1 points" in json.dumps(last_run(server)["status"])
     page.keyboard.press("Escape")  # the frontend's dialog
     page.wait_for_timeout(500)
     window[1].found.clear()  # the frontend logs the server's answer, with us in the stack

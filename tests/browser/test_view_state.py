@@ -96,7 +96,7 @@ def test_a_refused_prompt_is_told_too(page):
     assert not view(page).locator(".ssr-fault").is_visible(), "a click takes it away"
 
 
-@pytest.mark.parametrize(("language", "words"), [("zh", "所有点都在"), ("de", "Alle Punkte"), ("ru", "точки")])
+@pytest.mark.parametrize(("language", "words"), [("zh", "所有点都在"), ("fr", "tous les points"), ("ru", "точки")])
 def test_an_error_is_told_in_the_users_language(browser, server, language, words):
     page, errors = open_page(browser, server.url)
     page.evaluate("language => app.extensionManager.setting.set('Comfy.Locale', language)", language)

@@ -35,8 +35,8 @@ def test_other_packs_patches_see_the_layers_context_and_change_what_enters_a_blo
 
 def test_a_unet_that_is_run_in_another_way_is_reported(patched, positive, negative, model, clip, cat, monkeypatch, caplog):
     """Where what enters a block is not told, the adaptive part is left out."""
-    context = comfy_host.part("ssr_core.hosts.comfyui.context")
-    monkeypatch.setattr(context, "note_down", lambda features, options: features)
+    context_patches = comfy_host.part("ssr_core.hosts.comfyui.context_patches")
+    monkeypatch.setattr(context_patches, "note_down", lambda features, options: features)
     drawn = learned.sampled(patched, positive, negative)
     assert "is not known, since another node runs the UNet in its own way" in caplog.text
     assert torch.isfinite(drawn).all()
