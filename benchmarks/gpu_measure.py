@@ -75,7 +75,7 @@ def peak(row: Row, device: torch.device) -> float:
         return (torch.cuda.max_memory_allocated(device) - start) / 1e6
 
 
-def counted(row: Row, device: torch.device) -> dict[str, int]:
+def counted(row: Row, device: torch.device) -> dict[str, int | str]:
     """Of a warm call: kernels on a GPU, on a CPU operations of torch that call no others; and waits for the device."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with row.open() as call:
@@ -89,8 +89,8 @@ def counted(row: Row, device: torch.device) -> dict[str, int]:
         launched = sum(one.device_type == DeviceType.CUDA and not one.name.startswith(("Memcpy", "Memset")) for one in events)
     else:
         launched = sum(one.name.startswith("aten::") and not one.cpu_children for one in events)
-    found = {"launches": launched, "waits": sum(one.name in WAITS for one in events)}
-    return {**found, "refused": waits_told} if waits_told else found  # type: ignore[dict-item]
+    found: dict[str, int | str] = {"launches": launched, "waits": sum(one.name in WAITS for one in events)}
+    return {**found, "refused": waits_told} if waits_told else found
 
 
 def _refused(call: Callable[[], Any]) -> str:
