@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..hosts.diffusers import mini
 from ..mini import files
+from ..training.precision import autocast
 from .scenes import INSIDE, PICTURES
 from .steps import train
 
@@ -60,7 +61,7 @@ def run(
         weights = 1 + LOUDER * F.max_pool2d(covered, MARGIN, stride=1, padding=MARGIN // 2)  # [B, 1, CROP, CROP]
         weights = weights / weights.mean()
         target = target.to(memory_format=torch.channels_last)
-        with torch.autocast(target.device.type, dtype=torch.bfloat16):
+        with autocast(target.device):
             latents = model.encoder(target)
             noise = torch.randn(latents.shape, generator=generator).to(device)
             decoded = model.decoder(latents + LATENT_NOISE * noise).float()

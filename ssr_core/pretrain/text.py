@@ -27,6 +27,7 @@ from ..mini.looks import COLOURS, PATTERNS, Look
 from ..mini.scene import Instance, random_cast, random_scene
 from ..mini.shapes import CLASSES
 from ..mini.vocabulary import PLACEHOLDERS, ids, tokenizer
+from ..training.precision import autocast
 from .steps import train
 
 BATCH = 96
@@ -79,7 +80,7 @@ def run(
         tokens = tokenizer()(
             [one.text for one in said], padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         ).input_ids.to(device)
-        with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
+        with autocast(device):
             output = model.tower(input_ids=tokens)
         embeds = F.normalize(output.text_embeds.float(), dim=-1)
         target = F.normalize(torch.stack([facts[[FACTS.index(name) for name in one.facts]].sum(0) for one in said]), dim=-1)

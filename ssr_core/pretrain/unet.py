@@ -19,6 +19,7 @@ from ..hosts.diffusers import mini
 from ..hosts.diffusers.base import Base
 from ..losses import balanced_weights
 from ..mini import files
+from ..training.precision import autocast
 from .scenes import CAPTIONS, INSIDE, PICTURES
 from .steps import batches, read_lines, train
 
@@ -74,7 +75,7 @@ def run(
         captions = [records[i]["told" if told[row] else "text"] for row, i in enumerate(chosen)]
         context = base.embed(["" if dropped[row] else caption for row, caption in enumerate(captions)])
         noisy = scheduler.add_noise(clean, noise, timesteps).to(device, memory_format=torch.channels_last)
-        with sdpa_kernel(kernel), torch.autocast(noisy.device.type, dtype=torch.bfloat16):
+        with sdpa_kernel(kernel), autocast(noisy.device):
             predicted = model(noisy, timesteps.to(device), context).sample
         squares = (predicted.float() - noise.to(device)).square().mean(dim=1)  # [B, 16, 16]
         share = torch.from_numpy(shares[chosen.numpy()]).to(device).float() / 255
@@ -98,7 +99,7 @@ def _latents(base: Base, scenes: Path, kept: Path, device: str) -> np.ndarray:
     for start in tqdm(range(0, len(pictures), 64), desc="latents", mininterval=10):
         pixels = torch.from_numpy(np.array(pictures[start : start + 64])).to(device)  # [B, 128, 128, 3]
         pixels = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+        with autocast(pixels.device):
             found.append(base.latents(pixels)[0].half().cpu().numpy())
     latents = np.concatenate(found)
     np.save(kept, latents)

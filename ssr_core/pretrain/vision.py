@@ -22,6 +22,7 @@ from ..mini.backgrounds import BACKGROUNDS
 from ..mini.shapes import CLASSES
 from ..mini.vocabulary import tokenizer
 from ..pictures import open_picture
+from ..training.precision import autocast
 from .steps import batches, read_lines, train
 from .text import LENGTH
 
@@ -86,7 +87,7 @@ class Regions:
         phrases = [thing["phrase"] for record in batch for thing in record["things"]]
         kinds = [CLASSES.index(thing["kind"]) for record in batch for thing in record["things"]]
         first = np.cumsum([0, *(len(record["things"]) for record in batch)])[:-1]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast("cpu"):
             mean, std = torch.tensor(vision.MEAN).view(3, 1, 1), torch.tensor(vision.STD).view(3, 1, 1)
             pixels = (picture.permute(0, 3, 1, 2).float() / 255 - mean) / std
             tokens = model.vision_model.pre_layrnorm(model.vision_model.embeddings(pixels))  # [B, 257, D]

@@ -36,6 +36,7 @@ from .examples import FAILED, UNFIT, UNREADABLE, Examples, PictureReader, Stream
 from .frozen import Frozen
 from .method import Example, Losses, Method
 from .methods import METHODS
+from .precision import has_bf16
 from .validation import draw_validation
 
 
@@ -60,6 +61,10 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
         dataloader_config=DataLoaderConfiguration(),
     )
     run_state.check_engine(accelerator)
+    if config.precision == "bf16" and not has_bf16(accelerator.device):
+        logging.getLogger(__name__).warning(
+            "This CPU has no instructions for bf16 and is about ten times slower in it than in float32. Pass --set precision=no."
+        )
     set_seed(config.seed)  # only fresh weights depend on it
     method = METHODS[config.method](config, _frozen(config, accelerator))
     trained = [parameter for parameter in method.module.parameters() if parameter.requires_grad]

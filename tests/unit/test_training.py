@@ -250,6 +250,15 @@ def test_half_precision_trains_weights_that_stay_in_full_precision(world, tmp_pa
     assert 0 < max(moved.values()) < 0.01
 
 
+def test_bf16_on_a_cpu_that_is_slow_in_it_is_told(world, tmp_path, monkeypatch, caplog):
+    for able, told in ((True, 0), (False, 1)):
+        monkeypatch.setattr(loop, "has_bf16", lambda device, able=able: able)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        caplog.clear()
+        loop.train(settings(world, tmp_path / str(able), steps=1, precision="bf16"), cpu=True)
+        assert caplog.text.count("Pass --set precision=no") == told
+
+
 def test_fp16_resumes_with_the_scale_of_its_gradients(world, tmp_path, monkeypatch):
     """accelerate scales gradients on GPUs only; torch's scaler works on a CPU too."""
 
