@@ -6,6 +6,7 @@ Stable Diffusion XL also wants a prompt's pooled text and numbers about the pict
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,18 +20,21 @@ from ..losses import balanced_weights
 
 TEXTS_KEPT = 1024
 """Embeddings of texts that are kept; 236 kB each at CLIP ViT-L/14's width."""
+LATENTS_KEPT = 2**28
+"""Bytes of latents that are kept on a CPU, which takes longer to encode a picture than to learn from it."""
 
 
 @dataclass
 class Frozen:
     """A base in its place and precision. fingerprint: of its encoders as they were loaded. Texts repeat, so their embeddings are
-    kept, on the CPU.
+    kept, on the CPU; so do pictures that are cut alike every time.
     """
 
     base: Base
     device: torch.device
     fingerprint: str
     _texts: OrderedDict[str, tuple[Tensor, Tensor | None]] = field(default_factory=OrderedDict)
+    _latents: OrderedDict[bytes, tuple[Tensor, Tensor]] = field(default_factory=OrderedDict)
 
     @cached_property
     def balanced(self) -> Tensor:
@@ -38,7 +42,22 @@ class Frozen:
         return balanced_weights(self.base.noise_schedule.alphas_cumprod).to(self.device)
 
     def latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.base.latents(pixels.to(self.device))
+        """pixels: [B, 3, H, W] in -1..1 -> mean and std, [B, 4, h, w]."""
+        if self.device.type != "cpu":
+            return self.base.latents(pixels.to(self.device))
+        means, stds = zip(*(self._kept_latents(picture[None]) for picture in pixels), strict=True)
+        return torch.cat(means), torch.cat(stds)
+
+    def _kept_latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """One picture's. Encoded alone, so that its bits do not depend on what was met before."""
+        key = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
+        if key not in self._latents:
+            found = self.base.latents(pixels)
+            self._latents[key] = found
+            if len(self._latents) * sum(part.nbytes for part in found) > LATENTS_KEPT:
+                self._latents.popitem(last=False)
+        self._latents.move_to_end(key)
+        return self._latents[key]
 
     def embed(self, texts: list[str]) -> Tensor:
         """[texts, T, D] float32 on the CPU."""

@@ -171,6 +171,19 @@ def test_the_cache_holds_what_the_encoders_give(world, base, tmp_path):
         cached_reader(tmp_path / "cache", source, method(base, settings(world, "unused", flip=0.0)))
 
 
+def test_pictures_that_come_again_are_encoded_once_on_a_cpu(base, monkeypatch):
+    frozen = Frozen(base, torch.device("cpu"), "")
+    calls = []
+    encode = type(base).latents
+    monkeypatch.setattr(type(base), "latents", lambda self, pixels: calls.append(len(pixels)) or encode(self, pixels))
+    one, other = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    first = frozen.latents(torch.stack([one, other]))[0]
+    again = frozen.latents(torch.stack([other, one, other]))[0]
+    assert calls == [1, 1]
+    assert torch.equal(again, first[[1, 0, 1]])
+    torch.testing.assert_close(first, encode(base, torch.stack([one, other]))[0])
+
+
 def test_validation_draws_a_sheet_without_touching_the_run(world, tmp_path):
     picture = {"reference": str(world / "references" / "000000.png"), "query": "star", "prompt": "a star on the blue sea"}
     shown = (config.ValidationPicture(**picture),)
