@@ -13,6 +13,7 @@ from .compat import Schema
 from .pictured import pictured
 
 ANY = "any"
+MOST_PICTURES = 8
 
 
 class LoadMini(io.ComfyNode):
@@ -58,6 +59,15 @@ class MiniScene(io.ComfyNode):
                 io.Int.Input("objects", default=2, min=1, max=4, tooltip="How many objects the scene shows."),
                 io.Combo.Input("background", options=[ANY, *BACKGROUNDS], default=ANY, tooltip="Where the objects are."),
                 io.Int.Input("marked", default=1, min=1, max=4, tooltip="Which object the mask marks, in the caption's order."),
+                io.Int.Input(
+                    "pictures",
+                    default=1,
+                    min=1,
+                    max=MOST_PICTURES,
+                    optional=True,
+                    tooltip="More than one: a batch, whose further pictures show the marked object alone in other places. For Learn "
+                    "Subject (LASR).",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="128 x 128 pixels, for Encode Subject."),
@@ -68,10 +78,13 @@ class MiniScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, scene: int = 0, objects: int = 2, background: str = ANY, marked: int = 1) -> io.NodeOutput:
+    def execute(
+        cls, scene: int = 0, objects: int = 2, background: str = ANY, marked: int = 1, pictures: int = 1
+    ) -> io.NodeOutput:
         checks.choice(background, (ANY, *BACKGROUNDS), "background")
         scene = checks.whole(scene, "scene", 0, 1_000_000)
         objects, marked = checks.whole(objects, "objects", 1, 4), checks.whole(marked, "marked", 1, 4)
-        drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked)
+        pictures = checks.whole(pictures, "pictures", 1, MOST_PICTURES)
+        drawn: Any = mini.scene(scene, objects, None if background == ANY else background, marked, pictures)
         image, *_, caption = drawn
         return io.NodeOutput(*drawn, ui=pictured(cls, image, caption))

@@ -20,6 +20,9 @@ FORMERLY = {
     "ssr_mip_two_objects_controlnet": "10 Two objects with ControlNet, SDXL (MIP)",
     "ssr_elite_picture_and_mask": "11 A subject as a word (ELITE)",
     "ssr_elite_two_subjects": "12 Two subjects as words (ELITE)",
+    "ssr_mini_lasr_learn": "13 Learn a subject - no download (LASR)",
+    "ssr_lasr_learn": "14 Learn a subject from a few pictures (LASR)",
+    "ssr_lasr_two_subjects": "15 Two learned subjects (LASR)",
 }
 
 

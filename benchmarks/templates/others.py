@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .content import NARROW, REAL, Template, drawn, note, reference
-from .graph import Graph, Node
+from .content import MINI, NARROW, REAL, Template, World, drawn, note, reference
+from .graph import Graph, Node, Slot
 
 XL = replace(
     REAL, side=1024, negative="monochrome, lowres, bad anatomy, worst quality, low quality", saved="ssr_mip",
@@ -16,9 +16,15 @@ ELITE = replace(
     REAL, saved="elite",
     sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "lms", "scheduler": "normal", "denoise": 1.0},
 )  # fmt: skip
+LASR = replace(
+    REAL, saved="lasr",
+    sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0},
+)  # fmt: skip
 
+MINI_STEPS = 150
+"""Of learning on Mini, which is small."""
 NARROWER = 230
-"""Of nodes in a template with one column more."""
+"""Of nodes in templates with one column more."""
 
 
 def _mip(graph: Graph, controlled: bool) -> None:
@@ -144,6 +150,96 @@ def elite_two(graph: Graph) -> None:
     )  # fmt: skip
 
 
+def _checkpoint(graph: Graph) -> Node:
+    return graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
+
+
+def _drawn_with(
+    graph: Graph, world: World, number: int, loaded: Node, subject: Slot, text: str
+) -> tuple[list[Node], list[Node], list[Node]]:
+    """What draws with learned subjects, from left to right. loaded: gives model, clip and vae."""
+    prompt = graph.node(
+        "SSR_PromptWithSubjectLASR", f"{number} Prompt: what to draw", "input", clip=loaded["clip"], subject=subject, text=text
+    )
+    apply = graph.node("SSR_ApplySubjectLASR", "Apply", model=loaded["model"], clip=loaded["clip"], subject=subject)
+    prompts, sampler, result = drawn(
+        graph, world, number, apply["model"], loaded["clip"], loaded["vae"], "", prompt["conditioning"]
+    )
+    return [prompt, apply, *prompts], sampler, result
+
+
+def _learn(
+    graph: Graph, world: World, loaded: Node, pictures: Slot, text: str, saved: str, **given: Any
+) -> tuple[list[list[Node]], list[list[Node]]]:
+    """The columns of the node that learns, and those of what follows it."""
+    learned = graph.node(
+        "SSR_LearnSubjectLASR", "2 Learn the subject", "input", model=loaded["model"], clip=loaded["clip"], vae=loaded["vae"],
+        pictures=pictures, placeholder="z", **given,
+    )  # fmt: skip
+    kept = graph.node("SSR_SaveSubjectLASR", "3 Keep it", "output", subject=learned["subject"], filename_prefix=saved)
+    loss = graph.node("PreviewImage", "Loss: it should fall, then level off", images=learned["loss_curve"])
+    prompts, sampler, result = _drawn_with(graph, world, 4, loaded, kept["subject"], text)
+    return [[learned], [kept, loss]], [prompts, sampler, *([one] for one in result)]
+
+
+def learn_mini(graph: Graph) -> None:
+    graph.widest = NARROW
+    mini = graph.node("SSR_LoadMini", "Models")
+    pictures = graph.node(
+        "SSR_MiniScene", "1 Pictures of the subject", "input", scene=20, objects=1, background="any", pictures=5
+    )
+    world = replace(MINI, saved="ssr_mini_learned")
+    learning, following = _learn(
+        graph, world, mini, pictures["image"], "a z in the white snow", "mini", words="star", steps=MINI_STEPS, preview_every=50
+    )
+    told = note(
+        graph, "Learn a subject", 190,
+        f"Press **Run**: {MINI_STEPS} steps, a minute or two on two cores. **z** then stands for what the five pictures show.",
+        "Another *scene* in node 1 is another subject; say in *words* what it is. What was learned is kept in `output/ssr_lasr`.",
+        world.about,
+    )  # fmt: skip
+    graph.columns = [[told, mini, pictures], *learning, *following]
+
+
+def learn(graph: Graph) -> None:
+    graph.widest = NARROWER
+    checkpoint = _checkpoint(graph)
+    photos = [
+        graph.node("LoadImage", f"1 Picture {number} of the subject", "input", image="example.png") for number in (1, 2, 3)
+    ]
+    two = graph.node("ImageBatch", "Pictures 1 and 2", image1=photos[0]["IMAGE"], image2=photos[1]["IMAGE"])
+    three = graph.node("ImageBatch", "All pictures", image1=two["IMAGE"], image2=photos[2]["IMAGE"])
+    learning, following = _learn(
+        graph, LASR, checkpoint, three["IMAGE"], "a photo of a z on a beach", "cat", words="tabby cat", weights="1 2"
+    )
+    told = note(
+        graph, "Learn a subject from pictures", 260,
+        "3 to 10 pictures of one subject. *words* say what it is, *weights* how much each counts, *placeholder* is the word that will "
+        "stand for it, one token such as z.",
+        "4000 steps take a while; stop when you like, the next run goes on. About 9 GB in half precision, 1.4 GB with "
+        "*gradient_checkpointing*. The file is in `output/ssr_lasr`.",
+    )  # fmt: skip
+    graph.columns = [[checkpoint, *photos], [told, two, three], *learning, *following]
+
+
+def two_learned(graph: Graph) -> None:
+    graph.widest = NARROW
+    checkpoint = _checkpoint(graph)
+    files = [
+        graph.node("SSR_LoadSubjectLASR", f"{number} Subject {name}", "input", subject_file=file, placeholder=name)
+        for number, (name, file) in enumerate((("z", "cat_00001_.safetensors"), ("y", "hat_00001_.safetensors")), start=1)
+    ]
+    both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
+    prompts, sampler, result = _drawn_with(graph, LASR, 3, checkpoint, both["subject"], "a photo of a z with a y on a beach")
+    told = note(
+        graph, "Two learned subjects", 250,
+        "Choose two files that **Learn Subject (LASR)** wrote, or the authors' `embeddings_gs-*.pt` in `models/ssr_lasr`.",
+        "The *placeholder* of each may be any word of one token; write it where the subject belongs. For one subject leave out **Both**. "
+        "*alpha* 0 is faster: only what was learned for good acts then.",
+    )  # fmt: skip
+    graph.columns = [[told, checkpoint, *files], [both], prompts, sampler, *([one] for one in result)]
+
+
 OTHERS = (
     Template("09 Two objects, SDXL (MIP)", "ssr_mip_two_objects", mip, "ssr_mini_two_subjects"),
     Template(
@@ -151,4 +247,7 @@ OTHERS = (
     ),
     Template("11 A subject as a word (ELITE)", "ssr_elite_picture_and_mask", elite, "ssr_mini_mask_query"),
     Template("12 Two subjects as words (ELITE)", "ssr_elite_two_subjects", elite_two, "ssr_mini_two_subjects"),
+    Template("13 Learn a subject - no download (LASR)", "ssr_mini_lasr_learn", learn_mini),
+    Template("14 Learn a subject from a few pictures (LASR)", "ssr_lasr_learn", learn, "ssr_mini_lasr_learn"),
+    Template("15 Two learned subjects (LASR)", "ssr_lasr_two_subjects", two_learned, "ssr_mini_lasr_learn"),
 )

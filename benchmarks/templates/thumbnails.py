@@ -21,7 +21,9 @@ from .content import Template
 from .graph import ROOT
 
 SIZE = (600, 400)
-SIDE, SMALL = 250, 116
+SIDE = 250
+MOST = 2
+"""References in a thumbnail."""
 BACKGROUND, INK = (24, 26, 30), (235, 235, 235)
 
 
@@ -66,7 +68,7 @@ def run(server: Any, template: Template) -> tuple[list[Image.Image], Image.Image
             pictures.setdefault(kinds[node], []).append(
                 Image.open(server.base / file["type"] / file["filename"]).convert("RGB")
             )
-    return pictures["SSR_MiniScene"], pictures["SaveImage"][0]
+    return pictures["SSR_MiniScene"][:MOST], pictures["SaveImage"][0]
 
 
 def photographs(template: Template) -> list[Image.Image]:
@@ -86,7 +88,7 @@ def main() -> None:
     for template in TEMPLATES:
         references, result = drawn[template.shown or template.formerly]
         if template.shown:
-            references = photographs(template)[: len(references)]
+            references = photographs(template)[: len(references)] or references
         told = "here drawn by SSR Mini, in its own world" if template.shown else ""
         composed(references, result, told).save(FOLDER / f"{template.name}.jpg", quality=85)
 

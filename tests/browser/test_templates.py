@@ -14,7 +14,7 @@ from support.workflow import to_prompt
 
 TEMPLATES = sorted(FOLDER.glob("[0-9]*.json"))
 MINI = [path for path in TEMPLATES if path.stem.startswith(("00", "01", "02", "03", "04"))]
-CROWDED = ("03", "04", "08", "10", "12")
+CROWDED = ("03", "04", "08")
 """Numbers of templates in which a few links still pass behind a node: no places without have been found yet."""
 READABLE = 0.58
 """Below, the frontend's canvas draws no letters."""

@@ -30,6 +30,7 @@ def test_no_node_takes_a_number_that_is_none(nodes, model, encoder, subject, cli
         "scene": [lambda: nodes["SSR_MiniScene"].execute(scene=value)],
         "objects": [lambda: nodes["SSR_MiniScene"].execute(objects=value)],
         "marked": [lambda: nodes["SSR_MiniScene"].execute(marked=value)],
+        "pictures": [lambda: nodes["SSR_MiniScene"].execute(pictures=value)],
     }
     for name, calls in asked.items():
         for call in calls:

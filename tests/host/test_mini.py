@@ -13,7 +13,8 @@ from support.server import running
 from support.templates import FORMERLY, path_of
 from support.workflow import to_prompt
 
-TEMPLATES = {name: path_of(name) for name in FORMERLY if name.startswith("ssr_mini")}
+TEMPLATES = {name: path_of(name) for name in FORMERLY if name.startswith("ssr_mini") and "lasr" not in name}
+"""Those of the SSR-Encoder; tests/host/lasr/test_templates.py runs LASR's."""
 REGIONS = "ssr_mini_regions"
 """diffusers has no regions to compare this template with."""
 SCALE = 0.18215
@@ -331,5 +332,12 @@ def test_a_scene_is_a_picture_a_mask_a_word_and_a_caption():
     assert caption.endswith("in the white snow")
     assert f"{kind} in the white snow" in caption
     assert np.allclose(scene(3, 2, "snow", 2)[0], image)
+    images, masks, *told = scene(3, 2, "snow", 2, pictures=3)
+    assert torch.equal(images[:1], image), "the first one is the scene"
+    assert torch.equal(masks[:1], mask)
+    assert told == [kind, caption]
+    assert images.shape == (3, 128, 128, 3)
+    assert len({tuple(one[0, 0].tolist()) for one in images}) == 3, "other backgrounds"
+    assert all(0 < float(one.mean()) < 0.3 for one in masks)
     with pytest.raises(ValueError, match="2 objects; there is no object 3 to mask"):
         scene(3, 2, None, 3)

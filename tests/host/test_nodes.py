@@ -48,7 +48,7 @@ def test_ids_and_order_of_widgets_never_change(nodes):
         "SSR_SubjectFootprint": ["footprint", "image", "index", "opacity"],
         "SSR_InspectModel": ["model", "after"],
         "SSR_LoadMini": [],
-        "SSR_MiniScene": ["scene", "objects", "background", "marked"],
+        "SSR_MiniScene": ["scene", "objects", "background", "marked", "pictures"],
         "SSR_LoadMIPAdapter": ["adapter_file"],
         "SSR_EncodeObjectMIP": [
             "mip_adapter", "clip", "clip_vision", "image", "name", "mask", "points", "fit", "strength", "region", "previous", "crop",

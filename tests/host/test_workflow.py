@@ -22,7 +22,7 @@ SEED, STEPS, CFG, SIDE, STRENGTH = 5, 4, 5.0, 256, 0.65
 TEMPLATES = [
     path
     for path in sorted(FOLDER.glob("[0-9]*.json"))
-    if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite"))
+    if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite", "ssr_lasr"))
 ]
 """Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
 tests/host/elite/test_elite_nodes.py check those of MIP and ELITE, and

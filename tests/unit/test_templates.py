@@ -17,11 +17,8 @@ from ssr_core import examples  # noqa: E402
 
 def test_every_template_is_described_and_has_a_thumbnail():
     named = {template.name for template in TEMPLATES}
-    assert {path.stem for path in FOLDER.glob("[0-9]*.json")} == named
-    assert {path.stem for path in FOLDER.glob("[0-9]*.jpg")} == named
-    others = {path.stem for path in FOLDER.glob("*.json")} - named
-    assert all(name.startswith("ssr_lasr_") for name in others), "LASR's are written by hand"
-    assert {path.stem for path in FOLDER.glob("*.jpg")} == named | others
+    assert {path.stem for path in FOLDER.glob("*.json")} == named
+    assert {path.stem for path in FOLDER.glob("*.jpg")} == named
     assert {template.formerly: template.name for template in TEMPLATES if not template.app} == FORMERLY
 
 

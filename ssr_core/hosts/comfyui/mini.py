@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...mini import files, vocabulary
+from ...mini.backgrounds import BACKGROUNDS
 from ...mini.scene import SIDE, check_size, random_cast, random_scene
 from .managed import patcher_class
 from .ssr import HostEncoder, load_encoder
@@ -172,14 +173,23 @@ def _clip_vision(state: dict[str, Tensor]) -> Any:
     return model
 
 
-def scene(seed: int, objects: int, background: str | None, marked: int) -> tuple[Tensor, Tensor, str, str]:
-    """IMAGE [1, H, W, 3], MASK [1, H, W] of the marked object, its class word, and the caption that tells looks."""
+def scene(seed: int, objects: int, background: str | None, marked: int, pictures: int = 1) -> tuple[Tensor, Tensor, str, str]:
+    """IMAGE [pictures, H, W, 3], MASK [pictures, H, W] of the marked object, its class word, and the caption that tells looks.
+
+    The first picture has all objects; the others show the marked one alone, each on another background.
+    """
     if marked > objects:
         raise ValueError(
             f"The scene has {objects} objects; there is no object {marked} to mask. Lower marked or raise objects."
         )
     rng = random.Random(f"mini scene/{seed}/{objects}")
-    drawn = random_scene(rng, random_cast(rng, objects, held_out=True), background)
-    image = torch.from_numpy(np.asarray(drawn.drawn.picture).astype(np.float32) / 255)[None]
-    mask = torch.from_numpy(drawn.drawn.masks[marked - 1].astype(np.float32) / 255)[None]
-    return image, mask, drawn.things[marked - 1].instance.kind, drawn.told
+    first = random_scene(rng, random_cast(rng, objects, held_out=True), background)
+    instance = first.things[marked - 1].instance
+    places = [place for place in BACKGROUNDS if place != first.background]
+    rng.shuffle(places)
+    alone = [random_scene(rng, [instance], places[number % len(places)]) for number in range(pictures - 1)]
+    shown = [first.drawn, *(one.drawn for one in alone)]
+    masks = [first.drawn.masks[marked - 1], *(one.drawn.masks[0] for one in alone)]
+    image = torch.from_numpy(np.stack([np.asarray(drawn.picture) for drawn in shown]).astype(np.float32) / 255)
+    mask = torch.from_numpy(np.stack(masks).astype(np.float32) / 255)
+    return image, mask, instance.kind, first.told
