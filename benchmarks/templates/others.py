@@ -21,7 +21,7 @@ LASR = replace(
     sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0},
 )  # fmt: skip
 
-MINI_STEPS = 150
+MINI_STEPS = 350
 """Of learning on Mini, which is small."""
 NARROWER = 230
 """Of nodes in templates with one column more."""
@@ -190,11 +190,19 @@ def learn_mini(graph: Graph) -> None:
     )
     world = replace(MINI, saved="ssr_mini_learned")
     learning, following = _learn(
-        graph, world, mini, pictures["image"], "a z in the white snow", "mini", words="star", steps=MINI_STEPS, preview_every=50
+        graph,
+        world,
+        mini,
+        pictures["image"],
+        "a z in the white snow",
+        "mini",
+        words="star",
+        steps=MINI_STEPS,
+        preview_every=100,
     )
     told = note(
         graph, "Learn a subject", 190,
-        f"Press **Run**: {MINI_STEPS} steps, a minute or two on two cores. **z** then stands for what the five pictures show.",
+        f"Press **Run**: {MINI_STEPS} steps, two or three minutes on two cores. **z** then stands for what the five pictures show.",
         "Another *scene* in node 1 is another subject; say in *words* what it is. What was learned is kept in `output/ssr_lasr`.",
         world.about,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The templates' pictures: reference -> result, as the template browser shows them. python -m benchmarks.templates.thumbnails
 
-Mini's templates are run for them on a server of its own. A template that needs weights has its photographs, and what Mini draws in a graph
-of the same kind; a line on the picture says so.
+Mini's templates are run for them on a server of its own. A template that needs weights shows what Mini draws in a graph of the same kind; a
+line on the picture says so.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-
-from ssr_core.examples import example
 
 from .__main__ import FOLDER, TEMPLATES
 from .content import Template
@@ -71,11 +69,6 @@ def run(server: Any, template: Template) -> tuple[list[Image.Image], Image.Image
     return pictures["SSR_MiniScene"][:MOST], pictures["SaveImage"][0]
 
 
-def photographs(template: Template) -> list[Image.Image]:
-    workflow = json.loads((FOLDER / f"{template.name}.json").read_text(encoding="utf-8"))
-    return [example(node["widgets_values"][0])[0] for node in workflow["nodes"] if node["type"] == "SSR_ExamplePicture"]
-
-
 def main() -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from support.server import running
@@ -87,9 +80,7 @@ def main() -> None:
                 drawn[template.formerly] = run(server, template)
     for template in TEMPLATES:
         references, result = drawn[template.shown or template.formerly]
-        if template.shown:
-            references = photographs(template)[: len(references)] or references
-        told = "here drawn by SSR Mini, in its own world" if template.shown else ""
+        told = "the same graph with SSR Mini, in its own world" if template.shown else ""
         composed(references, result, told).save(FOLDER / f"{template.name}.jpg", quality=85)
 
 

@@ -43,6 +43,8 @@ FIELDS = {
     "workers": 0,
     "save_every": 2,
 }
+ROUNDING = 1e-5
+"""A step of 1e-4 moves every weight by about as much, whatever its gradient; where that is nearly 0, rounding decides a small part."""
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +214,14 @@ def test_two_processes_take_the_steps_that_one_takes_with_twice_the_batch(world,
     expected, found = weights(one), weights(tmp_path / "two" / "checkpoint-2")
     assert expected.keys() == found.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=2e-6, msg=name)  # a step moves a weight by 1e-4
+        torch.testing.assert_close(found[name], value, rtol=0, atol=ROUNDING, msg=name)
 
 
 def test_accumulated_batches_are_one_large_batch(world, tmp_path):
     whole = weights(loop.train(settings(world, tmp_path / "whole", batch_size=4, steps=2, lr=1e-4), cpu=True))
     parts = weights(loop.train(settings(world, tmp_path / "parts", accumulate=2, steps=2, lr=1e-4), cpu=True))
     for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=0, atol=2e-6, msg=name)
+        torch.testing.assert_close(parts[name], value, rtol=0, atol=ROUNDING, msg=name)
 
 
 def test_balanced_weights_raise_noisy_timesteps_and_average_to_one(world, tmp_path, base):
