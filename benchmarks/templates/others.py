@@ -218,8 +218,9 @@ def learn(graph: Graph) -> None:
     two = graph.node("ImageBatch", "Pictures 1 and 2", image1=photos[0]["IMAGE"], image2=photos[1]["IMAGE"])
     three = graph.node("ImageBatch", "All pictures", image1=two["IMAGE"], image2=photos[2]["IMAGE"])
     learning, following = _learn(
-        graph, LASR, checkpoint, three["IMAGE"], "a photo of a z on a beach", "cat", words="tabby cat", weights="1 2"
-    )
+        graph, replace(LASR, saved="lasr_learn"), checkpoint, three["IMAGE"], "a photo of a z on a beach", "cat",
+        words="tabby cat", weights="1 2",
+    )  # fmt: skip
     told = note(
         graph, "Learn a subject from pictures", 260,
         "3 to 10 pictures of one subject. *words* say what it is, *weights* how much each counts, *placeholder* is the word that will "

@@ -80,7 +80,7 @@ def main() -> None:
                 drawn[template.formerly] = run(server, template)
     for template in TEMPLATES:
         references, result = drawn[template.shown or template.formerly]
-        told = "the same graph with SSR Mini, in its own world" if template.shown else ""
+        told = "what SSR Mini draws in such a graph" if template.shown else ""
         composed(references, result, told).save(FOLDER / f"{template.name}.jpg", quality=85)
 
 
