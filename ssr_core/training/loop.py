@@ -63,7 +63,7 @@ def train(config: TrainingConfig, resume: bool = False, cpu: bool = False, stop_
     run_state.check_engine(accelerator)
     if config.precision == "bf16" and not has_bf16(accelerator.device):
         logging.getLogger(__name__).warning(
-            "This CPU has no instructions for bf16 and is about ten times slower in it than in float32. Pass --set precision=no."
+            "torch has no fast bf16 on this CPU; it may take ten times as long as float32. Pass --set precision=no."
         )
     set_seed(config.seed)  # only fresh weights depend on it
     method = METHODS[config.method](config, _frozen(config, accelerator))

@@ -1,4 +1,4 @@
-"""What a device computes in bf16: every device can, but a CPU without instructions for it is about ten times slower than in float32."""
+"""Where bf16 pays: every device computes in it, but a CPU without instructions for it is about ten times slower than in float32."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def has_bf16(device: torch.device | str) -> bool:
-    """Whether the device has instructions for bf16 (a CPU: AVX-512 BF16, AMX, or Arm's)."""
+    """Whether torch is fast in bf16 there; on a CPU that takes oneDNN and instructions that it knows (AVX-512, AMX, Arm's)."""
     if torch.device(device).type != "cpu":
         return True
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(device: torch.device | str) -> torch.autocast:

@@ -14,7 +14,8 @@ from ssr_core.methods.lasr import formats
 OURS = {"ssr_mini_lasr_learn": 6, "ssr_lasr_learn": 4, "ssr_lasr_two_subjects": 4}
 """Kinds of nodes of this pack in each."""
 CHOSEN = ("words", "weights", "text", "placeholder", "filename_prefix")
-"""Inputs of the real-size templates that have no default, or another value; Mini has numbers of its own too."""
+"""Inputs of templates that have no default, or another value."""
+CHOSEN_ON_MINI = (*CHOSEN, "steps", "preview_every", "scene", "objects", "pictures")
 
 
 def read(name):
@@ -36,12 +37,16 @@ def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
             if slot.id == "subject_file":
                 continue  # the user's own
             assert value in (getattr(slot, "options", None) or [value])
-            if slot.id not in CHOSEN and slot.default is not None and "mini" not in name:
+            if slot.id not in (CHOSEN_ON_MINI if "mini" in name else CHOSEN) and slot.default is not None:
                 assert value == slot.default
         for slot, described in zip(slots, node["inputs"], strict=True):
             assert slot.optional or "widget" in described or described["link"] in links
     for _, source, _, target, _, _ in workflow["links"]:
         assert places[source]["pos"][0] < places[target]["pos"][0] + 1, "links run from left to right"
+    titles = [node["title"] for node in workflow["nodes"] if node.get("title", "")[:1].isdigit()]
+    numbers = [int(title.split()[0]) for title in titles]
+    assert numbers == sorted(numbers), "titles are numbered in the order in which people go"
+    assert set(numbers) == set(range(1, numbers[-1] + 1))
 
 
 @pytest.fixture(scope="module")
