@@ -91,10 +91,14 @@ def mip_controlnet(graph: Graph) -> None:
     _mip(graph, controlled=True)
 
 
+def _checkpoint(graph: Graph) -> Node:
+    return graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
+
+
 def _elite(graph: Graph, ones: tuple[str, ...], placeholders: str, text: str, *told: str) -> None:
     if len(ones) > 1:
         graph.widest = NARROW
-    checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
+    checkpoint = _checkpoint(graph)
     vision = graph.node("CLIPVisionLoader", "CLIP ViT-L/14", clip_name="clip-vit-large-patch14.safetensors")
     loader = graph.node("SSR_LoadELITE", "ELITE", elite_file="global_mapper.pt", local_file="local_mapper.pt")
     pictures, subjects = [], []
@@ -148,10 +152,6 @@ def elite_two(graph: Graph) -> None:
         "Subject T takes subject S as *previous*, so both travel together; *placeholder* names them in that order: **S, T**.",
         "To keep them further apart, use one Apply Subject (ELITE) for each, with a *region*.",
     )  # fmt: skip
-
-
-def _checkpoint(graph: Graph) -> Node:
-    return graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
 
 
 def _drawn_with(
