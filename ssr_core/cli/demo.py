@@ -18,7 +18,9 @@ def add(commands: Commands) -> None:
     demo.add_argument("--out", type=Path, default=Path("ssr_demo.png"), help="the sheet to write (default: %(default)s)")
     demo.add_argument("--seed", type=numbers.seed, default=0, help="another seed, another scene and other pictures")
     demo.add_argument("--picture", type=Path, help="a picture of the drawn world instead of a new one; needs --query")
-    demo.add_argument("--query", nargs="+", help="what to select in it, e.g. star fish (default: every object of the scene)")
+    demo.add_argument(
+        "--query", nargs="+", action="extend", help="what to select in it, e.g. star fish (default: every object of the scene)"
+    )
     demo.set_defaults(run=_run)
 
 

@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     evaluate.add_argument(
         "--encoder",
         nargs="+",
+        action="extend",
         type=Path,
         help="SSR-Encoder file or official pair, MIP-Adapter file, ELITE's one or two (default: Mini's; on photographs SSR only)",
     )
@@ -49,7 +50,12 @@ def add(commands: Commands) -> None:
     selective = evaluate.add_argument_group("selectivity")
     selective.add_argument("--count", type=numbers.pictures, default=100, help="held-out cases for each row of the table")
     selective.add_argument(
-        "--ablation", nargs="+", default=[], metavar="NAME=FILE", help="SSR: encoders trained otherwise, for more rows"
+        "--ablation",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=FILE",
+        help="SSR: encoders trained otherwise, for more rows",
     )
 
     compared = evaluate.add_argument_group("compare")
@@ -58,6 +64,7 @@ def add(commands: Commands) -> None:
     compared.add_argument(
         "--weights",
         nargs="+",
+        action="extend",
         default=[],
         metavar="METHOD=FILE",
         help="of ssr, mip and elite, one for each file, such as elite=GLOBAL elite=LOCAL (default: Mini's)",
@@ -67,6 +74,7 @@ def add(commands: Commands) -> None:
     drawn.add_argument(
         "--rows",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
         help='rows, whole tables or patterns such as "text-*" to measure now; what --out has of the others is kept ("help" lists them)',

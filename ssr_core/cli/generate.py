@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     models.add_argument(
         "--encoder",
         nargs="+",
+        action="extend",
         type=Path,
         help="SSR-Encoder file or the official pair, MIP-Adapter file, or ELITE's one or two; Mini brings the first",
     )
@@ -51,11 +52,16 @@ def add(commands: Commands) -> None:
     models.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32", help="precision of the models")
 
     subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
-    subject.add_argument("--reference", nargs="+", type=Path, required=True, help="picture(s) to take subjects from")
-    subject.add_argument("--query", nargs="+", default=[], help='SSR: words that select the subject; "" for none')
+    subject.add_argument(
+        "--reference", nargs="+", action="extend", type=Path, required=True, help="picture(s) to take subjects from"
+    )
+    subject.add_argument(
+        "--query", nargs="+", action="extend", default=[], help='SSR: words that select the subject; "" for none'
+    )
     subject.add_argument(
         "--name",
         nargs="+",
+        action="extend",
         default=[],
         help="MIP: what each picture shows, in a word or two (default: the file's name); pictures of one name are one object; ELITE: the "
         'word that each is in the prompt (default, of one: "S")',
@@ -63,6 +69,7 @@ def add(commands: Commands) -> None:
     subject.add_argument(
         "--mask",
         nargs="+",
+        action="extend",
         type=Path,
         default=[],
         help="white where the subject is; of a cut-out, what is opaque (ELITE's default: <reference>_bg.png, where it is there)",
@@ -70,6 +77,7 @@ def add(commands: Commands) -> None:
     subject.add_argument(
         "--scale",
         nargs="+",
+        action="extend",
         type=numbers.strength,
         default=[],
         help="strength of each subject or object among several (default 1)",

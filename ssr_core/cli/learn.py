@@ -20,7 +20,9 @@ def add(commands: Commands) -> None:
     )
     learn.add_argument("pictures", type=Path, help="folder of pictures of one subject; 3 to 10 are usual")
     learn.add_argument("--words", required=True, help='what describes it, such as "tabby cat"')
-    learn.add_argument("--weights", type=numbers.real(0, 100), nargs="+", default=[], help="one for each word; without: equal")
+    learn.add_argument(
+        "--weights", type=numbers.real(0, 100), nargs="+", action="extend", default=[], help="one for each word; without: equal"
+    )
     learn.add_argument("--placeholder", default="z", help="the word that will stand for it, one token")
     learn.add_argument("--class-word", default="", help="what it is, one token (default: the word of the largest weight)")
     learn.add_argument("--kind", choices=KINDS, default="auto", help="what the phrases suit that it is learned with")

@@ -17,7 +17,12 @@ def add(commands: Commands) -> None:
     )
     train.add_argument("config", type=Path, help="the YAML file; fields: ssr_core/training/config.py and ssr.py beside it")
     train.add_argument(
-        "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="fields to replace, e.g. --set lr=1e-5 steps=500"
+        "--set",
+        nargs="*",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="fields to replace, e.g. --set lr=1e-5 steps=500",
     )
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in `out`")
     train.add_argument("--cpu", action="store_true", help="do not use a GPU")

@@ -26,7 +26,8 @@ def advanced(nodes, model, encoder):
 
 
 def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    """Within 1e-5 of the largest value: rows gathered where a subject acts are added up in another order."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("combine", ["joint", "separate", "by word"])

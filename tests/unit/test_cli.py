@@ -85,3 +85,11 @@ def test_an_installed_package_tells_its_own_version(monkeypatch, tmp_path):
 
 def test_shares_are_written_alike():
     assert [percent(share) for share in (0.0, 0.0049, 0.955, 1.0)] == ["0 %", "0 %", "96 %", "100 %"]
+
+
+def test_an_option_given_twice_adds_up(tmp_path, capsys):
+    """With argparse's own rule the last one counts alone, and a run goes on with other settings than it was told."""
+    assert cli.main(["train", str(tmp_path / "none.yaml"), "--set", "lr", "--set", "steps=1"]) == 2
+    assert "--set takes FIELD=VALUE, got 'lr'" in capsys.readouterr().err
+    assert cli.main(["generate", "--reference", "a.png", "--reference", "b.png", "--query", "star", "--prompt", "a star"]) == 2
+    assert "2 references, but 1 of --query" in capsys.readouterr().err
