@@ -106,6 +106,7 @@ def _options(manifest: Sequence[WeightFile], arguments: Sequence[str] | None) ->
     choice.add_argument(
         "--only",
         nargs="+",
+        action="extend",
         metavar="NAME",
         choices=[*methods, *(weight.id for weight in manifest)],
         help=f"all files of a method: {', '.join(methods)}; or these files: {identifiers}",

@@ -101,7 +101,7 @@ class EncodeEliteSubject(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip="The object, painted: white is the object, from 0.5 on. It covers the whole reference and is resized to it. "
-                    "Several masks of one picture make a subject each.",
+                    "Several masks of one picture make a subject each. Without a mask and clicks the whole picture counts as the object.",
                 ),
                 io.String.Input(
                     "points",

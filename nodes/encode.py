@@ -29,13 +29,14 @@ class EncodeSubject(io.ComfyNode):
             search_aliases=["ssr", *inputs.SEARCHED],
             is_output_node=True,  # so that it can run alone and show what the query selects, before anything is sampled
             inputs=[
-                wires.Encoder.Input("ssr_encoder", tooltip="From Load SSR-Encoder."),
+                wires.Encoder.Input("ssr_encoder", tooltip="From Load SSR Models or Load SSR-Encoder."),
                 io.Clip.Input(
                     "clip",
                     tooltip="The CLIP of an SD1.5 checkpoint. Its last layer is used, whatever CLIP Set Last Layer says.",
                 ),
                 io.ClipVision.Input(
-                    "clip_vision", tooltip="CLIP ViT-L/14 (openai/clip-vit-large-patch14) from Load CLIP Vision."
+                    "clip_vision",
+                    tooltip="CLIP ViT-L/14 (openai/clip-vit-large-patch14) from Load SSR Models or Load CLIP Vision.",
                 ),
                 io.Image.Input("image", tooltip="The reference. A batch makes one subject of each picture."),
                 io.String.Input(

@@ -40,8 +40,9 @@ class LoadLearned(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "subject_file",
-                    options=folders.saved_files(folders.LEARNED),
-                    tooltip="Files in output/ssr_lasr, input/ssr_lasr and models/ssr_lasr. Press R after adding one.",
+                    options=folders.learned_files(),
+                    tooltip="Files in output/ssr_lasr, input/ssr_lasr and models/ssr_lasr. Press R after adding one. Those in ssr_mini/ "
+                    "come with the pack, for SSR Mini.",
                 ),
                 io.String.Input(
                     "placeholder",
@@ -84,7 +85,7 @@ class LoadLearned(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, subject_file: str = "", **others: Any) -> Any:
-        return folders.stamp(folders.LEARNED, subject_file)
+        return folders.learned_stamp(subject_file)
 
 
 def _placeholders(text: str) -> list[str]:
@@ -215,6 +216,7 @@ class ApplyLearned(io.ComfyNode):
                     LAYER_PRESETS,
                     "Which layers use the adaptive part; the subject's static part acts in all of them. structure and detail are the "
                     "decoder's coarser and finest layers; the others name input (encoder), middle and output (decoder) blocks.",
+                    "alpha",
                 ),
                 io.Int.Input(
                     "reuse_steps",

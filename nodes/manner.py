@@ -17,8 +17,8 @@ def strength(default: float, tooltip: str) -> io.Input:
     return io.Float.Input("strength", default=default, min=0.0, max=3.0, step=0.05, tooltip=tooltip)
 
 
-def schedule(what: str, presets: Iterable[str], about_layers: str) -> list[io.Input]:
-    """When and in which layers. what: acts, as in "the subject"; about_layers: the tooltip of the presets."""
+def schedule(what: str, presets: Iterable[str], about_layers: str, amount: str = "the strength") -> list[io.Input]:
+    """When and in which layers. what: acts, as in "the subject"; about_layers: the tooltip of the presets; amount: what curves multiply."""
     return [
         io.Float.Input(
             "start",
@@ -40,7 +40,7 @@ def schedule(what: str, presets: Iterable[str], about_layers: str) -> list[io.In
             "curve",
             options=list(CURVES),
             default="constant",
-            tooltip="How the strength runs from start to end.",
+            tooltip=f"How {amount} runs from start to end.",
         ),
         io.Combo.Input("layers", options=list(presets), default="all", tooltip=about_layers),
     ]

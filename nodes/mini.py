@@ -23,8 +23,8 @@ class LoadMini(io.ComfyNode):
             node_id="SSR_LoadMini",
             display_name="Load SSR Mini",
             category=wires.EXAMPLES_CATEGORY,
-            description="Loads the built-in tiny models: a small Stable Diffusion with an SSR-Encoder that has learned a drawn world. "
-            "For trying graphs in seconds; real pictures need the real models.",
+            description="Loads the built-in tiny models: a small Stable Diffusion that has learned a drawn world, with an SSR-Encoder, an "
+            "MIP-Adapter and ELITE. For trying graphs in seconds; real pictures need the real models.",
             search_aliases=["ssr mini", "demo", "tiny model", "example"],
             inputs=[],
             outputs=[
@@ -35,6 +35,8 @@ class LoadMini(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
                 io.ClipVision.Output(display_name="clip_vision", tooltip="For Encode Subject."),
                 wires.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject."),
+                wires.MIPAdapter.Output(display_name="mip_adapter", tooltip="For Encode Object (MIP) and Apply Objects (MIP)."),
+                wires.Elite.Output(display_name="elite", tooltip="For Encode Subject (ELITE) and Apply Subject (ELITE)."),
             ],
         )
 

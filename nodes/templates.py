@@ -23,6 +23,9 @@ FORMERLY = {
     "ssr_mini_lasr_learn": "13 Learn a subject - no download (LASR)",
     "ssr_lasr_learn": "14 Learn a subject from a few pictures (LASR)",
     "ssr_lasr_two_subjects": "15 Two learned subjects (LASR)",
+    "ssr_mini_mip_two_objects": "16 Try two objects - no download (MIP)",
+    "ssr_mini_elite_picture_and_mask": "17 Try a subject as a word - no download (ELITE)",
+    "ssr_mini_lasr_two_subjects": "18 Try two learned subjects - no download (LASR)",
 }
 
 

@@ -4,7 +4,7 @@ real one, from the same lines."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .graph import Graph, Node, Slot
@@ -22,7 +22,10 @@ class World:
     sampling: Mapping[str, Any]
     words: Mapping[str, Any]
     about: str
-    layers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_mini(self) -> bool:
+        return self.name == "mini"
 
 
 class Models(NamedTuple):
@@ -71,7 +74,7 @@ def note(graph: Graph, title: str, height: int, *paragraphs: str) -> Node:
 
 
 def models(graph: Graph, world: World) -> Models:
-    if world is MINI:
+    if world.is_mini:
         mini = graph.node("SSR_LoadMini", "Models")
         return Models([mini], mini["model"], mini["clip"], mini["vae"], mini["clip_vision"], mini["ssr_encoder"])
     checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
@@ -82,7 +85,7 @@ def models(graph: Graph, world: World) -> Models:
 
 
 def reference(graph: Graph, world: World, title: str, what: Any) -> Node:
-    if world is MINI:
+    if world.is_mini:
         scene, objects, marked = what
         return graph.node("SSR_MiniScene", title, "input", scene=scene, objects=objects, background="any", marked=marked)
     return graph.node("SSR_ExamplePicture", title, "input", marked=what)
@@ -150,18 +153,18 @@ def mask_query(graph: Graph, world: World) -> None:
         picture,
         mask=picture["mask"],
         query=query,
-        mask_weight=3.0 if world is MINI else 1.0,
+        mask_weight=3.0 if world.is_mini else 1.0,
     )
     apply = graph.node(
         "SSR_ApplySubject", model=loaded.model, ssr_encoder=loaded.encoder, subject=subject["subject"],
-        strength=1.0 if world is MINI else 0.5,
+        strength=1.0 if world.is_mini else 0.5,
     )  # fmt: skip
     prompts, sampler, result = drawn(graph, world, 3, apply["model"], loaded.clip, loaded.vae, text)
     told = note(
         graph, "A subject by mask", 210,
         "White is taken. For a mask of your own: right-click a **Load Image** node → *Open in MaskEditor*, paint, and connect its MASK.",
-        "*query*: beside a mask a short caption of the whole picture, or nothing. **mask_weight** 1 is official, 5 lets next to nothing "
-        "from outside through.",
+        "*query*: beside a mask a short caption of the whole picture, or nothing. **mask_weight** (an advanced input) 1 is official, "
+        "5 lets practically nothing from outside through.",
         world.about,
     )  # fmt: skip
     graph.columns = [[told, *loaded.nodes, picture], [subject], [apply, *prompts], sampler, *([one] for one in result)]
@@ -218,7 +221,7 @@ def regions(graph: Graph, world: World) -> None:
         )  # fmt: skip
         model = applied[-1]["model"]
     prompts, sampler, result = drawn(
-        graph, world, 5, model, loaded.clip, loaded.vae, world.words["regions"], seed=49 if world is MINI else 42
+        graph, world, 5, model, loaded.clip, loaded.vae, world.words["regions"], seed=49 if world.is_mini else 42
     )
     told = note(
         graph, "Each subject in its place", 180,

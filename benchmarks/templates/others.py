@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .content import MINI, NARROW, REAL, Template, World, drawn, note, reference
@@ -21,10 +21,27 @@ LASR = replace(
     sampling={"seed": 42, "steps": 50, "cfg": 5.0, "sampler_name": "ddim", "scheduler": "normal", "denoise": 1.0},
 )  # fmt: skip
 
+BUILT_IN = "ssr_mini/"
+"""Before the names of learned subjects that come with the pack (hosts/comfyui/folders.py)."""
+MINI_LEARNED = ("lasr_star", "lasr_cup")
 MINI_STEPS = 350
 """Of learning on Mini, which is small."""
 NARROWER = 230
 """Of nodes in templates with one column more."""
+
+
+def _objects(graph: Graph, adapter: Slot, clip: Slot, vision: Slot, pictures: list[Node], names: tuple[str, ...]) -> list[Node]:
+    """An object of each picture; each takes those before it along."""
+    objects: list[Node] = []
+    for number, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
+        before: dict[str, Any] = {"previous": objects[-1]["objects"]} if objects else {}
+        objects.append(
+            graph.node(
+                "SSR_EncodeObjectMIP", f"3 Object {number}", "input", mip_adapter=adapter, clip=clip, clip_vision=vision,
+                image=picture["image"], mask=picture["mask"], name=name, **before,
+            )
+        )  # fmt: skip
+    return objects
 
 
 def _mip(graph: Graph, controlled: bool) -> None:
@@ -33,27 +50,21 @@ def _mip(graph: Graph, controlled: bool) -> None:
     vision = graph.node("CLIPVisionLoader", "CLIP ViT-bigG", clip_name="CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors")
     adapter = graph.node("SSR_LoadMIPAdapter", "MIP-Adapter", adapter_file="model_sdxl.bin")
     pictures = [reference(graph, REAL, f"{number} Reference {number}", what) for number, what in ((1, "cat"), (2, "cup"))]
-    objects: list[Node] = []
-    for number, (picture, name) in enumerate(zip(pictures, ("cat", "cup"), strict=True), start=1):
-        before: dict[str, Any] = {"previous": objects[-1]["objects"]} if objects else {}
-        objects.append(
-            graph.node(
-                "SSR_EncodeObjectMIP", f"3 Object {number}", "input", mip_adapter=adapter["mip_adapter"], clip=checkpoint["clip"],
-                clip_vision=vision["CLIP_VISION"], image=picture["image"], mask=picture["mask"], name=name, **before,
-            )
-        )  # fmt: skip
+    objects = _objects(graph, adapter["mip_adapter"], checkpoint["clip"], vision["CLIP_VISION"], pictures, ("cat", "cup"))
     apply = graph.node(
         "SSR_ApplyObjectsMIP", "4 Both", model=checkpoint["model"], mip_adapter=adapter["mip_adapter"], objects=objects[-1]["objects"],
         strength=0.75,
     )  # fmt: skip
     text = "a cat beside a cup on a beach, photo"
     prompts, (sampler,), result = drawn(graph, XL, 5, apply["model"], checkpoint["clip"], checkpoint["vae"], text)
+    led = "The edges of the picture in node 6 lead the composition; put your own there. " if controlled else ""
+    more = " controlnet-canny-sdxl" if controlled else ""
     told = note(
         graph, "Two objects, SDXL", 210,
         "**Encode Object (MIP)**: *name* as it stands in the prompt; mask or clicks cut the object out. A batch is several pictures of one "
         "object.",
-        "Each is drawn where the picture looks for its name. Files: `python install.py --download --only mip`. `model_sdxl_plus.bin` wants "
-        "CLIP ViT-H and a strength of 0.65.",
+        f"Each is drawn where the picture looks for its name. {led}Files: `python install.py --download --only mip{more}`. "
+        "`model_sdxl_plus.bin` wants CLIP ViT-H and a strength of 0.65.",
     )  # fmt: skip
     objects_apart = ([one] for one in objects)
     columns = [
@@ -64,6 +75,7 @@ def _mip(graph: Graph, controlled: bool) -> None:
         *([one] for one in result),
     ]
     if controlled:
+        result[-1].title = "7 The new picture"
         columns[3:5] = _edges(graph, told, apply, prompts, sampler, checkpoint)
     graph.columns = columns
 
@@ -83,6 +95,32 @@ def _edges(graph: Graph, told: Node, apply: Node, prompts: list[Node], sampler: 
     return [[apply, *prompts, leading], [canny, loader, control], [told, sampler]]
 
 
+def mip_mini(graph: Graph) -> None:
+    graph.widest = NARROW
+    mini = graph.node("SSR_LoadMini", "Models")
+    scenes = (((3, 2, 2), "boat"), ((6, 2, 1), "star"))
+    pictures = [
+        reference(graph, MINI, f"{number} Reference {number}", what) for number, (what, _) in enumerate(scenes, start=1)
+    ]
+    names = tuple(name for _, name in scenes)
+    objects = _objects(graph, mini["mip_adapter"], mini["clip"], mini["clip_vision"], pictures, names)
+    apply = graph.node(
+        "SSR_ApplyObjectsMIP", "4 Both", model=mini["model"], mip_adapter=mini["mip_adapter"], objects=objects[-1]["objects"],
+        strength=1.0,
+    )  # fmt: skip
+    prompts, sampler, result = drawn(
+        graph, MINI, 5, apply["model"], mini["clip"], mini["vae"], "a boat and a star on a green meadow"
+    )
+    told = note(
+        graph, "Two objects", 210,
+        "**Encode Object (MIP)**: *name* as it stands in the prompt; mask or clicks cut the object out. Each is drawn where the picture "
+        "looks for its name.",
+        MINI.about,
+    )  # fmt: skip
+    objects_apart = ([one] for one in objects)
+    graph.columns = [[mini, *pictures], *objects_apart, [apply, *prompts], [told, *sampler], *([one] for one in result)]
+
+
 def mip(graph: Graph) -> None:
     _mip(graph, controlled=False)
 
@@ -95,37 +133,60 @@ def _checkpoint(graph: Graph) -> Node:
     return graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
 
 
-def _elite(graph: Graph, ones: tuple[str, ...], placeholders: str, text: str, *told: str) -> None:
-    if len(ones) > 1:
-        graph.widest = NARROW
+@dataclass(frozen=True)
+class Loaded:
+    """What the graph of ELITE takes from its loaders. nodes: those; world: that they suit; strength: of the subject."""
+
+    nodes: list[Node]
+    model: Slot
+    clip: Slot
+    vae: Slot
+    vision: Slot
+    elite: Slot
+    world: World
+    strength: float
+
+
+def _released(graph: Graph) -> Loaded:
     checkpoint = _checkpoint(graph)
     vision = graph.node("CLIPVisionLoader", "CLIP ViT-L/14", clip_name="clip-vit-large-patch14.safetensors")
     loader = graph.node("SSR_LoadELITE", "ELITE", elite_file="global_mapper.pt", local_file="local_mapper.pt")
+    parts = (checkpoint[name] for name in ("model", "clip", "vae"))
+    return Loaded([checkpoint, vision, loader], *parts, vision["CLIP_VISION"], loader["elite"], ELITE, 0.8)
+
+
+def _built_in(graph: Graph) -> Loaded:
+    mini = graph.node("SSR_LoadMini", "Models")
+    parts = (mini[name] for name in ("model", "clip", "vae", "clip_vision", "elite"))
+    return Loaded([mini], *parts, replace(MINI, saved="ssr_mini_elite"), 0.8)
+
+
+def _elite(graph: Graph, loaded: Loaded, ones: tuple[Any, ...], placeholders: str, text: str, *told: str) -> None:
     pictures, subjects = [], []
     for number, what in enumerate(ones, start=1):
-        pictures.append(reference(graph, REAL, f"{number} Reference and its mask", what))
+        pictures.append(reference(graph, loaded.world, f"{number} Reference and its mask", what))
         before: dict[str, Any] = {"previous": subjects[-1]["subject"]} if subjects else {}
         subjects.append(
             graph.node(
                 "SSR_EncodeSubjectELITE", f"{len(ones) + number} Subject {placeholders.split(', ')[number - 1]}", "input",
-                elite=loader["elite"], clip_vision=vision["CLIP_VISION"], image=pictures[-1]["image"], mask=pictures[-1]["mask"], **before,
+                elite=loaded.elite, clip_vision=loaded.vision, image=pictures[-1]["image"], mask=pictures[-1]["mask"], **before,
             )
         )  # fmt: skip
     subject = subjects[-1]["subject"]
     next_number = 2 * len(ones) + 1
     prompt = graph.node(
-        "SSR_PromptWithSubjectELITE", f"{next_number} Prompt: what to draw", "input", clip=checkpoint["clip"], subject=subject, text=text,
+        "SSR_PromptWithSubjectELITE", f"{next_number} Prompt: what to draw", "input", clip=loaded.clip, subject=subject, text=text,
         placeholder=placeholders, words=1,
     )  # fmt: skip
     apply = graph.node(
-        "SSR_ApplySubjectELITE", "Apply", model=checkpoint["model"], elite=loader["elite"], subject=subject, strength=0.8
+        "SSR_ApplySubjectELITE", "Apply", model=loaded.model, elite=loaded.elite, subject=subject, strength=loaded.strength
     )
     prompts, sampler, result = drawn(
-        graph, ELITE, next_number, apply["model"], checkpoint["clip"], checkpoint["vae"], "", prompt["conditioning"]
+        graph, loaded.world, next_number, apply["model"], loaded.clip, loaded.vae, "", prompt["conditioning"]
     )
-    explained = note(graph, "A subject as a word", 190, *told, "Files: `python install.py --download --only elite`.")
+    explained = note(graph, "A subject as a word" if len(ones) == 1 else "Two subjects as words", 190, *told)
     columns = [
-        [explained, checkpoint, vision, loader, *pictures],
+        [explained, *loaded.nodes, *pictures],
         [subjects[0]],
         [apply, prompt, *prompts],
         sampler,
@@ -133,24 +194,38 @@ def _elite(graph: Graph, ones: tuple[str, ...], placeholders: str, text: str, *t
     ]
     if len(ones) > 1:
         subjects_apart = ([one] for one in subjects)
-        columns = [[checkpoint, vision, loader, *pictures], *subjects_apart, [prompt, apply, *prompts], [explained, *sampler]]
+        columns = [[*loaded.nodes, *pictures], *subjects_apart, [prompt, apply, *prompts], [explained, *sampler]]
         columns += [[one] for one in result]
     graph.columns = columns
 
 
+WORD = "The *placeholder*, here **S**, stands for the subject wherever the prompt says it."
+FILES = "Files: `python install.py --download --only elite clip-vision`, and any SD1.5 checkpoint."
+
+
+def elite_mini(graph: Graph) -> None:
+    _elite(
+        graph, _built_in(graph), ((0, 3, 2),), "S", "a S in the white snow", WORD,
+        "*strength* is of the tokens under the mask: at 0 the word acts alone.", MINI.about,
+    )  # fmt: skip
+
+
 def elite(graph: Graph) -> None:
     _elite(
-        graph, ("cat",), "S", "a photo of a S in the snow",
-        "The *placeholder*, here **S**, stands for the subject wherever the prompt says it.",
+        graph, _released(graph), ("cat",), "S", "a photo of a S in the snow", WORD,
         "*strength*: 0.6 obeys the prompt more, 1 keeps more of the picture, at 0 the word acts alone. The authors sample LMS, 100 steps.",
+        FILES,
     )  # fmt: skip
 
 
 def elite_two(graph: Graph) -> None:
+    graph.widest = NARROW
     _elite(
-        graph, ("cat", "cup"), "S, T", "a photo of a S beside a T on a beach",
+        graph, _released(graph), ("cat", "cup"), "S, T", "a photo of a S beside a T on a beach",
         "Subject T takes subject S as *previous*, so both travel together; *placeholder* names them in that order: **S, T**.",
-        "To keep them further apart, use one Apply Subject (ELITE) for each, with a *region*.",
+        "To keep them further apart: a copy of node 4 without *previous* gives T alone; then chain two Apply Subject (ELITE), one for "
+        "each, with a *region*. The prompt keeps node 4.",
+        FILES,
     )  # fmt: skip
 
 
@@ -204,7 +279,7 @@ def learn_mini(graph: Graph) -> None:
         graph, "Learn a subject", 190,
         f"Press **Run**: {MINI_STEPS} steps, two or three minutes on two cores. **z** then stands for what the five pictures show.",
         "Another *scene* in node 1 is another subject; say in *words* what it is. What was learned is kept in `output/ssr_lasr`.",
-        world.about,
+        "The tiny models come with the pack and know a drawn world: its words are in the help of **Load SSR Mini**.",
     )  # fmt: skip
     graph.columns = [[told, mini, pictures], *learning, *following]
 
@@ -223,40 +298,76 @@ def learn(graph: Graph) -> None:
     )  # fmt: skip
     told = note(
         graph, "Learn a subject from pictures", 260,
-        "3 to 10 pictures of one subject. *words* say what it is, *weights* how much each counts, *placeholder* is the word that will "
-        "stand for it, one token such as z.",
-        "4000 steps take a while; stop when you like, the next run goes on. About 9 GB in half precision, 1.4 GB with "
-        "*gradient_checkpointing*. The file is in `output/ssr_lasr`.",
+        "**First choose your own pictures** in the nodes 1, 3 to 10 of one subject. *words* say what it is, *weights* a number for each "
+        "word, *placeholder* a short word such as z that will stand for it.",
+        "4000 steps take a while; if you stop, the same settings go on. Once it is finished, draw with **Load Subject (LASR)** (template "
+        "15): Run here would learn anew. Takes 9 GB beside the models, 1.4 GB with *gradient_checkpointing*.",
     )  # fmt: skip
     graph.columns = [[checkpoint, *photos], [told, two, three], *learning, *following]
+
+
+def _learned_files(graph: Graph, *files: str, placeholders: bool = True) -> list[Node]:
+    """Two subjects, called z and y. placeholders: said here, else as their files say."""
+    return [
+        graph.node(
+            "SSR_LoadSubjectLASR",
+            f"{number} Subject {name}",
+            "input",
+            subject_file=file,
+            placeholder=name if placeholders else "",
+        )
+        for number, (name, file) in enumerate(zip(("z", "y"), files, strict=True), start=1)
+    ]
+
+
+def two_learned_mini(graph: Graph) -> None:
+    graph.widest = NARROW
+    mini = graph.node("SSR_LoadMini", "Models")
+    names = (f"{BUILT_IN}{name}.safetensors" for name in MINI_LEARNED)
+    files = _learned_files(graph, *names, placeholders=False)
+    both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
+    world = replace(MINI, saved="ssr_mini_learned")
+    prompts, sampler, result = _drawn_with(graph, world, 3, mini, both["subject"], "a z and a y on a green meadow")
+    told = note(
+        graph, "Two learned subjects", 190,
+        "Two files that come with the pack: **z** and **y** stand for what was learned of five pictures each (template 13 learns one).",
+        "For one subject connect node 1 straight to the prompt and to Apply. *alpha* 0 is faster: only what was learned for good acts "
+        "then.",
+        MINI.about,
+    )  # fmt: skip
+    graph.columns = [[told, mini, *files], [both], prompts, sampler, *([one] for one in result)]
 
 
 def two_learned(graph: Graph) -> None:
     graph.widest = NARROW
     checkpoint = _checkpoint(graph)
-    files = [
-        graph.node("SSR_LoadSubjectLASR", f"{number} Subject {name}", "input", subject_file=file, placeholder=name)
-        for number, (name, file) in enumerate((("z", "cat_00001_.safetensors"), ("y", "hat_00001_.safetensors")), start=1)
-    ]
+    files = _learned_files(graph, "cat_00001_.safetensors", "hat_00001_.safetensors")
     both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
     prompts, sampler, result = _drawn_with(graph, LASR, 3, checkpoint, both["subject"], "a photo of a z with a y on a beach")
     told = note(
         graph, "Two learned subjects", 250,
         "Choose two files that **Learn Subject (LASR)** wrote, or the authors' `embeddings_gs-*.pt` in `models/ssr_lasr`.",
-        "The *placeholder* of each may be any word of one token; write it where the subject belongs. For one subject leave out **Both**. "
+        "The *placeholder* of each may be any word of one token; write it where the subject belongs. For one subject connect node 1 "
+        "straight to the prompt and to Apply. "
         "*alpha* 0 is faster: only what was learned for good acts then.",
     )  # fmt: skip
     graph.columns = [[told, checkpoint, *files], [both], prompts, sampler, *([one] for one in result)]
 
 
 OTHERS = (
-    Template("09 Two objects, SDXL (MIP)", "ssr_mip_two_objects", mip, "ssr_mini_two_subjects"),
+    Template("09 Two objects, SDXL (MIP)", "ssr_mip_two_objects", mip, "ssr_mini_mip_two_objects"),
     Template(
-        "10 Two objects with ControlNet, SDXL (MIP)", "ssr_mip_two_objects_controlnet", mip_controlnet, "ssr_mini_two_subjects"
+        "10 Two objects with ControlNet, SDXL (MIP)",
+        "ssr_mip_two_objects_controlnet",
+        mip_controlnet,
+        "ssr_mini_mip_two_objects",
     ),
-    Template("11 A subject as a word (ELITE)", "ssr_elite_picture_and_mask", elite, "ssr_mini_mask_query"),
-    Template("12 Two subjects as words (ELITE)", "ssr_elite_two_subjects", elite_two, "ssr_mini_two_subjects"),
+    Template("11 A subject as a word (ELITE)", "ssr_elite_picture_and_mask", elite, "ssr_mini_elite_picture_and_mask"),
+    Template("12 Two subjects as words (ELITE)", "ssr_elite_two_subjects", elite_two, "ssr_mini_elite_picture_and_mask"),
     Template("13 Learn a subject - no download (LASR)", "ssr_mini_lasr_learn", learn_mini),
     Template("14 Learn a subject from a few pictures (LASR)", "ssr_lasr_learn", learn, "ssr_mini_lasr_learn"),
-    Template("15 Two learned subjects (LASR)", "ssr_lasr_two_subjects", two_learned, "ssr_mini_lasr_learn"),
+    Template("15 Two learned subjects (LASR)", "ssr_lasr_two_subjects", two_learned, "ssr_mini_lasr_two_subjects"),
+    Template("16 Try two objects - no download (MIP)", "ssr_mini_mip_two_objects", mip_mini),
+    Template("17 Try a subject as a word - no download (ELITE)", "ssr_mini_elite_picture_and_mask", elite_mini),
+    Template("18 Try two learned subjects - no download (LASR)", "ssr_mini_lasr_two_subjects", two_learned_mini),
 )

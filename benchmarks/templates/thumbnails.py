@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ssr_core.mini.scene import example_scenes
+
 from .__main__ import FOLDER, TEMPLATES
 from .content import Template
 from .graph import ROOT
@@ -22,6 +24,8 @@ SIZE = (600, 400)
 SIDE = 250
 MOST = 2
 """References in a thumbnail."""
+LEARNED_FROM = {"ssr_mini_lasr_two_subjects": (20, 0)}
+"""Mini Scenes of one object, from which those subjects were learned that a template loads (ssr_core/mini/weights/README.md)."""
 BACKGROUND, INK = (24, 26, 30), (235, 235, 235)
 
 
@@ -66,7 +70,8 @@ def run(server: Any, template: Template) -> tuple[list[Image.Image], Image.Image
             pictures.setdefault(kinds[node], []).append(
                 Image.open(server.base / file["type"] / file["filename"]).convert("RGB")
             )
-    return pictures["SSR_MiniScene"][:MOST], pictures["SaveImage"][0]
+    learned_from = [example_scenes(number, 1)[0].drawn.picture for number in LEARNED_FROM.get(template.formerly, ())]
+    return pictures.get("SSR_MiniScene", learned_from)[:MOST], pictures["SaveImage"][0]
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def _given(texts: list[str]) -> dict[str, list[Path]]:
 
 def _weights(given: Mapping[str, list[Path]], options: argparse.Namespace) -> compare.Weights:
     base = load_base(files.MINI)
-    own = ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+    own = ssr_encoder(base, files.brought(files.ENCODER))
     paths, missing = {}, {}
     for method, names in BROUGHT.items():
         here = [files.FOLDER / name for name in names]

@@ -21,10 +21,11 @@ from ..methods.elite import formats
 from ..methods.elite.framing import FRAMINGS
 from ..methods.elite.subject import DEFAULT_LAMBDA, DEFAULT_WORDS, EliteSubjects, together
 from ..methods.ssr.subject import SCALINGS
+from ..mini import files
 from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
 from ..vision import FITS
-from .parsing import one_each
+from .parsing import one_each, weights_of
 
 NOT_TAKEN = {
     "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
@@ -47,7 +48,8 @@ class ELITEDrawing:
         for name, default in NOT_TAKEN.items():
             if getattr(options, name) != default:
                 raise ValueError(f"--{name.replace('_', '-')} is not for ELITE; leave it out.{INSTEAD.get(name, '')}")
-        if not options.encoder:
+        self.files = weights_of(options, *files.ELITE)
+        if not self.files:
             raise ValueError(
                 "--method elite needs ELITE's weights: give --encoder with its file, or the global mapper's and the local mapper's."
             )
@@ -67,7 +69,7 @@ class ELITEDrawing:
         return list(self.placeholders)
 
     def load(self, dtype: torch.dtype, device: torch.device) -> Base:
-        self.elite = formats.load(self.options.encoder, dtype=torch.float32).to(device)
+        self.elite = formats.load(self.files, dtype=torch.float32).to(device)
         self.base = load_base(self.options.model, self.options.vision_encoder, dtype)
         check_unet(self.base.unet, self.elite.config.layout)
         return self.base

@@ -22,12 +22,12 @@ from ..methods.mip import formats
 from ..methods.mip.encode import References
 from ..methods.mip.objects import MERGES, ObjectSet, check_name
 from ..methods.ssr.subject import SCALINGS
-from ..mini.files import MINI
+from ..mini import files
 from ..reference import reference_picture
 from ..schedule import Manner, layer_strengths
 from ..sheet import from_picture, to_picture
 from ..vision import Fit, seen_box
-from .parsing import one_each
+from .parsing import one_each, weights_of
 
 NOT_TAKEN = {
     "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
@@ -47,9 +47,12 @@ class MIPDrawing:
             if getattr(options, name) != default:
                 instead = " An object has a --name instead." if name == "query" else ""
                 raise ValueError(f"--{name.replace('_', '-')} is not for MIP-Adapters; leave it out.{instead}")
-        if not options.encoder:
+        self.files = weights_of(options, files.MIP_ADAPTER)
+        if not self.files:
             raise ValueError("--method mip needs an MIP-Adapter: give --encoder with its file, such as model_sdxl.bin.")
-        self.negative = options.negative if options.negative is not None else "" if options.model == MINI else mip.NEGATIVE
+        self.negative = (
+            options.negative if options.negative is not None else "" if options.model == files.MINI else mip.NEGATIVE
+        )
         self.pictures, self.first = _objects(options)
         if options.scale and len(options.scale) != len(self.pictures):
             raise ValueError(
@@ -63,7 +66,7 @@ class MIPDrawing:
         return list(self.pictures)
 
     def load(self, dtype: torch.dtype, device: torch.device) -> Base:
-        self.adapter = formats.load(alone(self.options.encoder), dtype=torch.float32).to(device)
+        self.adapter = formats.load(alone(self.files), dtype=torch.float32).to(device)
         shapes = self.adapter.config
         self.base = load_base(self.options.model, self.options.vision_encoder, dtype, mip.vision_named(shapes))
         check_unet(self.base.unet, shapes.layout)

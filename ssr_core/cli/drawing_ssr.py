@@ -22,7 +22,7 @@ from ..methods.ssr.subject import SubjectSet
 from ..mini import files
 from ..schedule import Manner, layer_strengths
 from ..sheet import heat_picture
-from .parsing import one_each
+from .parsing import one_each, weights_of
 
 STRENGTH = 0.65
 """Of SSR-Encoder's own scripts."""
@@ -56,7 +56,7 @@ class SSRDrawing:
     def load(self, dtype: torch.dtype, device: torch.device) -> Base:
         options = self.options
         self.base = load_base(options.model, options.vision_encoder, dtype)
-        named = options.encoder or ([files.find(files.FOLDER, files.ENCODER)] if options.model == files.MINI else [])
+        named = weights_of(options, files.ENCODER)
         if not named:
             raise ValueError(f"{options.model} needs an SSR-Encoder: give --encoder with its file, or the official pair.")
         self.encoder = formats.load(named, dtype=torch.float32).to(device)

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
         nargs="+",
         action="extend",
         type=Path,
-        help="SSR-Encoder file or the official pair, MIP-Adapter file, or ELITE's one or two; Mini brings the first",
+        help="SSR-Encoder file or the official pair, MIP-Adapter file, or ELITE's one or two; Mini brings each",
     )
     models.add_argument(
         "--vision-encoder",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
+from ..mini import files
 from ..shown import plain
 
 
@@ -32,3 +34,10 @@ def one_each(options: argparse.Namespace, name: str, default: Any) -> list[Any]:
     if given and len(given) != count:
         raise ValueError(f"{count} references, but {len(given)} of --{name}. Give one for each reference, or none.")
     return given or [default] * count
+
+
+def weights_of(options: argparse.Namespace, *built_in: str) -> list[Path]:
+    """The method's files: those that are named, else Mini's where Mini draws; none otherwise."""
+    if options.encoder or options.model != files.MINI:
+        return options.encoder or []
+    return files.brought(*built_in)

@@ -77,7 +77,7 @@ def _ssr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Table
 
     def tables(names: list[str]) -> Tables:
         base = load_base(files.MINI)
-        encoders = {"": ssr_encoder(base, options.encoder or [files.find(files.FOLDER, files.ENCODER)])}
+        encoders = {"": ssr_encoder(base, options.encoder or files.brought(files.ENCODER))}
         encoders |= {name: ssr_encoder(base, [path]) for name, path in ablations.items()}
         return ssr.tables(base, encoders, described)
 
@@ -88,11 +88,11 @@ def _mip(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Table
     described = mip_tables.rows()
 
     def tables(names: list[str]) -> Tables:
-        path = alone(options.encoder or brought([files.MIP_ADAPTER]))
+        path = alone(options.encoder or files.brought(files.MIP_ADAPTER))
         base = load_base(files.MINI)
         adapter = mip_formats.load(path, dtype=torch.float32)
         check_unet(base.unet, adapter.config.layout)
-        return mip_tables.tables(base, adapter, ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)]), described)
+        return mip_tables.tables(base, adapter, ssr_encoder(base, files.brought(files.ENCODER)), described)
 
     return described, tables
 
@@ -101,7 +101,7 @@ def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tab
     described = elite_tables.rows()
 
     def tables(names: list[str]) -> Tables:
-        paths = options.encoder or brought(files.ELITE)
+        paths = options.encoder or files.brought(*files.ELITE)
         base = load_base(files.MINI)
         mappers = elite_formats.load(paths, dtype=torch.float32)
         check_unet(base.unet, mappers.config.layout)
@@ -111,7 +111,7 @@ def _elite(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tab
                 f"{', '.join(local[:4])} need the local mapper, and there is the global one alone. Give both files with --encoder, or "
                 '--rows "*-base" "*-global-*".'
             )
-        encoder = ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        encoder = ssr_encoder(base, files.brought(files.ENCODER))
         return elite_tables.tables(base, mappers, encoder, described)
 
     return described, tables
@@ -122,7 +122,7 @@ def _lasr(options: argparse.Namespace) -> tuple[Rows, Callable[[list[str]], Tabl
 
     def tables(names: list[str]) -> Tables:
         base = load_base(files.MINI)
-        own = ssr_encoder(base, [files.find(files.FOLDER, files.ENCODER)])
+        own = ssr_encoder(base, files.brought(files.ENCODER))
         return lasr_tables.tables(base, *learned_drawers(base, options), own, described)
 
     return described, tables
@@ -150,17 +150,6 @@ def learned_drawers(base: Base, options: argparse.Namespace) -> tuple[lasr_table
 
 METHODS = {"ssr": _ssr, "mip": _mip, "elite": _elite, "lasr": _lasr}
 """A method's rows, and what measures those of some names, for which its models are loaded."""
-
-
-def brought(names: list[str] | tuple[str, ...]) -> list[Path]:
-    """Mini's own files of a method. Raises FileNotFoundError that says what to do."""
-    missing = [name for name in names if not (files.FOLDER / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"SSR Mini has no {' and no '.join(missing)} in {files.FOLDER}. Give weights with --encoder, such as the file of a "
-            "checkpoint that ssr-encoder train wrote."
-        )
-    return [files.FOLDER / name for name in names]
 
 
 def ssr_encoder(base: Base, paths: list[Path]) -> SSREncoder:

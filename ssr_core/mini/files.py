@@ -39,6 +39,11 @@ CHANNELS = (96, 96, 96)
 LAYERS_PER_BLOCK = 1
 
 
+def learned(folder: Path = FOLDER) -> list[Path]:
+    """Files of subjects that LASR learned on Mini, by name."""
+    return sorted(folder.glob("lasr_*.safetensors"))
+
+
 def find(folder: Path, name: str) -> Path:
     """A file of Mini's. Raises FileNotFoundError that says what to do."""
     path = folder / name
@@ -47,3 +52,8 @@ def find(folder: Path, name: str) -> Path:
             f"SSR Mini's file {name} is missing from {folder}. Install the pack again; the file comes with it."
         )
     return path
+
+
+def brought(*names: str) -> list[Path]:
+    """Files that come with the pack, as find gives them."""
+    return [find(FOLDER, name) for name in names]

@@ -149,6 +149,16 @@ def random_scene(rng: random.Random, cast: Sequence[Instance], background: str |
             return Scene(background or rng.choice(tuple(BACKGROUNDS)), tuple(things), rng.getrandbits(31))
 
 
+def example_scenes(seed: int, objects: int, background: str | None = None, marked: int = 1, pictures: int = 1) -> list[Scene]:
+    """What the node Mini Scene shows: held-out objects, then the marked one (counted from 1) alone, each time on another background."""
+    rng = random.Random(f"mini scene/{seed}/{objects}")
+    first = random_scene(rng, random_cast(rng, objects, held_out=True), background)
+    places = [place for place in BACKGROUNDS if place != first.background]
+    rng.shuffle(places)
+    instance = first.things[marked - 1].instance
+    return [first, *(random_scene(rng, [instance], places[number % len(places)]) for number in range(pictures - 1))]
+
+
 def draw(scene: Scene) -> Drawn:
     """Pixels of a scene and a mask for every object."""
     side = SIDE * SUPERSAMPLING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,8 +21,30 @@ from ..losses import balanced_weights
 
 TEXTS_KEPT = 1024
 """Embeddings of texts that are kept; 236 kB each at CLIP ViT-L/14's width."""
-LATENTS_KEPT = 2**28
-"""Bytes of latents that are kept on a CPU, which takes longer to encode a picture than to learn from it."""
+PICTURES_KEPT = 2**28
+"""Bytes of latents, and as many of features, that are kept on a CPU, which takes longer to encode a picture than to learn from it."""
+
+
+@dataclass
+class Kept:
+    """What was made of pictures that may come again. Each is made alone, so that its bits do not depend on what was met before."""
+
+    _made: OrderedDict[bytes, tuple[Tensor, ...]] = field(default_factory=OrderedDict)
+
+    def of(self, pictures: Tensor, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """pictures: [B, 3, H, W]; make: of one, [1, 3, H, W] -> tensors [1, ...]. Returns those of all, [B, ...]."""
+        return tuple(torch.cat(parts) for parts in zip(*(self._one(picture[None], make) for picture in pictures), strict=True))
+
+    def _one(self, picture: Tensor, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        key = hashlib.blake2b(picture.numpy().tobytes(), digest_size=16).digest()
+        if key not in self._made:
+            found = make(picture)
+            self._made[key] = found
+            if len(self._made) * sum(part.nbytes for part in found) > PICTURES_KEPT:
+                self._made.popitem(last=False)
+            return found
+        self._made.move_to_end(key)
+        return self._made[key]
 
 
 @dataclass
@@ -34,7 +57,8 @@ class Frozen:
     device: torch.device
     fingerprint: str
     _texts: OrderedDict[str, tuple[Tensor, Tensor | None]] = field(default_factory=OrderedDict)
-    _latents: OrderedDict[bytes, tuple[Tensor, Tensor]] = field(default_factory=OrderedDict)
+    _latents: Kept = field(default_factory=Kept)
+    _features: Kept = field(default_factory=Kept)
 
     @cached_property
     def balanced(self) -> Tensor:
@@ -45,19 +69,15 @@ class Frozen:
         """pixels: [B, 3, H, W] in -1..1 -> mean and std, [B, 4, h, w]."""
         if self.device.type != "cpu":
             return self.base.latents(pixels.to(self.device))
-        means, stds = zip(*(self._kept_latents(picture[None]) for picture in pixels), strict=True)
-        return torch.cat(means), torch.cat(stds)
+        mean, std = self._latents.of(pixels, self.base.latents)
+        return mean, std
 
-    def _kept_latents(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """One picture's. Encoded alone, so that its bits do not depend on what was met before."""
-        key = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).digest()
-        if key not in self._latents:
-            found = self.base.latents(pixels)
-            self._latents[key] = found
-            if len(self._latents) * sum(part.nbytes for part in found) > LATENTS_KEPT:
-                self._latents.popitem(last=False)
-        self._latents.move_to_end(key)
-        return self._latents[key]
+    def features(self, pixels: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """pixels: [B, 3, s, s] -> what make, which stays the same through a run, makes of them with the vision encoder, [B, ...]."""
+        if self.device.type != "cpu":
+            return make(pixels)
+        (found,) = self._features.of(pixels, lambda picture: (make(picture),))
+        return found
 
     def embed(self, texts: list[str]) -> Tensor:
         """[texts, T, D] float32 on the CPU."""

@@ -224,8 +224,12 @@ class MIP:
     def encode(self, batch: Example) -> Example:
         done = dict(batch)
         references, shown = done.pop("references"), done.pop("shown")  # [B, n, 3, s, s], [B, n]
-        features = self.features(references.flatten(0, 1)).to(self.frozen.device)
-        if self.adapter.config.pooled:
+        pictures = references.flatten(0, 1)
+        pooled = self.adapter.config.pooled
+        # Hidden states are too large to keep many of.
+        features = self.frozen.features(pictures, self.features) if pooled else self.features(pictures)
+        features = features.to(self.frozen.device)
+        if pooled:
             features = features * shown.flatten()[:, None]  # a dropped one is a zero embedding (mip.md, section 3)
         given = features if self.config.train_projector else self.adapter(features)
         done["objects"] = given.unflatten(0, shown.shape)

@@ -1,7 +1,6 @@
 """SSR Mini inside the host: the same models as in diffusers, usable by every node, and templates that run as they are shipped."""
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -13,8 +12,11 @@ from support.server import running
 from support.templates import FORMERLY, path_of
 from support.workflow import to_prompt
 
-TEMPLATES = {name: path_of(name) for name in FORMERLY if name.startswith("ssr_mini") and "lasr" not in name}
-"""Those of the SSR-Encoder; tests/host/lasr/test_templates.py runs LASR's."""
+OTHERS = ("mip", "elite", "lasr")
+TEMPLATES = {
+    name: path_of(name) for name in FORMERLY if name.startswith("ssr_mini") and not any(method in name for method in OTHERS)
+}
+"""Those of the SSR-Encoder; test_mini_twins.py runs the others."""
 REGIONS = "ssr_mini_regions"
 """diffusers has no regions to compare this template with."""
 SCALE = 0.18215
@@ -235,15 +237,14 @@ def test_subjects_combine_as_in_diffusers(server, base, combine):
 def test_the_regions_template_draws_each_subject_on_its_side_with_its_own_look(server):
     """Judged from pixels: of the looks of all four objects in the two references, each new object wears its own."""
     from ssr_core.evaluation.judge import choose_look, judge
-    from ssr_core.mini.scene import random_cast
+    from ssr_core.mini.scene import example_scenes
 
     path = TEMPLATES[REGIONS]
     graph = to_prompt(json.loads(path.read_text()), server.get("/object_info"))
     images = [image for output in server.run(graph)["outputs"].values() for image in output.get("images", [])]
     (picture,) = (image for image in images if image["type"] == "output")
     seen = judge(Image.open(server.base / "output" / picture["filename"]))
-    casts = [random_cast(random.Random(f"mini scene/{scene}/2"), 2, held_out=True) for scene in (3, 6)]
-    instances = [instance for cast in casts for instance in cast]
+    instances = [thing.instance for scene in (3, 6) for shown in example_scenes(scene, 2) for thing in shown.things]
     for kind, side in (("boat", 0), ("star", 1)):
         found = seen.of(kind)
         assert found is not None

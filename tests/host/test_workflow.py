@@ -24,9 +24,8 @@ TEMPLATES = [
     for path in sorted(FOLDER.glob("[0-9]*.json"))
     if not former_name(path).startswith(("ssr_mini", "ssr_mip", "ssr_elite", "ssr_lasr"))
 ]
-"""Those for real weights of SD1.5; tests/host/test_mini.py runs Mini's, and tests/host/mip/test_mip_nodes.py and
-tests/host/elite/test_elite_nodes.py check those of MIP and ELITE, and
-tests/host/lasr/test_templates.py those of LASR."""
+"""Those for real weights of SD1.5; test_mini.py and test_mini_twins.py run Mini's, lasr/test_templates.py LASR's, and
+test_template_graphs.py checks all of them."""
 LATENT_SCALE = 0.18215
 """SD1.5's; the host saves latents divided by it."""
 QUERY, POSITIVE, NEGATIVE = "dog", "a dog on a beach", "bad quality"

@@ -263,9 +263,9 @@ def test_help_page_explains_every_choice(node, language):
     folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
     saved = {
         name
-        for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS, folders.LEARNED)
+        for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS)
         for name in folders.saved_files(folder)
-    }
+    } | set(folders.learned_files())
     files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *folders.vision_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:

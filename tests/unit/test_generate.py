@@ -240,3 +240,19 @@ def test_a_folder_without_an_encoder_or_vision_model_is_refused(scene, folders, 
     assert "needs an image encoder" in capsys.readouterr().err
     assert run(scene, tmp_path, "--model", str(folders[0]), "--vision-encoder", str(folders[1])) == 2
     assert "needs an SSR-Encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["mip", "elite"])
+def test_mini_brings_the_other_methods_too(scene, tmp_path, method):
+    folder, kinds = scene
+    named = {"mip": ["--name", kinds[0]], "elite": ["--mask", str(folder / "mask.png")]}[method]
+    prompt = f"a {kinds[0]} in the white snow" if method == "mip" else "a S in the white snow"
+    shown = ["--reference", str(folder / "reference.png"), "--prompt", prompt, *named]
+    pictures = []
+    for strength in ("0", "1"):
+        out = tmp_path / strength
+        assert main(["generate", "--method", method, *shown, "--strength", strength, *QUICK, "--out", str(out)]) == 0
+        (path,) = out.glob("picture_*.png")
+        pictures.append(np.asarray(Image.open(path)))
+    assert pictures[0].shape == (SIDE, SIDE, 3)
+    assert not np.array_equal(*pictures), "the weights act"

@@ -47,6 +47,9 @@ def test_the_zip_holds_what_users_need():
         "weights_manifest.json", "pyproject.toml", "requirements.txt", "LICENSE", "README.md",
         "example_workflows/05 A subject by words.json", "locales/zh/nodeDefs.json", "web/docs/SSR_EncodeSubject.md",
         "web/ssr_subject.js", "web/lib/subject_view.js", "ssr_core/mini/weights/unet.safetensors",
+        "ssr_core/mini/weights/mip_adapter.safetensors", "ssr_core/mini/weights/elite_global.safetensors",
+        "ssr_core/mini/weights/elite_local.safetensors", "ssr_core/mini/weights/lasr_star.safetensors",
+        "ssr_core/mini/weights/lasr_cup.safetensors",
     }  # fmt: skip
     assert needed <= files
 

@@ -192,6 +192,22 @@ def test_pictures_that_come_again_are_encoded_once_on_a_cpu(base, monkeypatch):
     torch.testing.assert_close(first, encode(base, torch.stack([one, other]))[0])
 
 
+def test_features_of_references_that_come_again_are_made_once_on_a_cpu(base):
+    frozen = Frozen(base, torch.device("cpu"), "")
+    calls = []
+
+    def make(pixels):
+        calls.append(len(pixels))
+        return pixels.mean(dim=(2, 3))
+
+    one, other = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    first = frozen.features(torch.stack([one, other]), make)
+    again = frozen.features(torch.stack([other, one, other]), make)
+    assert calls == [1, 1]
+    assert torch.equal(again, first[[1, 0, 1]])
+    assert torch.equal(first, torch.stack([one, other]).mean(dim=(2, 3)))
+
+
 def test_validation_draws_a_sheet_without_touching_the_run(world, tmp_path):
     picture = {"reference": str(world / "references" / "000000.png"), "query": "star", "prompt": "a star on the blue sea"}
     shown = (config.ValidationPicture(**picture),)

@@ -1,6 +1,6 @@
 """Where files are: models/ssr_encoder (and whatever extra_model_paths.yaml adds, and models/ssr of the older port) for encoders;
 models/ssr_mip, and where other packs keep IP-Adapters, for MIP-Adapters; models/ssr_elite for ELITE; output/, input/ and
-models/ssr_subjects, ssr_mip_objects, ssr_elite_subjects or ssr_lasr for what users save."""
+models/ssr_subjects, ssr_mip_objects, ssr_elite_subjects or ssr_lasr for what users save; learned subjects of SSR Mini in the pack."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import folder_paths
 
+from ...mini import files as mini
 from ...shown import shown
 
 FOLDER = "ssr_encoder"
@@ -23,6 +24,8 @@ MIP_OBJECTS = "ssr_mip_objects"
 ELITE_FOLDER = "ssr_elite"
 ELITE_SUBJECTS = "ssr_elite_subjects"
 LEARNED = "ssr_lasr"
+BUILT_IN = "ssr_mini/"
+"""Before the names of learned subjects that come with SSR Mini."""
 VISION_FOLDER = "clip_vision"
 """The host's own."""
 PREFIX = "subject"
@@ -156,9 +159,28 @@ def elite_subject_path(name: str) -> Path:
     return Path(_found(ELITE_SUBJECTS, name, "There is no subject file of ELITE", remedy))
 
 
+def learned_files() -> list[str]:
+    """Learned subjects of the user's, then those that come with SSR Mini."""
+    return list(dict.fromkeys([*saved_files(LEARNED), *(f"{BUILT_IN}{path.name}" for path in mini.learned())]))
+
+
 def learned_path(name: str) -> Path:
+    if (built_in := _built_in(name)) is not None:
+        return built_in
     remedy = "Save one with Save Subject (LASR), or put a file there by hand, and press R to refresh."
     return Path(_found(LEARNED, name, "There is no learned subject", remedy))
+
+
+def learned_stamp(name: str | None) -> tuple[str, int, int] | None:
+    built_in = _built_in(name)
+    return stamp(LEARNED, name) if built_in is None else stamp_of(str(built_in))
+
+
+def _built_in(name: str | None) -> Path | None:
+    """A file of Mini's, unless the user has one of that name."""
+    if not name or folder_paths.get_full_path(LEARNED, name) is not None:
+        return None
+    return next((path for path in mini.learned() if name == f"{BUILT_IN}{path.name}"), None)
 
 
 def unfinished_path(key: str) -> Path:

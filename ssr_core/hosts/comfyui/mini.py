@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,9 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...mini import files, vocabulary
-from ...mini.backgrounds import BACKGROUNDS
-from ...mini.scene import SIDE, check_size, random_cast, random_scene
+from ...mini.scene import SIDE, check_size, example_scenes
+from .elite import HostElite, load_elite
 from .managed import patcher_class
+from .mip import HostAdapter, load_adapter
 from .ssr import HostEncoder, load_encoder
 
 log = logging.getLogger("ssr_encoder")
@@ -58,13 +58,15 @@ def unet_config() -> dict[str, Any]:
 
 
 class MiniModels(NamedTuple):
-    """MODEL, CLIP, VAE, CLIP_VISION and SSR_ENCODER."""
+    """MODEL, CLIP, VAE, CLIP_VISION, SSR_ENCODER, MIP_ADAPTER and ELITE."""
 
     model: Any
     clip: Any
     vae: Any
     clip_vision: Any
     encoder: HostEncoder
+    mip_adapter: HostAdapter
+    elite: HostElite
 
 
 class _MiniConfig(comfy.supported_models.SD15):
@@ -81,6 +83,8 @@ def load(folder: Path = files.FOLDER) -> MiniModels:
         vae=_vae(load_file(files.find(folder, files.AUTOENCODER))),
         clip_vision=_clip_vision(load_file(files.find(folder, files.VISION_ENCODER))),
         encoder=load_encoder([str(files.find(folder, files.ENCODER))]),
+        mip_adapter=load_adapter(str(files.find(folder, files.MIP_ADAPTER))),
+        elite=load_elite([str(files.find(folder, name)) for name in files.ELITE]),
     )
 
 
@@ -182,14 +186,9 @@ def scene(seed: int, objects: int, background: str | None, marked: int, pictures
         raise ValueError(
             f"The scene has {objects} objects; there is no object {marked} to mask. Lower marked or raise objects."
         )
-    rng = random.Random(f"mini scene/{seed}/{objects}")
-    first = random_scene(rng, random_cast(rng, objects, held_out=True), background)
-    instance = first.things[marked - 1].instance
-    places = [place for place in BACKGROUNDS if place != first.background]
-    rng.shuffle(places)
-    alone = [random_scene(rng, [instance], places[number % len(places)]) for number in range(pictures - 1)]
+    first, *alone = example_scenes(seed, objects, background, marked, pictures)
     shown = [first.drawn, *(one.drawn for one in alone)]
     masks = [first.drawn.masks[marked - 1], *(one.drawn.masks[0] for one in alone)]
     image = torch.from_numpy(np.stack([np.asarray(drawn.picture) for drawn in shown]).astype(np.float32) / 255)
     mask = torch.from_numpy(np.stack(masks).astype(np.float32) / 255)
-    return image, mask, instance.kind, first.told
+    return image, mask, first.things[marked - 1].instance.kind, first.told

@@ -1,11 +1,8 @@
 """ELITE's nodes as a user has them: what they show, their files and their templates."""
 
-import json
-
 import pytest
 import torch
 from support import comfy_host, golden, tiny, tiny_elite
-from support.templates import path_of
 
 
 def test_the_footprint_is_where_the_word_is_attended_to(applied, say, subject, nodes):
@@ -70,23 +67,3 @@ def test_the_published_pair_finds_itself(nodes, monkeypatch, tmp_path):
     assert loaded.module.local_mapper is not None
     with pytest.raises(FileNotFoundError, match="--only elite"):
         nodes["SSR_LoadELITE"].execute("missing.pt")
-
-
-@pytest.mark.parametrize("name", ["ssr_elite_picture_and_mask", "ssr_elite_two_subjects"])
-def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
-    workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
-    links = {link[0] for link in workflow["links"]}
-    places = {node["id"]: node for node in workflow["nodes"]}
-    ours = [node for node in workflow["nodes"] if node["type"] in nodes]
-    assert len({node["type"] for node in ours}) == 5
-    for node in ours:
-        slots = nodes[node["type"]].GET_SCHEMA().inputs
-        assert [slot["name"] for slot in node["inputs"]] == [slot.id for slot in slots]
-        widgets = [slot for slot in slots if "widget" in next(one for one in node["inputs"] if one["name"] == slot.id)]
-        for slot, value in zip(widgets, node["widgets_values"], strict=True):
-            if slot.id not in ("elite_file", "local_file"):
-                assert value in (getattr(slot, "options", None) or [value])
-        for slot, described in zip(slots, node["inputs"], strict=True):
-            assert slot.optional or "widget" in described or described["link"] in links
-    for _, source, _, target, _, _ in workflow["links"]:
-        assert places[source]["pos"][0] < places[target]["pos"][0] + 1, "links run from left to right"

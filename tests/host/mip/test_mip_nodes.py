@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from support import comfy_host, golden, tiny_sdxl
-from support.templates import path_of
 
 
 def test_two_objects_with_names_are_drawn_into_a_picture(encoded, applied, sdxl):
@@ -166,31 +165,3 @@ def test_a_plain_ip_adapter_says_in_the_node_that_it_has_no_gates(nodes, adapter
         (text,) = nodes["SSR_LoadMIPAdapter"].execute("some.bin").ui["text"]
         assert text.startswith("4 tokens for each object, from the embedding of a picture, 32 wide; 28 layers")
         assert ("A plain IP-Adapter: it has no learned gates" in text) is not gated
-
-
-# Templates
-
-
-@pytest.mark.parametrize("name", ["ssr_mip_two_objects", "ssr_mip_two_objects_controlnet"])
-def test_a_template_names_inputs_and_values_that_its_nodes_have(nodes, name):
-    workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
-    links = {link[0]: link for link in workflow["links"]}
-    places = {node["id"]: node for node in workflow["nodes"]}
-    ours = [node for node in workflow["nodes"] if node["type"] in nodes]
-    assert {node["type"] for node in ours} == {
-        "SSR_LoadMIPAdapter",
-        "SSR_EncodeObjectMIP",
-        "SSR_ApplyObjectsMIP",
-        "SSR_ExamplePicture",
-    }
-    for node in ours:
-        slots = nodes[node["type"]].GET_SCHEMA().inputs
-        assert [slot["name"] for slot in node["inputs"]] == [slot.id for slot in slots]
-        widgets = [slot for slot in slots if "widget" in next(one for one in node["inputs"] if one["name"] == slot.id)]
-        for slot, value in zip(widgets, node["widgets_values"], strict=True):
-            if slot.id != "adapter_file":
-                assert value in (getattr(slot, "options", None) or [value])
-        for slot, described in zip(slots, node["inputs"], strict=True):
-            assert slot.optional or "widget" in described or described["link"] in links
-    for _, source, _, target, _, _ in workflow["links"]:
-        assert places[source]["pos"][0] < places[target]["pos"][0] + 1, "links run from left to right"

@@ -1,7 +1,5 @@
 """Beside other nodes a subject keeps its look: drawn by SSR Mini, judged from pixels against every look in the reference."""
 
-import random
-
 import pytest
 import torch
 from PIL import Image
@@ -32,9 +30,10 @@ def kind_of(scene):
 
 
 def cast(scene):
-    from ssr_core.mini.scene import random_cast
+    from ssr_core.mini.scene import example_scenes
 
-    return random_cast(random.Random(f"mini scene/{scene}/2"), 2, held_out=True)
+    (first,) = example_scenes(scene, 2)
+    return [thing.instance for thing in first.things]
 
 
 @pytest.fixture(scope="module")

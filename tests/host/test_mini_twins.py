@@ -1,0 +1,102 @@
+"""What comes with SSR Mini besides the SSR-Encoder: its MIP-Adapter, ELITE and two learned subjects, through templates as they are shipped.
+
+Judged from pixels: each new object wears the look of its own reference.
+"""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from support import comfy_host
+from support.server import running
+from support.templates import path_of
+from support.workflow import to_prompt
+
+from ssr_core.evaluation.judge import choose_look, judge
+from ssr_core.mini import files
+from ssr_core.mini.scene import example_scenes
+
+LEARNED = ("lasr_cup.safetensors", "lasr_star.safetensors")
+LARGEST = {files.MIP_ADAPTER: 0.6e6, **dict.fromkeys(files.ELITE, 1.5e6), **dict.fromkeys(LEARNED, 1.5e5)}
+"""Bytes."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("twins"), "--fp32-text-enc") as server:
+        yield server
+
+
+def cast(scene, objects):
+    """Instances that Mini Scene draws."""
+    (first,) = example_scenes(scene, objects)
+    return [thing.instance for thing in first.things]
+
+
+def drawn(server, name):
+    graph = to_prompt(json.loads(path_of(name).read_text(encoding="utf-8")), server.get("/object_info"))
+    images = [image for output in server.run(graph)["outputs"].values() for image in output.get("images", [])]
+    (picture,) = (image for image in images if image["type"] == "output")
+    return judge(Image.open(server.base / "output" / picture["filename"]))
+
+
+def wears(seen, kind, instances):
+    """Which of the instances' looks the object of that class has, by the instance's own class."""
+    found = seen.of(kind)
+    assert found is not None, f"no {kind} was drawn"
+    return instances[choose_look(found, [instance.look for instance in instances])].kind
+
+
+def test_two_objects_of_the_mip_template_each_have_the_look_of_their_own_reference(server):
+    seen = drawn(server, "ssr_mini_mip_two_objects")
+    instances = [*cast(3, 2), *cast(6, 2)]
+    assert [wears(seen, kind, instances) for kind in ("boat", "star")] == ["boat", "star"]
+    assert seen.background == "meadow"
+
+
+def test_the_word_of_the_elite_template_is_the_marked_object(server):
+    seen = drawn(server, "ssr_mini_elite_picture_and_mask")
+    instances = cast(0, 3)
+    assert wears(seen, instances[1].kind, instances) == instances[1].kind
+    assert seen.background == "snow"
+
+
+def test_two_subjects_that_were_learned_are_drawn_at_once(server):
+    seen = drawn(server, "ssr_mini_lasr_two_subjects")
+    instances = [*cast(20, 1), *cast(0, 1)]
+    assert [wears(seen, kind, instances) for kind in ("star", "cup")] == ["star", "cup"]
+    assert seen.background == "meadow"
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_files_are_as_small_as_the_archive_allows(name):
+    assert files.find(files.FOLDER, name).stat().st_size <= LARGEST[name]
+
+
+def test_learned_subjects_of_the_pack_are_listed_after_the_users_and_read(server):
+    folder = server.base / "output" / "ssr_lasr" / "ssr_mini"
+    folder.mkdir(parents=True)
+    shutil.copy(files.FOLDER / LEARNED[0], folder.parent / "own.safetensors")
+    shutil.copy(files.FOLDER / LEARNED[0], folder / LEARNED[1])
+    (info,) = server.get("/object_info/SSR_LoadSubjectLASR").values()
+    listed = info["input"]["required"]["subject_file"][1]["options"]
+    assert listed == ["own.safetensors", f"ssr_mini/{LEARNED[1]}", f"ssr_mini/{LEARNED[0]}"]
+
+    def told(name):
+        return server.run({"1": {"class_type": "SSR_LoadSubjectLASR", "inputs": {"subject_file": name}}})["outputs"]["1"][
+            "text"
+        ][0]
+
+    assert "from cup" in told(listed[0])
+    assert "from cup" in told(listed[1]), "the user's own of that name"
+    assert "from cup" in told(listed[2])
+
+
+def test_what_is_no_learned_subject_is_not_found():
+    folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
+    path = folders.learned_path(f"ssr_mini/{LEARNED[1]}")
+    assert path.samefile(files.FOLDER / LEARNED[1])
+    assert folders.learned_stamp(f"ssr_mini/{LEARNED[1]}") == folders.stamp_of(str(path))
+    with pytest.raises(FileNotFoundError, match="There is no learned subject"):
+        folders.learned_path("ssr_mini/unet.safetensors")
