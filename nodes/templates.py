@@ -25,7 +25,7 @@ FORMERLY = {
     "ssr_lasr_two_subjects": "15 Two learned subjects (LASR)",
     "ssr_mini_mip_two_objects": "16 Try two objects - no download (MIP)",
     "ssr_mini_elite_picture_and_mask": "17 Try a subject as a word - no download (ELITE)",
-    "ssr_mini_lasr_two_subjects": "18 Try two learned subjects - no download (LASR)",
+    "ssr_mini_lasr_learned": "18 Try a learned subject - no download (LASR)",
 }
 
 

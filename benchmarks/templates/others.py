@@ -23,7 +23,7 @@ LASR = replace(
 
 BUILT_IN = "ssr_mini/"
 """Before the names of learned subjects that come with the pack (hosts/comfyui/folders.py)."""
-MINI_LEARNED = ("lasr_star", "lasr_cup")
+MINI_LEARNED = "lasr_star"
 MINI_STEPS = 350
 """Of learning on Mini, which is small."""
 NARROWER = 230
@@ -320,28 +320,27 @@ def _learned_files(graph: Graph, *files: str, placeholders: bool = True) -> list
     ]
 
 
-def two_learned_mini(graph: Graph) -> None:
-    graph.widest = NARROW
+def learned_mini(graph: Graph) -> None:
     mini = graph.node("SSR_LoadMini", "Models")
-    names = (f"{BUILT_IN}{name}.safetensors" for name in MINI_LEARNED)
-    files = _learned_files(graph, *names, placeholders=False)
-    both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
+    file = graph.node("SSR_LoadSubjectLASR", "1 Subject z", "input", subject_file=f"{BUILT_IN}{MINI_LEARNED}.safetensors")
     world = replace(MINI, saved="ssr_mini_learned")
-    prompts, sampler, result = _drawn_with(graph, world, 3, mini, both["subject"], "a z and a y on a green meadow")
+    prompts, sampler, result = _drawn_with(graph, world, 2, mini, file["subject"], "a z in the white snow")
     told = note(
-        graph, "Two learned subjects", 190,
-        "Two files that come with the pack: **z** and **y** stand for what was learned of five pictures each (template 13 learns one).",
-        "For one subject connect node 1 straight to the prompt and to Apply. *alpha* 0 is faster: only what was learned for good acts "
-        "then.",
+        graph, "A learned subject", 190,
+        "**z** stands for a star that was learned of five pictures (template 13 learns one).",
+        "*alpha* 0 is faster: only what was learned for good acts then.",
         MINI.about,
     )  # fmt: skip
-    graph.columns = [[told, mini, *files], [both], prompts, sampler, *([one] for one in result)]
+    graph.columns = [[told, mini, file], prompts, sampler, *([one] for one in result)]
 
 
 def two_learned(graph: Graph) -> None:
     graph.widest = NARROW
     checkpoint = _checkpoint(graph)
-    files = _learned_files(graph, "cat_00001_.safetensors", "hat_00001_.safetensors")
+    files = [
+        graph.node("SSR_LoadSubjectLASR", f"{number} Subject {name}", "input", subject_file=file, placeholder=name)
+        for number, (name, file) in enumerate((("z", "cat_00001_.safetensors"), ("y", "hat_00001_.safetensors")), start=1)
+    ]
     both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
     prompts, sampler, result = _drawn_with(graph, LASR, 3, checkpoint, both["subject"], "a photo of a z with a y on a beach")
     told = note(
@@ -366,8 +365,8 @@ OTHERS = (
     Template("12 Two subjects as words (ELITE)", "ssr_elite_two_subjects", elite_two, "ssr_mini_elite_picture_and_mask"),
     Template("13 Learn a subject - no download (LASR)", "ssr_mini_lasr_learn", learn_mini),
     Template("14 Learn a subject from a few pictures (LASR)", "ssr_lasr_learn", learn, "ssr_mini_lasr_learn"),
-    Template("15 Two learned subjects (LASR)", "ssr_lasr_two_subjects", two_learned, "ssr_mini_lasr_two_subjects"),
+    Template("15 Two learned subjects (LASR)", "ssr_lasr_two_subjects", two_learned, "ssr_mini_lasr_learned"),
     Template("16 Try two objects - no download (MIP)", "ssr_mini_mip_two_objects", mip_mini),
     Template("17 Try a subject as a word - no download (ELITE)", "ssr_mini_elite_picture_and_mask", elite_mini),
-    Template("18 Try two learned subjects - no download (LASR)", "ssr_mini_lasr_two_subjects", two_learned_mini),
+    Template("18 Try a learned subject - no download (LASR)", "ssr_mini_lasr_learned", learned_mini),
 )

@@ -1,4 +1,4 @@
-"""What comes with SSR Mini besides the SSR-Encoder: its MIP-Adapter, ELITE and two learned subjects, through templates as they are shipped.
+"""What comes with SSR Mini besides the SSR-Encoder: its MIP-Adapter, ELITE and a learned subject, through templates as they are shipped.
 
 Judged from pixels: each new object wears the look of its own reference.
 """
@@ -17,8 +17,8 @@ from ssr_core.evaluation.judge import choose_look, judge
 from ssr_core.mini import files
 from ssr_core.mini.scene import example_scenes
 
-LEARNED = ("lasr_cup.safetensors", "lasr_star.safetensors")
-LARGEST = {files.MIP_ADAPTER: 0.6e6, **dict.fromkeys(files.ELITE, 1.5e6), **dict.fromkeys(LEARNED, 1.5e5)}
+LEARNED = "lasr_star.safetensors"
+LARGEST = {files.MIP_ADAPTER: 0.6e6, **dict.fromkeys(files.ELITE, 1.5e6), LEARNED: 1.5e5}
 """Bytes."""
 
 
@@ -35,6 +35,7 @@ def cast(scene, objects):
 
 
 def drawn(server, name):
+    """What a template draws, judged."""
     graph = to_prompt(json.loads(path_of(name).read_text(encoding="utf-8")), server.get("/object_info"))
     images = [image for output in server.run(graph)["outputs"].values() for image in output.get("images", [])]
     (picture,) = (image for image in images if image["type"] == "output")
@@ -62,11 +63,12 @@ def test_the_word_of_the_elite_template_is_the_marked_object(server):
     assert seen.background == "snow"
 
 
-def test_two_subjects_that_were_learned_are_drawn_at_once(server):
-    seen = drawn(server, "ssr_mini_lasr_two_subjects")
-    instances = [*cast(20, 1), *cast(0, 1)]
-    assert [wears(seen, kind, instances) for kind in ("star", "cup")] == ["star", "cup"]
-    assert seen.background == "meadow"
+def test_a_subject_that_was_learned_is_drawn_at_once(server):
+    """Its look among those of other held-out objects, in the place that the prompt tells."""
+    seen = drawn(server, "ssr_mini_lasr_learned")
+    instances = [*cast(20, 1), *cast(0, 1), *cast(3, 2), *cast(0, 3)]
+    assert wears(seen, "star", instances) == "star"
+    assert seen.background == "snow"
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -77,26 +79,32 @@ def test_the_files_are_as_small_as_the_archive_allows(name):
 def test_learned_subjects_of_the_pack_are_listed_after_the_users_and_read(server):
     folder = server.base / "output" / "ssr_lasr" / "ssr_mini"
     folder.mkdir(parents=True)
-    shutil.copy(files.FOLDER / LEARNED[0], folder.parent / "own.safetensors")
-    shutil.copy(files.FOLDER / LEARNED[0], folder / LEARNED[1])
+    shutil.copy(files.FOLDER / LEARNED, folder / "own.safetensors")
     (info,) = server.get("/object_info/SSR_LoadSubjectLASR").values()
     listed = info["input"]["required"]["subject_file"][1]["options"]
-    assert listed == ["own.safetensors", f"ssr_mini/{LEARNED[1]}", f"ssr_mini/{LEARNED[0]}"]
+    assert listed == ["ssr_mini/own.safetensors", f"ssr_mini/{LEARNED}"]
 
     def told(name):
         return server.run({"1": {"class_type": "SSR_LoadSubjectLASR", "inputs": {"subject_file": name}}})["outputs"]["1"][
             "text"
         ][0]
 
-    assert "from cup" in told(listed[0])
-    assert "from cup" in told(listed[1]), "the user's own of that name"
-    assert "from cup" in told(listed[2])
+    assert all("from star" in told(name) for name in listed)
 
 
-def test_what_is_no_learned_subject_is_not_found():
-    folders = comfy_host.part("ssr_core.hosts.comfyui.folders")
-    path = folders.learned_path(f"ssr_mini/{LEARNED[1]}")
-    assert path.samefile(files.FOLDER / LEARNED[1])
-    assert folders.learned_stamp(f"ssr_mini/{LEARNED[1]}") == folders.stamp_of(str(path))
+def test_the_users_own_file_of_that_name_comes_first_and_nothing_else_of_the_folder_is_found(nodes, monkeypatch, tmp_path):
+    import folder_paths
+
+    folders, name = comfy_host.part("ssr_core.hosts.comfyui.folders"), f"ssr_mini/{LEARNED}"
+    path = folders.learned_path(name)
+    assert path.samefile(files.FOLDER / LEARNED)
+    assert folders.learned_stamp(name) == folders.stamp_of(str(path))
     with pytest.raises(FileNotFoundError, match="There is no learned subject"):
         folders.learned_path("ssr_mini/unet.safetensors")
+
+    own = tmp_path / "ssr_mini" / LEARNED
+    own.parent.mkdir()
+    shutil.copy(files.FOLDER / LEARNED, own)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, folders.LEARNED, ([str(tmp_path)], {".safetensors"}))
+    assert folders.learned_path(name).samefile(own)
+    assert folders.learned_stamp(name) == folders.stamp(folders.LEARNED, name)
