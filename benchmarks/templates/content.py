@@ -66,6 +66,8 @@ REAL = World(
 NOTE = 300
 NARROW = 250
 """Of nodes in templates of two subjects, which have more columns."""
+NARROWER = 230
+"""Of nodes in templates with one column more than those."""
 
 
 def note(graph: Graph, title: str, height: int, *paragraphs: str) -> Node:
@@ -73,15 +75,16 @@ def note(graph: Graph, title: str, height: int, *paragraphs: str) -> Node:
     return graph.node("MarkdownNote", title, "note", (NOTE, height), text="\n\n".join((f"### {first}", *others)))
 
 
+def checkpoint(graph: Graph) -> Node:
+    return graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
+
+
 def models(graph: Graph, world: World) -> Models:
     if world.is_mini:
         mini = graph.node("SSR_LoadMini", "Models")
         return Models([mini], mini["model"], mini["clip"], mini["vae"], mini["clip_vision"], mini["ssr_encoder"])
-    checkpoint = graph.node("CheckpointLoaderSimple", "Checkpoint: any SD1.5", ckpt_name="v1-5-pruned-emaonly.safetensors")
-    ssr = graph.node("SSR_LoadModels", "SSR models")
-    return Models(
-        [checkpoint, ssr], *(checkpoint[name] for name in ("model", "clip", "vae")), ssr["clip_vision"], ssr["ssr_encoder"]
-    )
+    loader, ssr = checkpoint(graph), graph.node("SSR_LoadModels", "SSR models")
+    return Models([loader, ssr], *(loader[name] for name in ("model", "clip", "vae")), ssr["clip_vision"], ssr["ssr_encoder"])
 
 
 def reference(graph: Graph, world: World, title: str, what: Any) -> Node:
