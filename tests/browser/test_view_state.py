@@ -41,6 +41,10 @@ def another_scene(page, number):
     noticed(page)
 
 
+def scene_number(page):
+    return page.evaluate(f"{SCENE}.widgets.find(widget => widget.name === 'scene').value")
+
+
 def stale(page):
     return view(page).locator(".ssr-stale").is_visible()
 
@@ -200,11 +204,13 @@ def test_undo_brings_points_and_their_picture_back_together(page):
     another_scene(page, 7)
     noticed(page)
     assert points(page) == []
-    for _ in range(2):  # the points went after the picture
+    steps = 0
+    while scene_number(page) == 7 and steps < 2:  # the points went after the picture: a step of their own, or the same one
         page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
         page.wait_for_timeout(600)
+        steps += 1
+    assert scene_number(page) != 7
     assert points(page) == [(64, 64)]
-    assert page.evaluate(f"{SCENE}.widgets.find(widget => widget.name === 'scene').value") != 7
 
 
 def test_a_loaded_graph_keeps_its_points(page):
