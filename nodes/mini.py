@@ -28,12 +28,13 @@ class LoadMini(io.ComfyNode):
             search_aliases=["ssr mini", "demo", "tiny model", "example"],
             inputs=[],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="For Apply Subject and KSampler. Draws 128 x 128 pictures."),
+                io.Model.Output(display_name="model", tooltip="For the Apply nodes and KSampler. Draws 128 x 128 pictures."),
                 io.Clip.Output(
-                    display_name="clip", tooltip="For CLIP Text Encode and Encode Subject. Knows the drawn world's words."
+                    display_name="clip",
+                    tooltip="For CLIP Text Encode, and the Encode and Prompt nodes. Knows the drawn world's words.",
                 ),
                 io.Vae.Output(display_name="vae", tooltip="For VAE Decode and VAE Encode."),
-                io.ClipVision.Output(display_name="clip_vision", tooltip="For Encode Subject."),
+                io.ClipVision.Output(display_name="clip_vision", tooltip="For the Encode nodes: one tower for all methods."),
                 wires.Encoder.Output(display_name="ssr_encoder", tooltip="For Encode Subject and Apply Subject."),
                 wires.MIPAdapter.Output(display_name="mip_adapter", tooltip="For Encode Object (MIP) and Apply Objects (MIP)."),
                 wires.Elite.Output(display_name="elite", tooltip="For Encode Subject (ELITE) and Apply Subject (ELITE)."),
@@ -72,9 +73,9 @@ class MiniScene(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="image", tooltip="128 x 128 pixels, for Encode Subject."),
-                io.Mask.Output(display_name="mask", tooltip="Of the marked object, for Encode Subject's mask."),
-                io.String.Output(display_name="kind", tooltip="The marked object's word, for Encode Subject's query."),
+                io.Image.Output(display_name="image", tooltip="128 x 128 pixels, for an Encode node or Learn Subject (LASR)."),
+                io.Mask.Output(display_name="mask", tooltip="Of the marked object, for an Encode node's mask."),
+                io.String.Output(display_name="kind", tooltip="The marked object's word: a query, a name or a class."),
                 io.String.Output(display_name="caption", tooltip="Everything in the scene, with its colours and patterns."),
             ],
         )

@@ -10,6 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -104,9 +105,10 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Taught(Generic[Made]):
-    """A concept as the shared measurements look at it. name: what a prompt calls it."""
+    """A concept as the shared measurements look at it. concept: whose file it was read from; name: what a prompt calls it."""
 
     made: Made
+    concept: str
     name: str
     picture: Image.Image
 
@@ -169,7 +171,7 @@ class LearningDrawer(ABC, Generic[Made]):
                 )
         else:
             self._learn(reference, recipe, path, said, shown_to)
-        return Taught(self.load(path), reference.words, reference.picture)
+        return Taught(self.load(path), reference.name, reference.words, reference.picture)
 
     def _identity(self, recipe: Recipe) -> str:
         return hashlib.blake2b(repr((self.kind, recipe, self.lessons.side)).encode(), digest_size=16).hexdigest()
@@ -204,11 +206,16 @@ class LearningDrawer(ABC, Generic[Made]):
     ) -> list[Image.Image]:
         if sampling.sampler not in self._pipes:
             self._pipes[sampling.sampler] = generate.pipeline(self.base, sampling.sampler)
-        pictures = []
-        for own, prompt, seed in zip(selections, prompts, seeds, strict=True):
-            text = in_words(prompt, [one.name for one in own], PLACEHOLDERS)
-            noise = generate.noise(self.base, [seed], sampling.size, sampling.size)
-            latents = self.sample(self._pipes[sampling.sampler], [one.made for one in own], text, noise, sampling)
+        wanted = [
+            (own, in_words(prompt, [one.name for one in own], PLACEHOLDERS))
+            for own, prompt in zip(selections, prompts, strict=True)
+        ]
+        noise = generate.noise(self.base, seeds, sampling.size, sampling.size)
+        pictures: list[Image.Image] = []
+        for _, same in groupby(wanted, key=lambda one: [taught.concept for taught in one[0]]):  # one batch for one's prompts
+            (own, *_), texts = zip(*same, strict=True)
+            rows = noise[len(pictures) : len(pictures) + len(texts)]
+            latents = self.sample(self._pipes[sampling.sampler], [one.made for one in own], list(texts), rows, sampling)
             pictures += generate.decode(self.base, latents)
         return pictures
 
@@ -227,8 +234,8 @@ class LearningDrawer(ABC, Generic[Made]):
     def load(self, path: Path) -> Made: ...
 
     @abstractmethod
-    def sample(self, pipe: Any, made: Sequence[Made], text: str, noise: Tensor, sampling: Sampling) -> Tensor:
-        """Latents of one picture. made: what the text's placeholders stand for, in order."""
+    def sample(self, pipe: Any, made: Sequence[Made], texts: list[str], noise: Tensor, sampling: Sampling) -> Tensor:
+        """Latents [B, 4, h, w] of a picture for each text. made: what the texts' placeholders stand for, in order."""
 
 
 class LASRDrawer(LearningDrawer[LasrSubject]):
@@ -254,12 +261,12 @@ class LASRDrawer(LearningDrawer[LasrSubject]):
     def load(self, path: Path) -> LasrSubject:
         return subject_file.load(path)
 
-    def sample(self, pipe: Any, made: Sequence[LasrSubject], text: str, noise: Tensor, sampling: Sampling) -> Tensor:
+    def sample(self, pipe: Any, made: Sequence[LasrSubject], texts: list[str], noise: Tensor, sampling: Sampling) -> Tensor:
         named = zip(made, PLACEHOLDERS, self.tokens, strict=False)
         return lasr.sample(
             pipe,
             together(*((one.renamed(word, token),) for one, word, token in named)),
-            [text],
+            texts,
             noise,
             checked_alpha(sampling.strength),
             sampling.negative,
@@ -287,20 +294,20 @@ class InversionDrawer(LearningDrawer[Tensor]):
     def load(self, path: Path) -> Tensor:
         return inversion.load(path, self.models.table.shape[1])
 
-    def sample(self, pipe: Any, made: Sequence[Tensor], text: str, noise: Tensor, sampling: Sampling) -> Tensor:
-        vectors = dict(zip(self.tokens, made, strict=False))
-        embeds = lasr.embeds_with_vectors(pipe.tokenizer, pipe.text_encoder, vectors, [text, sampling.negative])
+    def sample(self, pipe: Any, made: Sequence[Tensor], texts: list[str], noise: Tensor, sampling: Sampling) -> Tensor:
+        vectors, count = dict(zip(self.tokens, made, strict=False)), len(texts)
+        embeds = lasr.embeds_with_vectors(pipe.tokenizer, pipe.text_encoder, vectors, [*texts, sampling.negative])
         return generate.sample(
             pipe,
-            [text],
+            texts,
             noise,
             sampling.negative,
             sampling.steps,
             sampling.guidance,
             prompt=None,
             negative_prompt=None,
-            prompt_embeds=embeds[:1],
-            negative_prompt_embeds=embeds[1:],
+            prompt_embeds=embeds[:count],
+            negative_prompt_embeds=embeds[count:].expand(count, -1, -1),
         )
 
 
