@@ -117,14 +117,17 @@ def two_references(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
         args, {torch.float16: "fp16_unet", torch.bfloat16: "bf16_unet", torch.float32: "fp32_unet"}[dtype], True
     )  # theirs too
     layers = enumerate(comfy_host.part("ssr_core.layout").SDXL.layers)
-    adapter = {
-        "ip_adapter": {
-            f"{2 * number + 1}.{name}.weight": torch.randn(layer.width, 2048) / 2048**0.5
-            for number, layer in layers
-            for name in ("to_k_ip", "to_v_ip")
-        },
-        "image_proj": nn.ModuleDict({"proj": nn.Linear(1280, 4 * 2048), "norm": nn.LayerNorm(2048)}).state_dict(),
-    }
+    with (
+        torch.inference_mode()
+    ):  # as the host's executor opens a file: the pack's modules hold such tensors only if all of them are
+        adapter = {
+            "ip_adapter": {
+                f"{2 * number + 1}.{name}.weight": torch.randn(layer.width, 2048) / 2048**0.5
+                for number, layer in layers
+                for name in ("to_k_ip", "to_v_ip")
+            },
+            "image_proj": nn.ModuleDict({"proj": nn.Linear(1280, 4 * 2048), "norm": nn.LayerNorm(2048)}).state_dict(),
+        }
     patched = ModelPatcher(step.class_obj, load_device=device, offload_device=torch.device("cpu"))
     for _ in range(2):
         (patched, *_) = neighbours.run(

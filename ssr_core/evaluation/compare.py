@@ -16,7 +16,7 @@ from ..methods.mip.adapter import MIPAdapter
 from ..methods.ssr.encoder import SSREncoder
 from ..shown import percent
 from . import compared_costs, drawn
-from .compared_cases import CHOOSING, CHOOSING_PROMPTS, MEANING, SITUATIONS, ComparedCases, Situation
+from .compared_cases import CHOOSING, CHOOSING_PROMPTS, LEARNED_FROM, MEANING, SITUATIONS, ComparedCases, Situation
 from .drawer import Drawer
 from .drawn import Curve, Measured, Tables
 from .elite import ELITEDrawer
@@ -48,8 +48,6 @@ NOTES = {
 }
 PAGES = (4, 2)
 """Instances and prompts of a method's page of pictures."""
-LEARNED_FROM = 5
-"""Pictures; LASR's authors take 3 to 10."""
 NO_GATE: Combine = "separate"
 SSR, MIP, ELITE, LASR, INVERSION, NOTHING = "ssr", "mip", "elite", "lasr", "textual-inversion", "base"
 """Whose weights a row has."""

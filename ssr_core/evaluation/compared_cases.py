@@ -25,6 +25,8 @@ MEANING: dict[str, str] = {
 CHOOSING = 6
 """Instances that strengths are chosen on."""
 CHOOSING_PROMPTS = 5
+LEARNED_FROM = 5
+"""Pictures, of subjects that are learned; LASR's authors take 3 to 10."""
 SEEN = 3
 """Backgrounds on which a pair is shown; prompts tell the others."""
 
@@ -47,6 +49,22 @@ class ComparedCases:
     def cases(self, count: int) -> list[Case]:
         """All of them; a row's own count is never that of the command."""
         return list(_cases(self))
+
+
+@dataclass(frozen=True)
+class LearnedCases:
+    """The same cases for a table of learned subjects alone, so that what was learned for one program serves the other. count: of all
+    prompts, where it is not the command's."""
+
+    told: bool = False
+    pictures: int = LEARNED_FROM
+    prompts: int = 5
+    count: int | None = None
+
+    def cases(self, count: int) -> list[Case]:
+        count = self.count or count
+        of = ComparedCases("edit" if self.told else "alone", -(-count // self.prompts), self.prompts, self.pictures)
+        return of.cases(0)[:count]
 
 
 def pairs(count: int, choosing: bool) -> list[list[Instance]]:

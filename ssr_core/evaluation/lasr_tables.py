@@ -18,10 +18,11 @@ from ..methods.lasr.recipe import Recipe
 from ..methods.ssr.encoder import SSREncoder
 from ..tensor_files import written_whole
 from ..text_files import read_json
+from .compared_cases import LearnedCases
 from .drawer import Drawer, Reference
 from .drawn import Tables
 from .learned import InversionDrawer, LASRDrawer
-from .rows import PICTURES, LearnedCaseSet, Row
+from .rows import PICTURES, Row
 from .selectivity import Setting
 from .ssr import SHOWN, SSRDrawer, SSRSetting
 
@@ -50,13 +51,13 @@ def rows() -> dict[str, Row]:
     found: dict[str, Row] = {}
     plain = LASRSetting()
     for table in (LOOK, EDIT):
-        of = LearnedCaseSet(told=table == EDIT)
+        of = LearnedCases(told=table == EDIT)
         alone = SSRSetting(strength=0.0)
         found[f"{table}-{BASE}"] = Row(table, "no subject: the class's name in the prompt", of, alone, BASE)
         for short, (told, alpha) in PARTS.items():
             found[f"{table}-{short}"] = Row(table, f"LASR, {told}", of, replace(plain, strength=alpha))
         found[f"{table}-{INVERSION}"] = Row(table, "Textual Inversion", of, plain, INVERSION)
-    shown = LearnedCaseSet(prompts=2, count=SHOWN)
+    shown = LearnedCases(prompts=2, count=SHOWN)
     found["pictures-both"] = Row(PICTURES, "LASR, both parts", shown, replace(plain, strength=PARTS["both"][1]))
     found[f"pictures-{INVERSION}"] = Row(PICTURES, "Textual Inversion", shown, plain, INVERSION)
     return found

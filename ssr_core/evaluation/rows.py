@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from ..shown import shown
-from .selectivity import Case, Setting, cases, learned_cases
+from .selectivity import Case, Setting, cases
 
 PICTURES = "pictures"
 """The table whose rows are pages of pictures, with no numbers."""
@@ -34,19 +34,6 @@ class CaseSet:
 
     def cases(self, count: int) -> list[Case]:
         return list(cases(self.count or count, self.objects, self.subjects, named=self.named, told=self.told))
-
-
-@dataclass(frozen=True)
-class LearnedCaseSet:
-    """The same for subjects that are learned from several pictures. See selectivity.learned_cases."""
-
-    pictures: int = 5
-    prompts: int = 5
-    told: bool = False
-    count: int | None = None
-
-    def cases(self, count: int) -> list[Case]:
-        return list(learned_cases(self.count or count, self.pictures, self.prompts, told=self.told))
 
 
 @dataclass(frozen=True)

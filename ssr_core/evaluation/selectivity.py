@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..mini.backgrounds import BACKGROUNDS
 from ..mini.looks import COLOURS, Look
-from ..mini.scene import SIDE, Scene, article, listed, random_cast, random_instance, random_scene
+from ..mini.scene import SIDE, Scene, article, listed, random_cast, random_scene
 from ..points import Point
 from .drawer import Drawer, Reference, Sampling, Selected, Selection
 from .intervals import Bounds, interval
@@ -136,26 +136,6 @@ def cases(count: int, objects: int, subjects: int = 1, seed: int = 0, named: boo
         background = rng.choice([name for name in BACKGROUNDS if all(name != scene.background for scene in scenes)])
         colour = foreign_colour(wanted, colours) if told else ""
         yield Case(wanted, prompt_of([one.kind for one in wanted] if named else [], colour, background), background, colour)
-
-
-def learned_cases(count: int, pictures: int, prompts: int, seed: int = 0, told: bool = False) -> Iterator[Case]:
-    """Held-out instances that are shown alone in `pictures` pictures each, and drawn under `prompts` prompts each, on backgrounds that are
-    in none of them. The look is judged against that of one other instance."""
-    rng, colours = random.Random(f"learned/{seed}/{pictures}"), random.Random(f"learned/told/{seed}")
-    while count > 0:
-        instance = random_instance(rng, held_out=True)
-        other = random_instance(rng, held_out=True)
-        if other.look == instance.look:
-            continue
-        places = rng.sample(list(BACKGROUNDS), len(BACKGROUNDS))
-        seen, new = places[: len(places) // 2], places[len(places) // 2 :]
-        first, *more = (random_scene(rng, [instance], rng.choice(seen)) for _ in range(pictures))
-        wanted = (Wanted(first, 0, tuple(more)),)
-        for number in range(min(count, prompts)):
-            background = new[number % len(new)]
-            colour = foreign_colour(wanted, colours) if told else ""
-            yield Case(wanted, prompt_of([instance.kind], colour, background), background, colour, (other.look,))
-        count -= prompts
 
 
 def prompt_of(kinds: Sequence[str], colour: str, background: str) -> str:

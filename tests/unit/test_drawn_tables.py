@@ -10,8 +10,9 @@ from support import fresh_mini
 from ssr_core.cli import main, selectivity
 from ssr_core.evaluation import drawn, elite_tables, mip_tables, rows
 from ssr_core.evaluation import selectivity as world
+from ssr_core.evaluation.compared_cases import ComparedCases, LearnedCases
 from ssr_core.evaluation.intervals import interval
-from ssr_core.evaluation.selectivity import Case, Wanted, cases, learned_cases, measure, scores
+from ssr_core.evaluation.selectivity import Case, Wanted, cases, measure, scores
 from ssr_core.mini import files
 from ssr_core.mini.looks import COLOURS, Look
 from ssr_core.mini.scene import Instance, Placed, Scene
@@ -169,7 +170,8 @@ def test_a_told_colour_is_none_of_the_instances_and_changes_nothing_else():
 
 
 def test_learned_cases_show_an_instance_alone_and_ask_for_it_where_no_picture_had_it():
-    found = list(learned_cases(12, pictures=5, prompts=5))
+    found = LearnedCases().cases(12)
+    assert found == ComparedCases("alone", 3, 5, pictures=5).cases(0)[:12], "what is learned serves both programs"
     assert [found[0].wanted, found[5].wanted] == [found[4].wanted, found[9].wanted]
     assert len({one.wanted for one in found}) == 3
     for case in found:
@@ -184,7 +186,7 @@ def test_learned_cases_show_an_instance_alone_and_ask_for_it_where_no_picture_ha
 
 
 def test_another_look_than_the_subjects_may_be_taken_for_that_of_others():
-    (case,) = learned_cases(1, pictures=1, prompts=1)
+    (case,) = LearnedCases(pictures=1, prompts=1).cases(1)
     instance = case.wanted[0].scene.things[0].instance
     for look, right in ((instance.look, True), (case.others[0], False)):
         picture = Scene(case.background, (Placed(Instance(instance.kind, look), 64, 64, 36, 0),), 3).drawn.picture

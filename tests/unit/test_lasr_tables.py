@@ -9,7 +9,7 @@ import pytest
 from ssr_core.cli import main
 from ssr_core.evaluation import drawn, lasr_tables, rows
 from ssr_core.evaluation import selectivity as world
-from ssr_core.evaluation.rows import LearnedCaseSet
+from ssr_core.evaluation.compared_cases import LearnedCases
 from ssr_core.methods.lasr import learning, views
 
 
@@ -17,7 +17,7 @@ from ssr_core.methods.lasr import learning, views
 def evaluate(monkeypatch, tmp_path):
     """Runs it with two cases a row, of two instances; `.ran` lists drawer, setting and number of learning steps before each row."""
     monkeypatch.setattr(views, "SCALES", ())
-    monkeypatch.setattr(lasr_tables, "LearnedCaseSet", partial(LearnedCaseSet, prompts=1))
+    monkeypatch.setattr(lasr_tables, "LearnedCases", partial(LearnedCases, prompts=1))
     steps, ran = [], []
     advance = learning.Learning.advance
 
