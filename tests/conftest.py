@@ -1,6 +1,8 @@
 """Options of the whole suite, and how it is shared out to workers (pytest-xdist, where it is installed)."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,15 @@ MOST_WORKERS = 4
 # another only wait for each other.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // int(workers))))
+
+
+def pytest_configure():
+    """Tests of one checkout that import another's code would pass or fail for the wrong reasons."""
+    found = importlib.util.find_spec("ssr_core")
+    here = Path(__file__).parents[1]
+    if found is None or not found.origin or Path(found.origin).parents[1].resolve() != here.resolve():
+        told = "is not installed" if found is None else f"would come from {found.origin}"
+        raise pytest.UsageError(f"ssr_core {told}. Run `python -m pytest` in {here}, or `pip install -e .` there first.")
 
 
 @pytest.hookimpl(optionalhook=True)

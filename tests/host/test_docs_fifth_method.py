@@ -3,6 +3,7 @@
 In a process of its own, where that copy is the pack.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,8 @@ def pack(tmp_path_factory):
 def test_every_block_is_a_file_or_added_to_one(pack):
     blocks = fifth_method.blocks()
     assert list(blocks) == [
-        "ssr_core/methods/tint.py", "ssr_core/hosts/diffusers/tint.py", "", "ssr_core/hosts/comfyui/tint.py", "nodes/tint.py",
-        "nodes/__init__.py, added",
+        "ssr_core/methods/tint.py", "ssr_core/hosts/diffusers/tint.py", "", "ssr_core/hosts/comfyui/tint.py",
+        "nodes/wires.py, added", "nodes/tint.py", "nodes/__init__.py, added", "tests/host/test_tint.py",
     ]  # fmt: skip
     assert all((pack / name.removesuffix(fifth_method.ADDED)).is_file() for name in blocks if name)
 
@@ -36,6 +37,22 @@ def test_the_imports_keep_the_packs_directions(pack, monkeypatch):
     for folder in directions.APART:
         directions.test_tenants_of_a_folder_do_not_know_each_other(folder)
     directions.test_no_imports_go_round_in_a_circle()
+
+
+def test_its_own_test_passes(pack):
+    tests = Path(__file__).parents[1]
+    for name in ("conftest.py", "host/conftest.py", "support"):
+        (pack / "tests" / name).symlink_to(tests / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/host/test_tint.py"],
+        cwd=pack,
+        env={**os.environ, "PYTHONPATH": str(pack), "COMFYUI_PATH": str(comfy_host.find())},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(1800)

@@ -21,10 +21,13 @@ IDS = {
     "SSR_LoadSubjectELITE",
 }  # fmt: skip
 
+METHODS = ("SSR", "MIP", "LASR", "ELITE")
+"""Ids of a method's nodes end in its name, but for the SSR-Encoder's; they stand in a category of that name."""
+
 
 def test_ids_and_order_of_widgets_never_change(nodes):
     """Workflows store ids by name and widget values by position: this table is the pack's public interface."""
-    assert nodes.keys() == IDS
+    assert nodes.keys() == IDS, f"add to IDS and positions here, or give back: {nodes.keys() ^ IDS}"
     positions = {
         "SSR_LoadModels": ["encoder_file", "layers_file", "clip_vision_file"],
         "SSR_ExamplePicture": ["marked"],
@@ -97,9 +100,10 @@ GROUPS = {
 def test_every_input_and_output_explains_itself(nodes):
     for name, node in nodes.items():
         schema = node.GET_SCHEMA()
-        groups = [word for word in ("MIP", "LASR", "ELITE") if name.endswith((word, f"{word}Adapter"))]
+        groups = [word for word in METHODS if name.endswith((word, f"{word}Adapter"))]
         groups += [group for group, names in GROUPS.items() if name in names]
-        assert schema.category == f"SSR-Encoder/{(groups or ['SSR'])[0]}"
+        expected = f"SSR-Encoder/{(groups or ['SSR'])[0]}"
+        assert schema.category == expected, f"{name}: its id says {expected}; a new method's name goes into METHODS here"
         assert schema.description, name
         for slot in [*schema.inputs, *schema.outputs]:
             assert slot.tooltip, f"{name}.{slot.id}"
@@ -121,7 +125,7 @@ def test_every_wire_has_a_colour_of_its_own():
     text = (comfy_host.PACK / "web" / "ssr_wires.js").read_text()
     colours = dict(re.findall(r'^  (SSR_\w+): "(#[0-9a-f]{6})",$', text, re.MULTILINE))
     wires = re.findall(r'io\.Custom\("(\w+)"\)', (comfy_host.PACK / "nodes" / "wires.py").read_text())
-    assert set(colours) == set(wires)
+    assert set(colours) == set(wires), "colours stand in web/ssr_wires.js, wires in nodes/wires.py"
     assert len(set(colours.values())) == len(wires)
 
 

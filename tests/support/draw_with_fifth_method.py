@@ -60,9 +60,9 @@ def in_comfyui() -> torch.Tensor:
     with torch.inference_mode():
         model, clip, *_ = nodes["SSR_LoadMini"].execute().args
     tint = run("SSR_LoadTint", model)
-    palettes = run("SSR_EncodePalette", tint, clip, _picture("orange"), "cat")
-    palettes = run("SSR_EncodePalette", tint, clip, _picture("teal"), "boat", previous=palettes)
-    said = run("SSR_PromptWithPalette", clip, palettes, PROMPT)
+    palettes = run("SSR_EncodePaletteTint", tint, clip, _picture("orange"), "cat")
+    palettes = run("SSR_EncodePaletteTint", tint, clip, _picture("teal"), "boat", previous=palettes)
+    said = run("SSR_PromptWithPaletteTint", clip, palettes, PROMPT)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     plain = clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))
 
@@ -70,12 +70,12 @@ def in_comfyui() -> torch.Tensor:
         return tiny.sample(patched, steps=STEPS, cfg=GUIDANCE, positive=positive, negative=negative)
 
     before = draw(model, plain)
-    patched = run("SSR_ApplyPalette", model, tint, palettes, STRENGTH)
+    patched = run("SSR_ApplyPaletteTint", model, tint, palettes, STRENGTH)
     drawn = draw(patched)
     assert torch.isfinite(drawn).all()
     assert torch.equal(draw(model, plain), before), "the MODEL that was given stays as it was"
     assert relative_error(drawn, before) > 1e-2
-    assert torch.equal(draw(run("SSR_ApplyPalette", model, tint, palettes, 0.0), plain), before)
+    assert torch.equal(draw(run("SSR_ApplyPaletteTint", model, tint, palettes, 0.0), plain), before)
     unshifted = [[plain[0][0] * (1 + 1e-5), plain[0][1]]]  # the same text, with no rider and not known as one that lost it
     assert relative_error(drawn, draw(patched, unshifted)) > 1e-2, "hook 4 acts"
     with pytest.raises(ValueError, match="passed on by another node, which left its contexts for every layer behind"):
@@ -84,7 +84,7 @@ def in_comfyui() -> torch.Tensor:
     assert '"cat", "boat", by word' in report
     assert "tinted: cat, boat" in report
     with pytest.raises(ValueError, match="Connect the same palettes to both"):
-        draw(patched, run("SSR_PromptWithPalette", clip, palettes[:1], PROMPT))
+        draw(patched, run("SSR_PromptWithPaletteTint", clip, palettes[:1], PROMPT))
     _beside_a_learned_subject(nodes, model, clip, tint, palettes, said, draw)
     return drawn
 
@@ -101,12 +101,12 @@ def _beside_a_learned_subject(nodes, model, clip, tint, palettes, said, draw) ->
         cat = learned.encode_prompt(clip, (subject,), "a cat in the desert")
         manner = comfy_host.part("ssr_core.schedule").Manner
         lasr_first = (
-            nodes["SSR_ApplyPalette"]
+            nodes["SSR_ApplyPaletteTint"]
             .execute(learned.apply_subjects(model, clip, (subject,), manner(0.5)), tint, palettes, STRENGTH)
             .args[0]
         )
         tint_first = learned.apply_subjects(
-            nodes["SSR_ApplyPalette"].execute(model, tint, palettes, STRENGTH).args[0], clip, (subject,), manner(0.5)
+            nodes["SSR_ApplyPaletteTint"].execute(model, tint, palettes, STRENGTH).args[0], clip, (subject,), manner(0.5)
         )
     together = draw(lasr_first, [*said, *cat])
     assert relative_error(draw(tint_first, [*said, *cat]), together) <= 1e-5

@@ -30,19 +30,26 @@ def copy(into: Path) -> Path:
     )
     for name, text in blocks().items():
         path = pack / name.removesuffix(ADDED)
+        if not name:
+            continue
         if name.endswith(ADDED):
             text = _with(path.read_text(encoding="utf-8"), text)
             path.unlink()  # the link
-        elif not name:
-            continue
+        elif path.exists():
+            raise FileExistsError(
+                f"{name} is the page's own example, and the pack has a file of that name. Call that one something else."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return pack
 
 
 def _with(text: str, added: str) -> str:
-    """A file with more imports, and more entries in a list that it has."""
+    """A file with more imports and more entries in a list that it has, or with more at its end."""
+    if (found := re.search(r"^(\w+: .* = \[\n)(.*?)^\]", added, re.DOTALL | re.MULTILINE)) is None:
+        return f"{text}\n{added}"
     imports = "".join(line for line in added.splitlines(keepends=True) if line.startswith("from "))
-    head, entries = re.search(r"^(\w+: .* = \[\n)(.*?)^\]", added, re.DOTALL | re.MULTILINE).groups()
+    head, entries = found.groups()
     assert head in text
     text = text.replace(head, imports + "\n" + head)
     start = text.index(head)

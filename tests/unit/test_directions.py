@@ -4,6 +4,7 @@ Read from the source, imports inside functions included: what is only imported l
 """
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -89,3 +90,10 @@ def test_no_imports_go_round_in_a_circle():
 
     for module in sorted(edges):
         visit(module)
+
+
+@pytest.mark.parametrize("host", ["comfyui", "diffusers"])
+def test_a_host_lists_its_files(host):
+    folder = PACK / "ssr_core" / "hosts" / host
+    listed = set(re.findall(r"^ *(\w+\.py) ", (folder / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == {path.name for path in folder.glob("*.py")} - {"__init__.py"}

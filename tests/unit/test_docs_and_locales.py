@@ -140,7 +140,7 @@ def code() -> str:
 
 
 def test_this_file_knows_every_node():
-    assert set(NODES) == set(schemas())
+    assert set(NODES) == set(schemas()), f"NODES at the head of this file: {set(NODES) ^ set(schemas())}"
 
 
 @each_node
@@ -157,10 +157,10 @@ def test_english_locale_is_the_schema_word_for_word(node):
 def test_locale_has_a_text_for_every_part_and_no_other(language):
     expected = texts({node: spoken(schema) for node, schema in schemas().items()})
     translated = texts(locale(language, "nodeDefs.json"))
-    assert translated.keys() == expected.keys()
+    assert translated.keys() == expected.keys(), f"locales/{language}/nodeDefs.json: {translated.keys() ^ expected.keys()}"
     assert all(isinstance(text, str) and text.strip() for text in translated.values())
     categories = {part for schema in schemas().values() for part in schema.category.split("/")}
-    assert set(locale(language, "main.json")["nodeCategories"]) == categories
+    assert set(locale(language, "main.json")["nodeCategories"]) == categories, f"locales/{language}/main.json"
 
 
 @pytest.mark.parametrize("language", [language for language in HEADINGS if language != "en"])

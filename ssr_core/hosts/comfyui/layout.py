@@ -52,7 +52,9 @@ def layout_of(model: Any, what: str) -> tuple[UNetLayout, int]:
     described = model.model.model_config.unet_config
     if not layers or "channel_mult" not in described:
         kind = type(model.model).__name__
-        raise ValueError(f"This MODEL is a {kind}; {what} needs a Stable Diffusion 1.x UNet. Load a checkpoint of that kind.")
+        raise ValueError(
+            f"This MODEL is a {kind}; {what} needs the UNet of a Stable Diffusion. Load a checkpoint of that kind."
+        )
     width, levels = described["model_channels"], len(described["channel_mult"])
     resnets, depths = described["num_res_blocks"], described["transformer_depth"]
     of_block = {block[:2]: attention.heads for block, attention in layers}
