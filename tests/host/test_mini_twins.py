@@ -56,14 +56,11 @@ def test_two_objects_of_the_mip_template_each_have_the_look_of_their_own_referen
     assert seen.background == "meadow"
 
 
-def test_the_word_of_the_elite_template_is_what_is_marked_and_has_a_colour_of_it(server):
-    """Its two colours rarely come through both, as the template says; of most seeds the look as a whole is another's."""
+def test_the_word_of_the_elite_template_is_what_is_marked_and_wears_its_look(server):
+    """The prompt names no class: what it is comes from the picture too."""
     seen = drawn(server, "ssr_mini_elite_picture_and_mask")
-    marked = cast(0, 3)[1]
-    found = seen.of(marked.kind)
-    assert found is not None
-    assert found.two_colours & {marked.look.first, marked.look.second}
-    assert [thing.kind for thing in seen.objects] == [marked.kind], "nothing else of the reference"
+    assert [thing.kind for thing in seen.objects] == ["cat"], "nothing else of the reference"
+    assert wears(seen, "cat", cast(1, 3)) == "cat"
     assert seen.background == "snow"
 
 
