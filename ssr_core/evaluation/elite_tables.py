@@ -81,7 +81,7 @@ def tables(base: Base, elite: Elite, encoder: SSREncoder, described: Mapping[str
             drawers[words] = ELITEDrawer(base, elite, words=words)
         return drawers[words]
 
-    curve = Curve("look_and_edit.svg", "Look against edit", "background and told colour obeyed", _trade, percent)
+    curve = Curve("colours_and_edit.svg", "Exact colours against edit", "background and told colour obeyed", _trade, percent)
     return Tables("elite", described, drawer, COLUMNS, (curve,))
 
 
@@ -91,7 +91,7 @@ def _trade(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, list[tuple[
     lines = {}
     for words, named in WORDS.items():
         titles = [title(strength, words) for strength in LAMBDAS]
-        points = [(edit[name]["edit"], look[name]["look"]) for name in titles if name in look and name in edit]
+        points = [(edit[name]["edit"], look[name]["colours"]) for name in titles if name in look and name in edit]
         if points:
-            lines[f"look, {named}, lambda from {LAMBDAS[0]:g} to {LAMBDAS[-1]:g}"] = points
+            lines[f"both colours exact, {named}, lambda from {LAMBDAS[0]:g} to {LAMBDAS[-1]:g}"] = points
     return lines

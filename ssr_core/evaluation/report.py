@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from ..shown import percent
 from .datasets import Entry
 
 THUMBNAIL = 160
-MOST_MARKS = 12
-"""With more different x than this, an axis marks equal parts instead."""
+ROOM = 36
+"""Pixels that a number below an axis needs; where the x of points lie closer, the axis marks equal parts instead."""
 SCORES = ("CLIP-T", "CLIP-I", "DINO")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#26242c}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
@@ -64,7 +65,7 @@ def plot(
     x_shown: Callable[[float], str] = "{:.4g}".format,
 ) -> str:
     """Lines over x as SVG, all y in 0..top; shown, x_shown: how numbers on the axes are written."""
-    width, height, margin = 560, 300, 44
+    width, height, margin = 560, 300, 52
     xs = [x for points in lines.values() for x, _ in points]
     low, high = min(xs), max(xs)
     colours = ("#2050d0", "#d04020", "#20904a", "#8030a0", "#a07000", "#108090", "#d03090", "#606060")
@@ -79,13 +80,16 @@ def plot(
         marks.append(f'<line x1="{left}" y1="{level}" x2="{width - margin}" y2="{level}" stroke="#ddd"/>')
         marks.append(f'<text x="{left - 8}" y="{level + 4}" text-anchor="end">{shown(y)}</text>')
     marked = sorted(set(xs))
-    for x in marked if len(marked) <= MOST_MARKS else [low + (high - low) * part / 5 for part in range(6)]:
+    near = any(place(after, 0)[0] - place(before, 0)[0] < ROOM for before, after in itertools.pairwise(marked))
+    for x in [low + (high - low) * part / 5 for part in range(6)] if near else marked:
         across, bottom = place(x, 0)
         marks.append(f'<text x="{across}" y="{bottom + 18}" text-anchor="middle">{x_shown(x)}</text>')
     for number, (name, points) in enumerate(lines.items()):
         colour = colours[number % len(colours)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in (place(*point) for point in points))
         marks.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        dots = [place(*point) for point in points]
+        marks += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in dots]
         marks.append(f'<text x="{margin + 8}" y="{18 + 16 * number}" fill="{colour}">{html.escape(name)}</text>')
     marks.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>')
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'

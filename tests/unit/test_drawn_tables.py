@@ -83,8 +83,8 @@ def test_elites_rows_differ_by_lambda_and_words_and_draw_their_trade_off(folder,
     said = capsys.readouterr().out
     assert "edit-0.8-5: background " in said
     assert "told " in said
-    assert (tmp_path / "look_and_edit.svg").read_text().count("<polyline") == 2
-    assert "look_and_edit" not in (tmp_path / "selectivity.html").read_text()  # it stands in the page itself
+    assert (tmp_path / "colours_and_edit.svg").read_text().count("<polyline") == 2
+    assert "colours_and_edit" not in (tmp_path / "selectivity.html").read_text()  # it stands in the page itself
     assert "Look against edit" in (tmp_path / "selectivity.html").read_text()
 
 
