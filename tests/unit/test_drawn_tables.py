@@ -85,7 +85,7 @@ def test_elites_rows_differ_by_lambda_and_words_and_draw_their_trade_off(folder,
     assert "told " in said
     assert (tmp_path / "colours_and_edit.svg").read_text().count("<polyline") == 2
     assert "colours_and_edit" not in (tmp_path / "selectivity.html").read_text()  # it stands in the page itself
-    assert "Look against edit" in (tmp_path / "selectivity.html").read_text()
+    assert "Exact colours against edit" in (tmp_path / "selectivity.html").read_text()
 
 
 def test_what_is_missing_is_said_in_words(folder, tmp_path, capsys, monkeypatch):
