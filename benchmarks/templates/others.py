@@ -191,8 +191,8 @@ FILES = "Files: `python install.py --download --only elite clip-vision`, and any
 def elite_mini(graph: Graph) -> None:
     _elite(
         graph, _built_in(graph), ((1, 3, 2),), "S", "a S in the white snow", WORD,
-        "*strength* is of the tokens under the mask: at 0 the word acts alone; more of it keeps more of the look, and obeys less of what the "
-        "prompt says about it.", MINI.about,
+        "*strength* is of the tokens under the mask: at 0 the word acts alone; more of it keeps more of the look, and obeys less of what "
+        "the prompt says about it.", MINI.about,
     )  # fmt: skip
 
 
