@@ -50,8 +50,13 @@ def loaded(page: Any) -> None:
 
 def draws_dom_widgets(page: Any) -> bool:
     """Whether Nodes 2.0 of this frontend mounts elements of packs: from 1.28 on."""
+    return version(page) >= (1, 28)
+
+
+def version(page: Any) -> tuple[int, int]:
+    """Of the frontend."""
     major, minor, *_ = page.evaluate("window.__COMFYUI_FRONTEND_VERSION__").split(".")
-    return (int(major), int(minor)) >= (1, 28)
+    return int(major), int(minor)
 
 
 def set_renderer(page: Any, nodes2: bool) -> None:
