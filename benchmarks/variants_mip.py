@@ -117,9 +117,8 @@ def two_references(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
         args, {torch.float16: "fp16_unet", torch.bfloat16: "bf16_unet", torch.float32: "fp32_unet"}[dtype], True
     )  # theirs too
     layers = enumerate(comfy_host.part("ssr_core.layout").SDXL.layers)
-    with (
-        torch.inference_mode()
-    ):  # as the host's executor opens a file: the pack's modules hold such tensors only if all of them are
+    # As the host's executor opens a file: modules of that pack work with such tensors only if they hold no others.
+    with torch.inference_mode():
         adapter = {
             "ip_adapter": {
                 f"{2 * number + 1}.{name}.weight": torch.randn(layer.width, 2048) / 2048**0.5

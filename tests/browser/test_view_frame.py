@@ -92,9 +92,7 @@ def test_the_frame_is_moved_by_an_edge_and_everything_follows(wide, server, requ
     page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') !== 'true'", timeout=60_000)
     assert crop(page) is None
     assert not button(page, "Whole picture").is_visible()
-    page.keyboard.press(
-        "Escape"
-    )  # its run failed, as the point is outside again: older frontends open a dialog over everything
+    page.keyboard.press("Escape")  # the point is outside again, so the run failed: older frontends open a dialog over all
 
 
 def test_a_corner_resizes_it_to_a_square_where_it_must_be_one(wide):

@@ -4,13 +4,22 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from ssr_core.cli import main
 from ssr_core.evaluation import drawn, lasr_tables, rows
 from ssr_core.evaluation import selectivity as world
 from ssr_core.evaluation.compared_cases import LearnedCases
-from ssr_core.methods.lasr import learning, views
+from ssr_core.evaluation.drawer import Sampling
+from ssr_core.evaluation.learned import InversionDrawer, LASRDrawer, Lessons, Taught
+from ssr_core.hosts.diffusers.learning import BaseModels
+from ssr_core.hosts.diffusers.load import load_base
+from ssr_core.methods.lasr import learning, subject_file, views
+from ssr_core.methods.lasr.recipe import Recipe
+from ssr_core.mini import files
 
 
 @pytest.fixture
@@ -78,3 +87,24 @@ def test_what_is_no_method_or_option_of_these_tables_is_refused(evaluate, tmp_pa
     assert "is a row of the tables of --method lasr" in capsys.readouterr().err
     assert evaluate("--words", "words.json") == (2, [])
     assert "--words is for benchmarks on photographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lasr", "textual-inversion"])
+def test_prompts_of_one_subject_are_drawn_together_and_each_picture_is_what_it_is_alone(kind, tmp_path):
+    base = load_base(files.MINI)
+    models = BaseModels(base, files.MINI, torch.device("cpu"), False)
+    lessons = Lessons(Recipe("", steps=1), 128, tmp_path, tmp_path, {})
+    if kind == "lasr":
+        drawer, made = LASRDrawer(base, models, lessons), subject_file.load(files.FOLDER / "lasr_star.safetensors")
+    else:
+        drawer, made = InversionDrawer(base, models, lessons), models.table[1]
+    picture = Image.new("RGB", (128, 128))
+    star, other = Taught(made, "star-1", "star", picture), Taught(made, "star-2", "star", picture)
+    own, prompts = [[star], [star], [other]], ["a star on a beach", "a star in the snow", "a star"]
+    sampling, batches, sample = Sampling(128, 2, 4.0, 0.5), [], drawer.sample
+    drawer.sample = lambda pipe, made, texts, *more: batches.append(len(texts)) or sample(pipe, made, texts, *more)
+    together = drawer.draw(own, prompts, [7, 8, 9], sampling)
+    assert batches == [2, 1]
+    for place in range(3):
+        (alone,) = drawer.draw([own[place]], [prompts[place]], [7 + place], sampling)
+        assert np.abs(np.asarray(alone, dtype=int) - np.asarray(together[place], dtype=int)).max() <= 2
