@@ -14,6 +14,7 @@ from .content import SSR, Template
 from .graph import ROOT, Graph, write
 from .layout import place
 from .others import OTHERS
+from .reroutes import lead_around
 from .sizes import SIZES
 
 TEMPLATES: tuple[Template, ...] = (*SSR, *OTHERS)
@@ -36,8 +37,8 @@ def described() -> dict[str, Any]:
 def built(template: Template, info: dict[str, Any]) -> dict[str, Any]:
     graph = Graph(info, SIZES)
     template.make(graph)
-    if hidden := place(graph, HEIGHTS):
-        sys.stdout.write(f"{template.name}: {hidden} points of links stay behind nodes\n")
+    if place(graph, HEIGHTS) and (hidden := lead_around(graph)):
+        sys.stdout.write(f"{template.name}: {hidden} links stay behind nodes\n")
     if (wide := max(node.pos[0] + node.size[0] for node in graph.nodes)) > WIDEST:
         raise ValueError(f"It is {wide} wide, which opens too small to be read; {WIDEST} is the most.")
     return graph.to_json(template.formerly, _app(graph, template) if template.app else None)

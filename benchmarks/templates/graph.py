@@ -50,14 +50,15 @@ class Node:
 
 
 class Graph:
-    """described: the host's object_info. columns: nodes from left to right, each column from top to bottom. widest: of a node, in pixels;
-    many columns leave little room."""
+    """described: the host's object_info. columns: nodes from left to right, each column from top to bottom. reroutes: points that a
+    link passes, by its number. widest: of a node, in pixels; many columns leave little room."""
 
     def __init__(self, described: dict[str, Any], sizes: dict[str, tuple[int, int]]) -> None:
         self.described, self.sizes = described, sizes
         self.nodes: list[Node] = []
         self.links: list[tuple[int, Slot, Node, str]] = []
         self.columns: list[list[Node]] = []
+        self.reroutes: dict[int, list[tuple[int, int]]] = {}
         self.widest = 400
 
     def node(
@@ -125,9 +126,19 @@ class Graph:
             "links": [self._link(*link) for link in self.links],
             "groups": [],
             "config": {},
-            "extra": extra or {},
+            "extra": {**(extra or {}), **self._reroutes()},
             "version": 0.4,
         }
+
+    def _reroutes(self) -> dict[str, Any]:
+        points: list[dict[str, Any]] = []
+        last = []
+        for number, places in sorted(self.reroutes.items()):
+            for place, pos in enumerate(places):
+                parent = {"parentId": len(points)} if place else {}
+                points.append({"id": len(points) + 1, **parent, "pos": list(pos), "linkIds": [number]})
+            last.append({"id": number, "parentId": len(points)})
+        return {"reroutes": points, "linkExtensions": last} if points else {}
 
     def _link(self, number: int, source: Slot, target: Node, name: str) -> list[Any]:
         place = next(index for index, entry in enumerate(target.inputs) if entry["name"] == name)

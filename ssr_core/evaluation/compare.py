@@ -33,7 +33,7 @@ from .ssr import SSRDrawer, SSRSetting
 STRENGTH = "strength"
 """The table that strengths are chosen by."""
 _MEASURED = ("look", "look_strict", "colours", "prompt", "all_drawn")
-_COSTS = ("strength", "operations", "seconds", "size")
+_COSTS = ("strength", "operations", "memory", "seconds", "size")
 COLUMNS: dict[str, Sequence[str]] = {
     "alone": (*_MEASURED, *_COSTS),
     "among": (*_MEASURED, *_COSTS),
@@ -183,6 +183,7 @@ def chosen_strengths(found: Mapping[str, Any]) -> dict[str, float]:
 def tables(weights: Weights, described: Mapping[str, Row], reasons: Mapping[str, str]) -> Tables:
     """described: what rows() says, at the strengths that they are to be measured at."""
     drawers: dict[tuple[str, Setting], Drawer[Any]] = {}
+    unet = weights.base.unet
 
     def drawer(row: Row) -> Drawer[Any]:
         key = (row.weights, replace(row.setting, strength=1.0))
@@ -190,7 +191,7 @@ def tables(weights: Weights, described: Mapping[str, Row], reasons: Mapping[str,
             drawers[key] = weights.drawer(row.weights, row.setting)
         return drawers[key]
 
-    plain: dict[Situation, int] = {}
+    plain: dict[Situation, tuple[int, int]] = {}
 
     def also(row: Row) -> dict[str, float]:
         assert isinstance(row.of, ComparedCases)
@@ -199,9 +200,16 @@ def tables(weights: Weights, described: Mapping[str, Row], reasons: Mapping[str,
         situation, case = row.of.situation, row.of.cases(0)[0]
         if situation not in plain:
             bare = METHODS["no-subject"]
-            plain[situation] = compared_costs.operations(weights.drawer(bare.weights, bare.setting), case, bare.setting)
+            nothing = weights.drawer(bare.weights, bare.setting)
+            plain[situation] = (
+                compared_costs.operations(nothing, case, bare.setting),
+                compared_costs.memory(nothing, unet, None, bare.setting, case.prompt),
+            )
         own = drawer(row)
-        costs = {"operations": compared_costs.operations(own, case, row.setting) / plain[situation] - 1}
+        operations, memory = plain[situation]
+        costs: dict[str, float] = {"operations": compared_costs.operations(own, case, row.setting) / operations - 1}
+        drawn_with = None if row.weights == NOTHING else case
+        costs["memory"] = compared_costs.memory(own, unet, drawn_with, row.setting, case.prompt) - memory
         if row.weights == NOTHING:
             return costs
         if isinstance(own, TimedLASR | TimedInversion):

@@ -1,4 +1,4 @@
-"""What a method costs on Mini: operations of a step beyond a plain one, seconds to make a subject, and the size of its file."""
+"""What a method costs on Mini: operations and memory of a step, seconds to make a subject, and the size of its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +22,7 @@ from .drawer import Drawer, Sampling, Selection
 from .elite import SelectedWord
 from .learned import Taught
 from .mip import SelectedObject
+from .peak_memory import peak_of
 from .selectivity import Case, Setting, select
 from .ssr import SelectedSubject
 
@@ -41,6 +42,15 @@ def operations(drawer: Drawer[Any], case: Case, setting: Setting) -> int:
         return counter.get_total_flops()
 
     return counted(3) - counted(2)
+
+
+def memory(drawer: Drawer[Any], unet: nn.Module, case: Case | None, setting: Setting, prompt: str) -> int:
+    """Bytes of all tensors but weights while the UNet of a picture's drawing runs, at the most. case: whose subjects are drawn, None for
+    none."""
+    selections = [select(drawer, case, setting.query_by) if case else []]
+    with peak_of(unet) as peak:
+        drawer.draw(selections, [prompt], [0], Sampling(SIDE, 2, setting.guidance, setting.strength))
+    return peak.bytes
 
 
 def seconds(drawer: Drawer[Any], case: Case, setting: Setting) -> float:

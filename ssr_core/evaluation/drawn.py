@@ -36,6 +36,7 @@ MEANING = {
     "seconds": "to make or learn a subject, on the machine that measured",
     "strength": "of the method, in its own measure; chosen on other instances",
     "operations": "of a step of Mini's UNet beyond those of a plain step",
+    "memory": "of all tensors but weights while Mini's UNet runs, at the most, beyond those of a plain run",
     "size": "of a subject's file",
 }
 """What can be measured, by the name of its column."""
@@ -43,6 +44,7 @@ NUMBERS: dict[str, Callable[[float], str]] = {
     "seconds": lambda seconds: f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}",
     "strength": "{:g}".format,
     "operations": lambda share: f"{100 * share:+.1f} %",
+    "memory": lambda size: f"{size / 2**20:+.1f} MiB",
     "size": lambda size: f"{size / 1024:.0f} KiB",
 }
 """Those that are no shares found in pictures, and how they are written."""

@@ -17,7 +17,7 @@ from ssr_core.evaluation.selectivity import scores
 from ssr_core.methods.lasr import views
 from ssr_core.mini import files
 
-OPERATIONS = compared_costs.operations
+OPERATIONS, MEMORY = compared_costs.operations, compared_costs.memory
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def evaluate(monkeypatch, tmp_path, folder):
     monkeypatch.setattr(compared_costs, "TIMES", 1)
     # Counting takes as long as drawing; the tests that look at costs count.
     monkeypatch.setattr(compared_costs, "operations", lambda *given: 1)
+    monkeypatch.setattr(compared_costs, "memory", lambda *given: 1)
     for name, method in compare.METHODS.items():
         monkeypatch.setitem(compare.METHODS, name, replace(method, strengths=method.strengths[1:3]))
     ran = []
@@ -61,6 +62,7 @@ def read(folder):
 
 def test_a_method_is_judged_at_the_strength_that_did_best_on_other_instances(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compared_costs, "operations", OPERATIONS)
+    monkeypatch.setattr(compared_costs, "memory", MEMORY)
     looks = iter([0.2, 0.9, 0.6])
 
     def rated(outcomes, bounds):
@@ -78,8 +80,9 @@ def test_a_method_is_judged_at_the_strength_that_did_best_on_other_instances(eva
     found = read(tmp_path)
     row = found["among"]["MIP-Adapter, mask and name"]
     assert (row["strength"], row["setting"]["strength"], row["instances"]) == (1.0, 1.0, 1)
-    assert {"look", "look_strict", "colours", "prompt", "all_drawn", "operations", "seconds", "size"} <= row.keys()
+    assert {"look", "look_strict", "colours", "prompt", "all_drawn", "operations", "memory", "seconds", "size"} <= row.keys()
     assert 0 < row["operations"] < 0.5
+    assert 0 < row["memory"] < 2**20
     assert set(found["strength"]) == {"MIP-Adapter, mask and name, 0.75", "MIP-Adapter, mask and name, 1"}
     assert "among-mip: look 60 %" in capsys.readouterr().out
     assert (tmp_path / "look_and_prompt.svg").read_text().count("<polyline") == 1
