@@ -217,7 +217,7 @@ def tables(weights: Weights, described: Mapping[str, Row], reasons: Mapping[str,
             # Nothing was learned in this folder's time where its files came from elsewhere.
             costs |= {"seconds": sum(taken) / len(taken)} if taken else {}
         else:
-            costs["seconds"] = compared_costs.seconds(own, case, row.setting)
+            costs["seconds"] = compared_costs.seconds(own, weights.base, case, row.setting)
         if METHODS[_titled(row.title)].strengths:
             costs["strength"] = row.setting.strength
         (first, *_) = select(own, case, row.setting.query_by)

@@ -107,7 +107,7 @@ def _cases(of: ComparedCases) -> Iterator[Case]:
             others = () if of.situation == "among" else (pair[1 - own].look,)
             for place in range(of.prompts):
                 background = new[place % len(new)]
-                colour = foreign_colour(wanted, colours) if of.situation == "edit" else ""
+                colour = foreign_colour(wanted, colours, others) if of.situation == "edit" else ""
                 yield Case(wanted, prompt_of([pair[own].kind], colour, background), background, colour, others)
 
 

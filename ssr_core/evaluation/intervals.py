@@ -41,11 +41,12 @@ def interval(groups: Groups) -> tuple[float, float]:
 
 def bootstrap(groups: Groups) -> tuple[float, float]:
     """The same from the share's quantiles over groups drawn anew with replacement, each as a whole (B. Efron, 1979, "Bootstrap methods",
-    percentile interval). The draws are the same ones every time. Raises ValueError without tries.
+    percentile interval); interval() where no draw differs from another, as if there were nothing to doubt. The draws are the same ones
+    every time. Raises ValueError without tries.
     """
     tried = np.array([group for group in groups if group[1]]).reshape(-1, 2)  # [G, 2]
     if not len(tried):
         raise ValueError("A share of nothing has no interval.")
     drawn = tried[np.random.default_rng(0).integers(len(tried), size=(RESAMPLES, len(tried)))].sum(axis=1)  # [R, 2]
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [TAIL, 1 - TAIL])
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else interval(groups)

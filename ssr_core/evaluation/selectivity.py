@@ -144,10 +144,10 @@ def prompt_of(kinds: Sequence[str], colour: str, background: str) -> str:
     return " ".join([*([listed(named)] if named else []), BACKGROUNDS[background].phrase])
 
 
-def foreign_colour(wanted: Sequence[Wanted], rng: random.Random) -> str:
-    """One that none of them has."""
-    own = {colour for one in wanted for colour in (_look(one).first, _look(one).second)}
-    return rng.choice([colour for colour in COLOURS if colour not in own])
+def foreign_colour(wanted: Sequence[Wanted], rng: random.Random, others: Sequence[Look] = ()) -> str:
+    """One that none of them has, nor a look that they could be taken for: whoever obeys must not be judged to be that."""
+    had = {colour for look in (*map(_look, wanted), *others) for colour in (look.first, look.second)}
+    return rng.choice([colour for colour in COLOURS if colour not in had])
 
 
 def select(drawer: Drawer[Selected], case: Case, query_by: QueryBy) -> tuple[Selected, ...]:

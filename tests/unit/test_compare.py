@@ -12,7 +12,7 @@ from ssr_core.cli import main
 from ssr_core.evaluation import compare, compared_costs, drawn, rows
 from ssr_core.evaluation import selectivity as world
 from ssr_core.evaluation.compared_cases import SITUATIONS, ComparedCases, pairs
-from ssr_core.evaluation.intervals import bootstrap
+from ssr_core.evaluation.intervals import bootstrap, interval
 from ssr_core.evaluation.selectivity import scores
 from ssr_core.methods.lasr import views
 from ssr_core.mini import files
@@ -208,9 +208,10 @@ def test_the_bootstrap_draws_whole_instances():
     # One of four instances is always right: its number in four draws is binomial (4, 1/4), P(<= 2) = 0.949, P(<= 3) = 0.996.
     assert bootstrap([(10, 10), (0, 10), (0, 10), (0, 10)]) == (0.0, 0.75)
     # Instances that do not differ tell the share at once, and one that was tried more often counts for more.
-    assert bootstrap([(3, 5)] * 4) == (0.6, 0.6)
+    assert bootstrap([(3, 5)] * 4) == interval([(3, 5)] * 4)
+    assert bootstrap([(5, 5)] * 20) == pytest.approx((0.839, 1.0), abs=1e-3), "20 of 20 that hit are no proof of all"
     assert bootstrap([(0, 1), (9, 9)]) == (0.0, 1.0)
-    assert bootstrap([(0, 0), (1, 2)]) == (0.5, 0.5)
+    assert bootstrap([(0, 0), (1, 2)]) == interval([(1, 2)])
     with pytest.raises(ValueError, match="has no interval"):
         bootstrap([(0, 0)])
 
@@ -243,3 +244,10 @@ def test_what_is_no_weights_or_option_of_compare_is_refused(evaluate, capsys):
         assert said in capsys.readouterr().err
     assert main(["evaluate", "selectivity", "--prompts", "3"]) == 2
     assert "--prompts is for compare; leave it out" in capsys.readouterr().err
+
+
+def test_a_told_colour_is_of_no_look_that_the_subject_could_be_taken_for():
+    for case in ComparedCases("edit", 20, 10).cases(0):
+        ((wanted,), (other,)) = case.wanted, case.others
+        own = wanted.scene.things[wanted.index].instance.look
+        assert case.told not in {own.first, own.second, other.first, other.second}
