@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..ssr_core.hosts.comfyui import folders
+from ..ssr_core.hosts.comfyui import folders, learning_run
 from ..ssr_core.hosts.comfyui.lasr import apply_subjects, encode_prompt, placeholder_token
 from ..ssr_core.layout import SD15
 from ..ssr_core.methods.lasr import formats, subject_file
@@ -278,4 +278,6 @@ class SaveLearned(io.ComfyNode):
     @classmethod
     def execute(cls, subject: LasrSubjects, filename_prefix: str) -> io.NodeOutput:
         writes = (partial(subject_file.save, one, new=True) for one in subject)
-        return io.NodeOutput(subject, ui=saved.write_new(folders.LEARNED, filename_prefix, *writes))
+        written = saved.write_new(folders.LEARNED, filename_prefix, *writes)
+        learning_run.forget(subject)
+        return io.NodeOutput(subject, ui=written)

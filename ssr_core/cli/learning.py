@@ -6,7 +6,9 @@ Separate from learn.py, which lists the options and needs none of the libraries 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from tqdm import tqdm
 from .. import pictures, weight_files
 from ..curve import curve
 from ..hosts.diffusers import generate, lasr
+from ..hosts.diffusers.base import fingerprint
 from ..hosts.diffusers.learning import BaseModels, views_of_pictures
 from ..hosts.diffusers.load import load_base
 from ..interrupts import stopped_between_steps
-from ..methods.lasr import inversion, memory, progress
+from ..methods.lasr import inversion, memory, progress, subject_file
 from ..methods.lasr.inversion import InversionLearner, OneVector
 from ..methods.lasr.learning import LayerwiseLearner, Learning, kept_whatever_happens, learned_subject
 from ..methods.lasr.recipe import RATE, Recipe, begin, describing
@@ -32,6 +35,9 @@ from ..mini.scene import SIDE, check_size
 from ..new_files import check_writable, write_new
 from ..text_files import read_text
 from . import devices
+
+RUN = "run"
+"""Part of what a file says of itself: which run it is of (_identity)."""
 
 
 def run(options: argparse.Namespace) -> list[Path]:
@@ -60,6 +66,12 @@ def run(options: argparse.Namespace) -> list[Path]:
     base.vae.to(device)
     models = BaseModels(base, options.model, device, options.gradient_checkpointing)
     describing(recipe, models.tokens)
+    run_of = _identity(options, recipe, side, captions, opened, masks, fingerprint(*base.models))
+    if kept and subject_file.provenance(options.out).get(RUN, run_of) != run_of:
+        raise ValueError(
+            f"{options.out} was learned otherwise: from other pictures, masks or captions, on another base, or with another size, fit, "
+            "seed, batch, rate or number of phrases. Give the same to go on, or another --out to begin anew."
+        )
     views = views_of_pictures(base, opened, masks, side, options.fit)
     learner: Any
     begun = None
@@ -74,15 +86,15 @@ def run(options: argparse.Namespace) -> list[Path]:
         print(f"learning takes about {needs}", file=sys.stderr)
     step, state = (kept.subject.learning.step, kept.state) if kept else (0, None)
     learning = Learning(models, learner, recipe, views, captions, step, state, models.knows_photos)
-    return _learn(options, base, learning, begun)
+    return _learn(options, base, learning, begun, run_of)
 
 
-def _learn(options: argparse.Namespace, base: Any, learning: Learning, begun: LasrSubject | None) -> list[Path]:
+def _learn(options: argparse.Namespace, base: Any, learning: Learning, begun: LasrSubject | None, run_of: str) -> list[Path]:
     written = []
 
     def keep() -> None:
         if begun is not None:
-            progress.keep(learning, begun, options.out, {"made_by": "ssr-encoder learn"})
+            progress.keep(learning, begun, options.out, {"made_by": "ssr-encoder learn", RUN: run_of})
         elif isinstance(vector := learning.learner.module, OneVector):
             inversion.save(vector.vector, options.out)
 
@@ -96,7 +108,7 @@ def _learn(options: argparse.Namespace, base: Any, learning: Learning, begun: La
             if learning.step % options.save_every == 0:
                 keep()
             if options.preview_every and learning.step % options.preview_every == 0 and begun is not None:
-                shown = _preview(base, learned_subject(learning, begun), learning, bool(learning.models.base == files.MINI))
+                shown = _preview(base, learned_subject(learning, begun), learning, options.model == files.MINI)
                 written.append(_write(shown, options.out.with_name(f"{options.out.stem}_{learning.step:06}.png")))
             if stopped:
                 raise KeyboardInterrupt
@@ -114,6 +126,23 @@ def _preview(base: Any, subject: LasrSubject, learning: Learning, mini: bool) ->
         generate.pipeline(base), (subject,), [prompt], generate.noise(base, [learning.recipe.seed], side, side), steps=12
     )
     return generate.decode(base, latents)[0]
+
+
+def _identity(
+    options: argparse.Namespace,
+    recipe: Recipe,
+    side: int,
+    captions: tuple[str, ...],
+    opened: list[Image.Image],
+    masks: list[Tensor | None],
+    base: str,
+) -> str:
+    """What makes two runs the same but for their length."""
+    told = (replace(recipe, steps=1), side, options.fit, captions, base, [one.size for one in opened])
+    digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
+    for picture, mask in zip(opened, masks, strict=True):
+        digest.update(picture.convert("RGB").tobytes() + (b"" if mask is None else mask.numpy().tobytes()))
+    return digest.hexdigest()
 
 
 def _write(picture: Image.Image, path: Path) -> Path:

@@ -195,7 +195,7 @@ class LearningDrawer(ABC, Generic[Made]):
         self.keep(learning, begun, unfinished, said)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.replace(path)
-        progress.state_path(unfinished).unlink(missing_ok=True)
+        progress.forget_state(unfinished)
 
     def draw(
         self,

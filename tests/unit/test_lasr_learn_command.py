@@ -72,6 +72,28 @@ def test_a_run_goes_on_from_its_file(learn, tmp_path, capsys):
     assert subject_file.load(tmp_path / "z.safetensors").learning.step == 1
 
 
+def test_a_run_goes_on_with_its_own_pictures_and_settings_only(learn, folder, tmp_path, capsys):
+    assert learn("--steps", 1) == 0
+    for other in (("--seed", 4), ("--fit", "stretch"), ("--phrases", 1)):
+        assert learn("--steps", 2, "--resume", *other) == 2
+        assert "z.safetensors was learned otherwise" in capsys.readouterr().err
+    random_scene(random.Random(9), [instances(True)[7]]).drawn.picture.save(folder / "1.png")
+    assert learn("--steps", 2, "--resume") == 2
+    assert "from other pictures" in capsys.readouterr().err
+    assert subject_file.load(tmp_path / "z.safetensors").learning.step == 1
+
+
+def test_a_base_in_a_folder_is_called_by_its_last_name_in_files(tmp_path):
+    from ssr_core.hosts.diffusers.learning import BaseModels
+    from ssr_core.hosts.diffusers.load import load_base
+
+    deep = tmp_path.joinpath(*(["deep" * 20] * 4), "sd15")
+    deep.mkdir(parents=True)
+    base, device = load_base("mini", vision_named=None), torch.device("cpu")
+    assert BaseModels(base, str(deep), device).base == "sd15"
+    assert BaseModels(base, "someone/model" + "s" * 300, device).base == ("someone/model" + "s" * 300)[:200]
+
+
 def test_ctrl_c_ends_a_run_after_its_step_and_keeps_it(learn, tmp_path, monkeypatch, capsys):
     advance = learning.Learning.advance
 

@@ -1,5 +1,7 @@
 """Learning a subject: what a run does, keeps and refuses, on models of milliseconds."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from support import toy_learning
@@ -65,6 +67,30 @@ def test_a_run_goes_on_with_its_own_recipe_and_optimizer_only(tmp_path):
         progress.load(path, recipe())
 
 
+@pytest.mark.parametrize("cut", ["before the subject", "after the subject"])
+def test_a_run_that_is_killed_while_it_writes_goes_on_from_files_that_fit(tmp_path, monkeypatch, cut):
+    made, begun, path = run(), begin(ToyModels(), recipe()), tmp_path / "z.safetensors"
+    list(made.until(2))
+    progress.keep(made, begun, path)
+    list(made.until(4))
+
+    def killed(*_, **__):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((subject_file, "save") if cut == "before the subject" else (Path, "replace")), killed)
+        with pytest.raises(SystemExit):
+            progress.keep(made, begun, path)
+    kept = progress.load(path, recipe())
+    assert kept.subject.learning.step == kept.state.step == (2 if cut == "before the subject" else 4)
+    whole, further = run(), run(kept=kept)
+    list(whole.until(12))
+    list(further.until(12))
+    assert same(weights_of(further.learner.module), weights_of(whole.learner.module))
+    progress.forget_state(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_what_was_learned_is_kept_however_a_run_ends(error):
     made, kept = run(), []
@@ -92,6 +118,39 @@ def test_a_loss_that_is_no_number_changes_nothing(monkeypatch):
     assert same(weights_of(made.learner.module), before)
     assert same(made.state.means, state.means)
     assert made.step == 1
+
+
+def test_gradients_that_half_precision_cannot_hold_make_the_scale_smaller_and_no_step_is_lost(monkeypatch):
+    """Gradients above 65,504 overflow here, as they do in a UNet of float16."""
+
+    def half_and_half(made):
+        parameter = next(made.learner.module.parameters())
+        parameter.register_hook(lambda gradient: torch.where(gradient.abs() > 65504, torch.inf, gradient))
+        losses = made.learner.losses
+        monkeypatch.setattr(made.learner, "losses", lambda *given: {"total": losses(*given)["total"] * scale})
+        return made
+
+    models, scale = ToyModels(), 1e3
+    monkeypatch.setattr(ToyModels, "half", True)
+    halves = half_and_half(run(models=models))
+    monkeypatch.setattr(ToyModels, "half", False)
+    whole = half_and_half(run(models=models))
+    before = halves._scaler.get_scale()
+    list(halves.until(3))
+    assert halves._scaler.get_scale() < before, "the first scale overflows"
+    list(whole.until(3))
+    assert halves.step == 3
+    for name, value in weights_of(whole.learner.module).items():
+        torch.testing.assert_close(weights_of(halves.learner.module)[name], value, rtol=1e-3, atol=1e-5)
+    scale = float(2**40)
+    with pytest.raises(FloatingPointError, match=r"gradients are not finite, with a loss of .* at step 4"):
+        halves.advance()
+
+
+def test_a_caption_whose_placeholder_is_cut_off_is_refused_before_the_first_step():
+    told = ("a {} on a table", " ".join(["very"] * 12 + ["big", "{}"]), "the {}")
+    with pytest.raises(ValueError, match=r"caption of picture 2, .* the placeholder \"z\" is cut off"):
+        run(captions=told)
 
 
 def test_checkpointing_changes_no_gradient():
@@ -160,6 +219,7 @@ def test_words_that_do_not_do_are_refused_before_the_first_step():
         ({"placeholder": "two words"}, r'The placeholder "two words" must be one token'),
         ({"class_word": "a cat"}, "The class word .* must be one token"),
         ({"placeholder": "cat"}, "cannot be both the placeholder and the class word"),
+        ({"placeholder": "Photo"}, '"Photo" cannot be the placeholder: it stands in every prompt'),
         ({"words": " "}, "no words that describe"),
         ({"weights": (1.0,)}, "1 weights for 2 words"),
     ):

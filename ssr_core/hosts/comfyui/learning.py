@@ -35,11 +35,12 @@ class HostModels:
     def __init__(self, model: Any, clip: Any, name: str = "", checkpointing: bool = False) -> None:
         """name: of the base, for files. Raises ValueError for models that subjects are not learned on."""
         self.layout, width = layout_of(model, WHAT)
-        base = model.model
-        if base.model_type is not comfy.model_base.ModelType.EPS:
+        base, sampling = model.model, model.get_model_object("model_sampling")
+        if base.model_type is not comfy.model_base.ModelType.EPS or not _predicts_noise(sampling):
+            found = base.model_type.name if base.model_type is not comfy.model_base.ModelType.EPS else type(sampling).__name__
             raise ValueError(
-                f"This MODEL predicts {base.model_type.name}, and subjects are learned on one that predicts noise (EPS). Load another "
-                "checkpoint of Stable Diffusion 1.x, or take away the node that changes its sampling."
+                f"This MODEL predicts {found}, and subjects are learned on one that predicts noise (EPS) at each of its timesteps. Load "
+                "another checkpoint of Stable Diffusion 1.x, or take away the node that changes its sampling."
             )
         self.patcher, own = _loaded_whole(model, "MODEL"), clip
         if (text := _loaded_whole(clip.patcher, "CLIP")) is not clip.patcher:
@@ -53,8 +54,7 @@ class HostModels:
             )
         self.clip, self.base, self.checkpointing = own, name, checkpointing
         self.device: torch.device = self.patcher.load_device
-        sigmas = model.get_model_object("model_sampling").sigmas
-        self.kept: Tensor = 1 / (sigmas.detach().cpu().float() ** 2 + 1)
+        self.kept: Tensor = 1 / (sampling.sigmas.detach().cpu().float() ** 2 + 1)
         self.half = self.device.type != "cpu" and self._dtype == torch.float16
 
     @cached_property
@@ -134,6 +134,18 @@ class _Asked:
                 f"What enters block {block} of this MODEL is not known; another node runs its UNet in its own way."
             )
         return self._context_of(self.sites[block][0], features, time).to(text.dtype)
+
+
+def _predicts_noise(sampling: Any) -> bool:
+    """Asked of what samples, since nodes patch that and leave the model's own type: whether it takes the UNet's answer for the noise, and
+    the number of a sigma for its timestep."""
+    sigma, answer, noisy = (torch.full((1, 1, 1, 1), value) for value in (1.5, 2.0, 7.0))
+    denoised = sampling.calculate_denoised(sigma.flatten(), answer, noisy)
+    sigmas = sampling.sigmas
+    timesteps = sampling.timestep(sigmas).to("cpu", torch.float64)
+    return torch.allclose(denoised, noisy - sigma * answer) and torch.equal(
+        timesteps, torch.arange(len(sigmas), dtype=torch.float64)
+    )
 
 
 def _loaded_whole(patcher: Any, what: str) -> Any:

@@ -60,9 +60,14 @@ def view_of_selected(
     return {KEY: [_selected(picture, None if mask is None else mask > 0.5, vision_model, fit, crop)]}
 
 
-def view_of_marked(subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
-    """A node's `ui`: the part of each reference that was seen, dark where it is not the object. pictures: as view takes them."""
-    return {KEY: [_marked_entry(one, pictures[index] if pictures else None) for index, one in enumerate(subjects[:MOST])]}
+def view_of_marked(
+    subjects: EliteSubjects, pictures: Sequence[Image.Image] | None = None, crop: Crop | None = None
+) -> dict[str, Any]:
+    """A node's `ui`: the part of each reference that was seen, dark where it is not the object. pictures: as view takes them.
+
+    crop: what the user framed. Without it points are read over the whole picture, also beside a frame that was laid around a mask.
+    """
+    return {KEY: [_marked_entry(one, pictures[index] if pictures else None, crop) for index, one in enumerate(subjects[:MOST])]}
 
 
 def view_of_objects(objects: ObjectSet) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _entry(subject: Subject, picture: Image.Image | None) -> dict[str, Any]:
     }
 
 
-def _marked_entry(subject: EliteSubject, picture: Image.Image | None) -> dict[str, Any]:
+def _marked_entry(subject: EliteSubject, picture: Image.Image | None, crop: Crop | None) -> dict[str, Any]:
     seen, (height, width) = picture or Image.fromarray(subject.picture.numpy()), subject.source_size
     left, top, right, bottom = subject.box
     return {
@@ -105,6 +110,7 @@ def _marked_entry(subject: EliteSubject, picture: Image.Image | None) -> dict[st
         "box": [left / width, top / height, right / width, bottom / height] if picture else [0, 0, 1, 1],
         "grid": math.isqrt(subject.patches.numel()),
         "marked": _bytes(subject.patches),
+        "around": picture is not None and crop is None and subject.box != (0, 0, width, height),
         "editable": picture is not None,
     }
 

@@ -83,9 +83,11 @@ def encode_query(tokenizer: Any, text_encoder: Any, text: str) -> Query:
     return Query(text, embedded.last.float().cpu(), words_of(pieces_of(tokenizer, embedded.ids[0])))
 
 
-def warn_of_cut(tokenizer: Any, text: str, length: int) -> None:
+def warn_of_cut(tokenizer: Any, text: str, length: int, what: str = "query") -> None:
     if len(tokenizer(text, verbose=False).input_ids) > length:
-        log.warning('SSR-Encoder: the query "%s" is longer than %d tokens; the rest is ignored.', shown(text, 40), length - 2)
+        log.warning(
+            'SSR-Encoder: the %s "%s" is longer than %d tokens; the rest is ignored.', what, shown(text, 40), length - 2
+        )
 
 
 def pieces_of(tokenizer: Any, ids: Tensor) -> list[str]:

@@ -18,6 +18,7 @@ from ...shown import shown
 from . import generate
 from .attach import strength_at
 from .context import Entering, contexts_attached
+from .encoders import warn_of_cut
 
 log = logging.getLogger("ssr_encoder")
 
@@ -76,6 +77,8 @@ class SubjectPrompts:
                     "this text encoder. Rename it with a token of this one."
                 )
         length = text_encoder.config.max_position_embeddings
+        for text in texts:
+            warn_of_cut(tokenizer, text, length, "prompt")
         ids = tokenizer(list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
         table = token_table(text_encoder)
         if (warning := other_text_encoder(subjects, table_fingerprint(table.weight))) is not None:  # type: ignore[arg-type]

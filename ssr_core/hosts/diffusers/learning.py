@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,25 +20,27 @@ from .base import Base
 from .context import Entering, contexts_attached
 from .lasr import encoding, token_table
 
+MOST_LETTERS = 200
+"""Of a base's name in a file."""
+
 
 class BaseModels:
     """A Stable Diffusion 1.x base for the length of a run. It is not changed."""
 
     def __init__(self, base: Base, name: str, device: torch.device, checkpointing: bool = False) -> None:
-        """name: of the base, for files. Raises ValueError for a base that predicts something else than the noise."""
+        """name: of the base, a model's or a folder's, of which files keep the last part. Raises ValueError for a base that predicts
+        something else than the noise."""
         if base.is_xl:
             raise ValueError("Subjects are learned on Stable Diffusion 1.x; this base is XL. Give another --model.")
         if (kind := base.noise_schedule.config.prediction_type) != "epsilon":
             raise ValueError(f"This base predicts {kind}, and subjects are learned on one that predicts noise (epsilon).")
         self.unet, self.text_encoder, self.tokenizer = base.unet.to(device), base.text_encoder.to(device), base.tokenizer
-        self.layout, self.base, self.device, self.checkpointing = base.layout, name, device, checkpointing
+        own = Path(name).resolve().name if Path(name).is_dir() else name
+        self.layout, self.base, self.device, self.checkpointing = base.layout, own[:MOST_LETTERS], device, checkpointing
+        self.knows_photos = name != MINI
         self.kept: Tensor = base.noise_schedule.alphas_cumprod
         self.half = device.type != "cpu" and base.unet.dtype == torch.float16
         self.encode = encoding(base.text_encoder)
-
-    @property
-    def knows_photos(self) -> bool:
-        return self.base != MINI
 
     @property
     def table(self) -> Tensor:

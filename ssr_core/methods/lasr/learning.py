@@ -18,6 +18,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from ... import finite
+from ...shown import shown
 from . import contexts, losses
 from .contexts import Learned, Prompts
 from .draws import Draw, draw
@@ -26,12 +27,14 @@ from .losses import REGULARISER_WEIGHT, REPAIRED, Contexts, RateSchedule
 from .recipe import Models, Recipe, class_word
 from .subject import LasrSubject, weights_of
 from .subject_file import OptimizerState
-from .texts import TEXTS, kind_of
+from .texts import TEXTS, kind_of, named
 from .views import Views
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of AdamW, without weight decay (askerlee/AdaFace-dev, configs of LASR)."""
 
+FIRST_SCALE, SCALES = 2.0**12, 20
+"""Of a loss whose gradients pass through half precision, and how many are tried for a step, each half as large."""
 ROWS_AGAIN = 16
 """Rows of the text encoder that are made again at a time, for their gradient, where a run is checkpointed."""
 
@@ -51,9 +54,11 @@ Losses = dict[str, Tensor]
 
 
 class Learner(Protocol):
-    """What is trained, and how its loss is made. repeats: phrases for each picture; compares: whether every fifth step compares adaptive
-    contexts too; rate: for each picture of a batch."""
+    """What is trained, and how its loss is made. placeholder, token: what stands for it; repeats: phrases for each picture; compares:
+    whether every fifth step compares adaptive contexts too; rate: for each picture of a batch."""
 
+    placeholder: str
+    token: int
     repeats: int
     compares: bool
     schedule: RateSchedule
@@ -78,7 +83,7 @@ class LayerwiseLearner:
         self.module: SubjectEmbedder = subject.embedder().requires_grad_(True).to(device)
         self.vectors = subject.vectors.to(device)
         self.learned = Learned(self.module, subject.token)
-        self.placeholder, self.class_word = subject.placeholder, subject.learning.class_word
+        self.placeholder, self.token, self.class_word = subject.placeholder, subject.token, subject.learning.class_word
         self.compares = recipe.delta == "repaired"
         self.repeats, self.schedule, self.rate = recipe.phrases, recipe.schedule, recipe.rate
 
@@ -167,29 +172,42 @@ class Learning:
         self.history: list[tuple[int, dict[str, float]]] = []
         self._parameters = dict(learner.module.named_parameters())
         self._optimizer = torch.optim.AdamW(self._parameters.values(), learner.rate, BETAS, EPSILON, weight_decay=0.0)
-        self._scaler = torch.amp.GradScaler(models.device.type, init_scale=2.0**12, enabled=models.half)
+        # The scale never grows, so that a run which goes on finds the one that it was stopped with by the same tries.
+        self._scaler = torch.amp.GradScaler(models.device.type, FIRST_SCALE, growth_interval=2**31 - 1, enabled=models.half)
         if state is not None:
             self._restore(state)
+        check_captions(models, captions, learner)
 
     def advance(self) -> dict[str, float]:
-        """One step; returns its losses. Raises FloatingPointError, before anything is changed, where the loss is not finite."""
-        found = self.learner.losses(self.models, self._drawn())
-        numbers = {name: value.item() for name, value in found.items()}
-        if not math.isfinite(numbers["total"]):
-            raise FloatingPointError(
-                f"The loss is {numbers['total']} at step {self.step + 1}. Lower the rate, or use full precision; what was learned until "
-                "then is kept."
-            )
+        """One step; returns its losses. Raises FloatingPointError, before anything is changed, where the loss is not finite or its
+        gradients are at no scale."""
         rate = self.learner.rate * self.recipe.batch * self.learner.schedule.factor(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        drawn = self._drawn()
+        for _ in range(SCALES):
+            found = self.learner.losses(self.models, drawn)
+            numbers = {name: value.item() for name, value in found.items()}
+            if not math.isfinite(numbers["total"]):
+                break
+            if self._stepped(found["total"]):
+                self.step += 1
+                self.history.append((self.step, numbers))
+                return numbers
+        what = "loss is" if not math.isfinite(numbers["total"]) else "gradients are not finite, with a loss of"
+        raise FloatingPointError(
+            f"The {what} {numbers['total']} at step {self.step + 1}. Lower the rate, or use full precision; what was learned until then "
+            "is kept."
+        )
+
+    def _stepped(self, total: Tensor) -> bool:
+        """Whether the optimizer did its step: gradients that half precision cannot hold are no step, and make the scale smaller."""
+        scale = self._scaler.get_scale()
         self._optimizer.zero_grad()
-        self._scaler.scale(found["total"]).backward()
+        self._scaler.scale(total).backward()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self.step += 1
-        self.history.append((self.step, numbers))
-        return numbers
+        return self._scaler.get_scale() >= scale
 
     def until(self, last: int) -> Iterator[dict[str, float]]:
         """Steps up to this one and the recipe's last, each when it is asked for."""
@@ -238,6 +256,17 @@ class Learning:
         noisy = kept.sqrt() * latents + (1 - kept).sqrt() * drawn.noise
         device = models.device
         return Step(drawn, noisy.to(device), drawn.noise.to(device), drawn.timesteps.to(device), mask.to(device))
+
+
+def check_captions(models: Models, captions: tuple[str, ...], learner: Learner) -> None:
+    """Whether the text encoder sees the placeholder in every caption. Raises ValueError for the first in which it is cut off."""
+    for number, frame in enumerate(captions, start=1):
+        caption = named(frame, learner.placeholder)
+        if not (models.ids([caption]) == learner.token).any():
+            raise ValueError(
+                f'The caption of picture {number}, "{shown(caption, 80)}", is longer than the text encoder takes, and the placeholder '
+                f'"{shown(learner.placeholder, 40)}" is cut off. Shorten it, or name the subject earlier.'
+            )
 
 
 def learned_subject(learning: Learning, begun: LasrSubject) -> LasrSubject:

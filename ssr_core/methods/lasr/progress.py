@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from .subject_file import OptimizerState
 
 STATE_SUFFIX = ".optimizer"
 """Of the state's file, which no list of subjects shows."""
+NEW_STATE_SUFFIX = ".optimizer.new"
+"""Of the same until the subject is written to which it belongs, so that whatever cuts keep off leaves two files that fit."""
 
 
 class Progress(NamedTuple):
@@ -27,11 +30,18 @@ def state_path(path: Path) -> Path:
 
 
 def keep(learning: Learning, begun: LasrSubject, path: Path, provenance: Mapping[str, str] | None = None) -> LasrSubject:
-    """Write both files, each whole or not at all, over those that are there. Returns the subject."""
-    subject = learned_subject(learning, begun)
+    """Write both files, each whole or not at all, over those that are there; cut off anywhere, load finds a pair. Returns the subject."""
+    subject, new = learned_subject(learning, begun), path.with_suffix(NEW_STATE_SUFFIX)
+    subject_file.save_state(learning.state, subject, new)
     subject_file.save(subject, path, provenance)
-    subject_file.save_state(learning.state, subject, state_path(path))
+    new.replace(state_path(path))
     return subject
+
+
+def forget_state(path: Path) -> None:
+    """Remove what keep wrote beside a subject that is learned no further."""
+    for left in (state_path(path), path.with_suffix(NEW_STATE_SUFFIX)):
+        left.unlink(missing_ok=True)
 
 
 def load(path: Path, recipe: Recipe) -> Progress:
@@ -48,4 +58,12 @@ def load(path: Path, recipe: Recipe) -> Progress:
             f'{shown(path)} was learned as "{shown(subject.placeholder, 40)}" from {named} (class {shown(learning.class_word, 40)}). Give '
             "the same words, weights, class word and placeholder to go on, or another file to begin anew."
         )
-    return Progress(subject, subject_file.load_state(state_path(path), subject))
+    return Progress(subject, _state(path, subject))
+
+
+def _state(path: Path, subject: LasrSubject) -> OptimizerState:
+    new = path.with_suffix(NEW_STATE_SUFFIX)
+    if new.is_file():
+        with suppress(ValueError):  # of the step that was not written
+            return subject_file.load_state(new, subject)
+    return subject_file.load_state(state_path(path), subject)

@@ -16,7 +16,7 @@ from .embedder import EmbedderShapes
 from .from_words import Tokenize, WordToken, embedder_from_words, one_token, word_tokens, word_vectors
 from .losses import RateSchedule
 from .subject import BaseModel, DeltaVariant, LasrSubject, Learning, table_fingerprint, weights_of
-from .texts import AUTO
+from .texts import AUTO, OF_FRAMES
 
 STEPS, BATCH, SEED, PHRASES = 4000, 2, 23, 2
 """The authors' (askerlee/AdaFace-dev, configs of LASR and their scripts)."""
@@ -96,6 +96,11 @@ def begin(models: Words, recipe: Recipe) -> LasrSubject:
     not do."""
     found = describing(recipe, models.tokens)
     token, name = one_token(recipe.placeholder.strip(), models.tokens, "placeholder", "z"), class_word(recipe)
+    if recipe.placeholder.strip().lower() in OF_FRAMES:
+        raise ValueError(
+            f'"{shown(recipe.placeholder.strip(), 40)}" cannot be the placeholder: it stands in every prompt that the subject is learned '
+            "with. Choose a rare word, such as z."
+        )
     of_class = one_token(name, models.tokens, "class word", "cat")
     if of_class == token:
         raise ValueError(

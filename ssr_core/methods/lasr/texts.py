@@ -114,6 +114,8 @@ TEXTS: dict[str, Texts] = {
     ),
 }
 """By what the subject is; SSR Mini knows the words of its drawn world only."""
+OF_FRAMES = frozenset(word for texts in TEXTS.values() for frame in texts.frames for word in frame.split()) - {PLACE}
+"""Words that stand around a placeholder, so that none of them can be one."""
 
 
 def _words(*lines: str) -> frozenset[str]:
