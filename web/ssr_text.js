@@ -6,7 +6,7 @@ import { ComfyWidgets } from "../../scripts/widgets.js";
 import "./ssr_subject.js"; // registered first, whichever arrives first: a node's picture stands above its text
 import { lastOutput, liveNodes } from "./lib/graph.js";
 
-const NODES = ["SSR_LoadModels", "SSR_MiniScene", "SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMIPAdapter", "SSR_SaveObjectsMIP", "SSR_LoadObjectsMIP", "SSR_LoadELITE", "SSR_SaveSubjectELITE", "SSR_LoadSubjectELITE"];
+const NODES = ["SSR_LoadModels", "SSR_MiniScene", "SSR_InspectModel", "SSR_SaveSubject", "SSR_LoadSubject", "SSR_LoadMIPAdapter", "SSR_SaveObjectsMIP", "SSR_LoadObjectsMIP", "SSR_LoadELITE", "SSR_SaveSubjectELITE", "SSR_LoadSubjectELITE", "SSR_LearnSubjectLASR", "SSR_SaveSubjectLASR", "SSR_LoadSubjectLASR"];
 const NAME = "report";
 const HEIGHT = 90;
 /** Of a report: a set of 64 subjects takes as many lines of one entry. */

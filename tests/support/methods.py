@@ -12,6 +12,8 @@ from support import comfy_host, learned, tiny, tiny_elite, tiny_sdxl
 from torch import Tensor
 
 NAMES = ("ssr", "mip", "elite", "lasr")
+OTHERS = NAMES[1:]
+"""The SSR-Encoder has a file of tests for each neighbour."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,26 @@ def test_encoding_shows_what_is_marked_and_files_hold_it(nodes, elite, clip_visi
     assert "crop to mask" in loaded.ui["text"][0]
 
 
+@pytest.mark.parametrize(
+    ("given", "around"),
+    [
+        ({"mask": True}, True),
+        ({"points": "20, 20"}, True),
+        ({}, False),
+        ({"mask": True, "framing": "stretch"}, False),
+        ({"mask": True, "crop": "8, 4, 40, 44"}, False),
+    ],
+)
+def test_the_view_is_told_whether_the_frame_lies_around_what_is_marked(nodes, elite, clip_vision, given, around):
+    """Then points are read over the whole picture; the browser must not refuse them beside the frame."""
+    mask = torch.zeros(1, 48, 64)
+    mask[:, 10:40, 8:30] = 1.0
+    inputs = {**given, **({"mask": mask} if "mask" in given else {})}
+    with torch.inference_mode():
+        made = nodes["SSR_EncodeSubjectELITE"].execute(elite, clip_vision, golden.picture(64, 48, 0), **inputs)
+    assert made.ui["ssr_subject"][0]["around"] is around
+
+
 def test_the_published_pair_finds_itself(nodes, monkeypatch, tmp_path):
     import folder_paths
 

@@ -7,8 +7,6 @@ from support.golden import relative_error
 
 EXACT = 1e-4
 """Relative: batches of another size round otherwise."""
-OTHERS = [name for name in methods.NAMES if name != "ssr"]
-"""The SSR-Encoder has a file for each neighbour."""
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def apart(monkeypatch):
 
 
 @pytest.mark.parametrize("neighbour", model_nodes.ALL, ids=lambda neighbour: neighbour.__name__)
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_model_nodes_act_beside_it_in_either_order(beside, neighbour):
     method, model, alone = beside
     if method.is_xl and neighbour is model_nodes.token_merging:
@@ -140,14 +138,14 @@ def test_another_pack_may_enlarge_the_batch_in_the_middle_of_a_pass(beside, capl
         assert told
 
 
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_perp_neg_as_a_node_and_as_a_guider_are_the_same_picture(beside):
     method, model, _ = beside
     patched = method.apply(model)
     assert relative_error(perp_neg_as_a_node(method, patched), perp_neg(method, patched)) <= EXACT
 
 
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_a_second_larger_pass_and_an_inpainted_one(beside):
     """Img2img at another size and shape, from the method's own first pass; then with a noise mask."""
     method, model, alone = beside
@@ -166,7 +164,7 @@ def test_a_second_larger_pass_and_an_inpainted_one(beside):
 
 
 @pytest.mark.parametrize(("weights", "cast"), [(torch.float8_e4m3fn, torch.float32), (torch.bfloat16, None)], ids=str)
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_weights_of_other_types(beside, weights, cast):
     """Near what full precision draws: eight bits keep less of ELITE's matrices than of a UNet that was made for them, but the picture."""
     method, _, alone = beside
@@ -177,7 +175,7 @@ def test_weights_of_other_types(beside, weights, cast):
     assert relative_error(drawn, method.draw(method.apply(method.make(dtype=weights, cast=cast), 0.1))) > 1e-3
 
 
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_low_vram_draws_the_same_picture(beside):
     import comfy.model_management as management
 
@@ -189,7 +187,7 @@ def test_low_vram_draws_the_same_picture(beside):
     management.unload_all_models()
 
 
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_a_lora_on_one_prompt_alone(beside, apart):
     """The host exchanges weights between the conds of a step: each must meet the method with its own."""
     import comfy.hooks
@@ -216,7 +214,7 @@ def _lora_state():
     }
 
 
-@pytest.mark.parametrize("beside", [name for name in OTHERS if name != "lasr"], indirect=True)
+@pytest.mark.parametrize("beside", [name for name in methods.OTHERS if name != "lasr"], indirect=True)
 def test_compiled_the_unet_stays_one_graph_for_all_steps(beside):
     """LASR's is in test_lasr_counts.py."""
     import torch._dynamo
@@ -235,7 +233,7 @@ def test_compiled_the_unet_stays_one_graph_for_all_steps(beside):
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("beside", [name for name in OTHERS if name != "lasr"], indirect=True)
+@pytest.mark.parametrize("beside", [name for name in methods.OTHERS if name != "lasr"], indirect=True)
 def test_frames_of_context_windows_are_what_they_are_without(beside):
     """The host's own windows, newer hosts alone draw them. LASR's is in test_lasr.py."""
     windows = pytest.importorskip("comfy_extras.nodes_context_windows")
@@ -252,7 +250,7 @@ def test_frames_of_context_windows_are_what_they_are_without(beside):
     assert relative_error(method.draw(windowed, batch=6), method.draw(patched, batch=6)) <= EXACT
 
 
-@pytest.mark.parametrize("beside", OTHERS, indirect=True)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
 def test_a_controlnet_acts_and_reads_no_subject(beside, hint):
     from nodes import ControlNetApplyAdvanced
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support import comfy_host, neighbours, tiny
+from support import comfy_host, methods, neighbours, tiny
 from support.golden import relative_error
 
 DIFFUSION, SAMPLER = "ComfyUI-TiledDiffusion", "ComfyUI_TiledKSampler"
@@ -41,6 +41,16 @@ def test_tiles_of_one_batch_are_drawn_as_one_by_one(model, encoder, subject, til
 
 
 @neighbours.needs(DIFFUSION)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
+def test_tiles_of_one_batch_with_other_methods_are_drawn_as_one_by_one(beside, tiled):
+    method, model, _ = beside
+    patched = method.apply(model)
+    one_by_one, together = (method.draw(tiled(patched, tiles), size=SIZE, steps=1) for tiles in (1, 4))
+    assert relative_error(together, one_by_one) <= 1e-5
+    assert relative_error(together, method.draw(tiled(model, 4), size=SIZE, steps=1)) > 1e-3
+
+
+@neighbours.needs(DIFFUSION)
 @pytest.mark.parametrize("tiles", [1, 4])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_region_lies_where_it_lies_in_the_whole_picture(model, encoder, subject, tiled, left, tiles, batch):
@@ -48,6 +58,17 @@ def test_a_region_lies_where_it_lies_in_the_whole_picture(model, encoder, subjec
     without = tiny.sample(tiled(model, tiles), size=SIZE, steps=1, cfg=1.0, batch=batch)
     patched = tiny.apply(model, encoder, subject, 1.0, region=left)
     effect = (tiny.sample(tiled(patched, tiles), size=SIZE, steps=1, cfg=1.0, batch=batch) - without).abs().amax(dim=(0, 1, 2))
+    assert effect[:16].min() > 1e-3
+    assert effect[-4:].max() == 0.0
+
+
+@neighbours.needs(DIFFUSION)
+@pytest.mark.parametrize("beside", ["mip"], indirect=True)
+def test_a_region_of_objects_lies_where_it_lies_in_the_whole_picture(beside, tiled, left):
+    method, model, _ = beside
+    patched = method.apply(model, 1.0, region=left)
+    drawn, without = (method.draw(tiled(one, 4), size=SIZE, steps=1, cfg=1.0) for one in (patched, model))
+    effect = (drawn - without).abs().amax(dim=(0, 1, 2))
     assert effect[:16].min() > 1e-3
     assert effect[-4:].max() == 0.0
 
@@ -115,15 +136,25 @@ def test_tiles_of_an_animation_in_context_windows(model, encoder, subject, tiled
 def test_a_sampler_of_tiles_draws_the_subject(model, encoder, subject):
     """Each tile is a sampling of its own there, so a region would lie in every tile."""
 
-    def sample(patched):
-        latent = {"samples": torch.zeros(1, 4, 32, 40)}
-        return neighbours.run(
-            neighbours.nodes(SAMPLER)["BNK_TiledKSampler"],
-            model=patched, seed=1, tile_width=256, tile_height=256, tiling_strategy="simple", steps=1, cfg=5.0,
-            sampler_name="euler", scheduler="normal", positive=tiny.cond(11), negative=tiny.cond(12), latent_image=latent,
-            denoise=1.0,
-        )[0]["samples"]  # fmt: skip
-
-    drawn, without = sample(tiny.apply(model, encoder, subject, 0.65)), sample(model)
+    drawn, without = (
+        _tiles_sampled(one, tiny.cond(11), tiny.cond(12)) for one in (tiny.apply(model, encoder, subject, 0.65), model)
+    )
     assert torch.isfinite(drawn).all()
     assert relative_error(drawn, without) > 1e-3
+
+
+@neighbours.needs(SAMPLER)
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
+def test_a_sampler_of_tiles_draws_with_other_methods(beside):
+    method, model, _ = beside
+    drawn, without = (_tiles_sampled(one, method.positive, method.negative) for one in (method.apply(model), model))
+    assert torch.isfinite(drawn).all()
+    assert relative_error(drawn, without) > 1e-3
+
+
+def _tiles_sampled(model, positive, negative):
+    return neighbours.run(
+        neighbours.nodes(SAMPLER)["BNK_TiledKSampler"],
+        model=model, seed=1, tile_width=256, tile_height=256, tiling_strategy="simple", steps=1, cfg=5.0, sampler_name="euler",
+        scheduler="normal", positive=positive, negative=negative, latent_image={"samples": torch.zeros(1, 4, 32, 40)}, denoise=1.0,
+    )[0]["samples"]  # fmt: skip
