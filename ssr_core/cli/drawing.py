@@ -1,7 +1,7 @@
 """One call of `ssr-encoder generate`: load the models, encode what is shown, draw, and write the files.
 
 Separate from generate.py, which lists the options and needs none of the libraries that draw. What a method makes of its options is in
-drawing_ssr.py, drawing_mip.py and drawing_elite.py.
+drawing_ssr.py, drawing_mip.py, drawing_elite.py and drawing_lasr.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..new_files import check_writable, write_new
 from ..shown import shown
 from . import devices
 from .drawing_elite import ELITEDrawing
+from .drawing_lasr import LASRDrawing
 from .drawing_mip import MIPDrawing
 from .drawing_ssr import SSRDrawing
 
@@ -61,12 +62,22 @@ class Drawing(Protocol):
         """What is taken from each reference."""
 
 
-DRAWINGS: dict[str, Callable[[argparse.Namespace], Drawing]] = {"ssr": SSRDrawing, "mip": MIPDrawing, "elite": ELITEDrawing}
+DRAWINGS: dict[str, Callable[[argparse.Namespace], Drawing]] = {
+    "ssr": SSRDrawing,
+    "mip": MIPDrawing,
+    "elite": ELITEDrawing,
+    "lasr": LASRDrawing,
+}
 
 
 def run(options: argparse.Namespace) -> list[Path]:
     """Write the pictures (and maps); returns their paths. options: generate.py."""
-    drawing: Drawing = DRAWINGS[_method(options)](options)
+    method = _method(options)
+    if method != "lasr" and not options.reference:
+        raise ValueError(
+            "There is no picture of the subjects: give --reference. LASR alone goes without, with files of learned subjects (--subject)."
+        )
+    drawing: Drawing = DRAWINGS[method](options)
     steps = drawing.steps if options.steps is None else options.steps
     mini = options.model == MINI
     if mini:
@@ -83,7 +94,8 @@ def run(options: argparse.Namespace) -> list[Path]:
     controlnet, adapter, more = _companions(options, dtype, control)
     sampler = options.sampler or (samplers.FOR_MOTION if adapter is not None else drawing.sampler)
     pipe = generate.pipeline(base, sampler, controlnet, adapter).to(device)
-    base.vision_encoder.to(device)
+    if base.vision_encoder is not None:
+        base.vision_encoder.to(device)
     drawing.encode()
 
     written = []
@@ -112,17 +124,16 @@ def run(options: argparse.Namespace) -> list[Path]:
 
 def _method(options: argparse.Namespace) -> str:
     """What is asked for, else what the files are of. Files that do not tell are the SSR-Encoder's to refuse."""
+    if options.subject and not options.method:
+        return "lasr"
     if options.method or not options.encoder or not all(path.is_file() for path in options.encoder):
         return options.method or "ssr"
     try:
         kind = checkpoints.kind(options.encoder)
     except ValueError:
         return "ssr"
-    if kind not in DRAWINGS:
-        raise ValueError(
-            f"{shown(options.encoder[0])} is {checkpoints.NAMES[kind]}, which this command does not draw. Load Subject (LASR) reads it in "
-            "ComfyUI."
-        )
+    if kind == "lasr":
+        raise ValueError(f"{shown(options.encoder[0])} is {checkpoints.NAMES[kind]}, no encoder. Give it with --subject.")
     return kind
 
 

@@ -28,7 +28,7 @@ from ..vision import FITS
 from .parsing import one_each, weights_of
 
 NOT_TAKEN = {
-    "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
+    "subject": [], "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
     "motion_adapter": None, "combine": None, "fit": FITS[0],
 }  # fmt: skip
 """Options of other methods, as they are where nobody gives them."""

@@ -30,10 +30,10 @@ from ..vision import Fit, seen_box
 from .parsing import one_each, weights_of
 
 NOT_TAKEN = {
-    "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
+    "subject": [], "query": [], "null_query": "", "mask_weight": 1.0, "subject_scaling": SCALINGS[0], "controlnet_sees_subject": False,
     "motion_adapter": None, "framing": None, "words": None,
 }  # fmt: skip
-"""Options of the SSR-Encoder, as they are where nobody gives them."""
+"""Options of other methods, as they are where nobody gives them."""
 
 
 class MIPDrawing:

@@ -36,6 +36,10 @@ class SSRDrawing:
         self.options = options
         if options.name:
             raise ValueError("--name is for MIP-Adapters; with an SSR-Encoder words select: give --query.")
+        if options.subject:
+            raise ValueError(
+                "--subject is for LASR; leave it out. An SSR-Encoder takes subjects from pictures: give --reference."
+            )
         for name in ("framing", "words"):
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name} is for ELITE; leave it out.")

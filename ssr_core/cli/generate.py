@@ -1,7 +1,7 @@
 """`ssr-encoder generate`: pictures of what is shown in one's own references, with any Stable Diffusion 1.x or XL, or with Mini.
 
 The SSR-Encoder takes what queries or masks select in a reference each; the MIP-Adapter takes objects, of a name and some pictures each;
-ELITE makes a word of the prompt of each reference and its mask.
+ELITE makes a word of the prompt of each reference and its mask. LASR looks at none: it draws subjects that were learned before (learn.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import devices, numbers
 from .commands import Commands
 from .parsing import Help
 
-METHODS = ("ssr", "mip", "elite")
+METHODS = ("ssr", "mip", "elite", "lasr")
 
 
 def add(commands: Commands) -> None:
@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         formatter_class=Help,
     )
     models = generate.add_argument_group("models")
-    models.add_argument("--method", choices=METHODS, help="ssr, mip or elite (default: what the encoder's file is of)")
+    models.add_argument("--method", choices=METHODS, help="default: what the encoder's file is of; with --subject, lasr")
     models.add_argument("--model", default="mini", help='diffusers folder of Stable Diffusion 1.x or XL, or "mini"')
     models.add_argument(
         "--encoder",
@@ -51,9 +51,22 @@ def add(commands: Commands) -> None:
     models.add_argument("--device", type=devices.name, default="auto", help="cuda, mps, cpu")
     models.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32", help="precision of the models")
 
-    subject = generate.add_argument_group("subjects, one of each per reference, in the same order")
+    subject = generate.add_argument_group("subjects, one of each per reference (LASR: per learned subject), in the same order")
     subject.add_argument(
-        "--reference", nargs="+", action="extend", type=Path, required=True, help="picture(s) to take subjects from"
+        "--reference",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        help="picture(s) to take subjects from; all but LASR need one",
+    )
+    subject.add_argument(
+        "--subject",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        help="LASR: file(s) of learned subjects, of ssr-encoder learn or of LASR's authors; Mini brings one",
     )
     subject.add_argument(
         "--query", nargs="+", action="extend", default=[], help='SSR: words that select the subject; "" for none'
@@ -64,7 +77,7 @@ def add(commands: Commands) -> None:
         action="extend",
         default=[],
         help="MIP: what each picture shows, in a word or two (default: the file's name); pictures of one name are one object; ELITE: the "
-        'word that each is in the prompt (default, of one: "S")',
+        'word that each is in the prompt (default, of one: "S"); LASR: the same, one token (default: as the file says)',
     )
     subject.add_argument(
         "--mask",
@@ -80,7 +93,7 @@ def add(commands: Commands) -> None:
         action="extend",
         type=numbers.strength,
         default=[],
-        help="strength of each subject or object among several (default 1)",
+        help="strength of each subject or object among several (default 1); LASR: on top of what its file says",
     )
     subject.add_argument(
         "--mask-weight", type=numbers.strength, default=1.0, help="SSR: how strictly a mask selects; 5 is near exclusive"
@@ -100,7 +113,8 @@ def add(commands: Commands) -> None:
     picture.add_argument(
         "--strength",
         type=numbers.strength,
-        help="of all subjects together (default: 0.65, Mini 1; MIP 0.75, with a resampler 0.65; ELITE 0.8)",
+        help="of all subjects together (default: 0.65, Mini 1; MIP 0.75, with a resampler 0.65; ELITE 0.8); LASR: alpha, the share of the "
+        "adaptive part, 0 to 1 (default: what the last subject was learned for)",
     )
     picture.add_argument(
         "--combine",
@@ -108,12 +122,19 @@ def add(commands: Commands) -> None:
         help="one softmax over all subjects, one each, or places shared out by word, gated or not (default: joint; MIP: gated)",
     )
     picture.add_argument("--subject-scaling", choices=SCALINGS, default=SCALINGS[0], help="SSR: what --scale multiplies")
-    picture.add_argument("--layers", choices=LAYER_PRESETS, default="all", help="which part of the UNet sees the subjects")
+    picture.add_argument(
+        "--layers",
+        choices=LAYER_PRESETS,
+        default="all",
+        help="which part of the UNet sees the subjects; LASR: where the adaptive part acts",
+    )
     picture.add_argument("--seed", type=numbers.seed, default=0, help="of the first picture; the others follow")
     picture.add_argument("--count", type=numbers.pictures, default=1, help="how many pictures")
-    picture.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100)")
+    picture.add_argument("--steps", type=numbers.steps, help="of the sampler (default: 30, ELITE 100, LASR 50)")
     picture.add_argument("--guidance", type=numbers.guidance, default=5.0, help="of the prompt; 1 switches it off")
-    picture.add_argument("--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion; MIP: euler; ELITE: lms")
+    picture.add_argument(
+        "--sampler", choices=SAMPLERS, help="default: unipc; ancestral for motion; MIP: euler; ELITE: lms; LASR: ddim"
+    )
     picture.add_argument("--size", type=numbers.size, help="WIDTHxHEIGHT (default: 512x512, XL 1024x1024, Mini 128x128)")
     picture.add_argument("--frames", type=numbers.frames, help="of an animation (default: 16)")
     picture.add_argument("--out", type=Path, default=Path("results"), help="folder for the pictures")

@@ -124,7 +124,8 @@ def test_convert_sends_a_file_with_several_subjects_to_the_nodes(tmp_path, capsy
     assert "holds 2 subjects, and a file of ours one" in capsys.readouterr().err
 
 
-def test_generate_says_what_a_learned_subject_is(learned, tmp_path, capsys):
-    command = ["generate", "--reference", "a.png", "--prompt", "a z", "--encoder", str(learned), "--out", str(tmp_path / "out")]
-    assert cli.main(command) == 2
-    assert "is a subject of LASR, which this command does not draw" in capsys.readouterr().err
+def test_generate_says_how_a_learned_subject_is_given(learned, tmp_path, capsys):
+    command = ["generate", "--prompt", "a z", "--out", str(tmp_path / "out"), "--encoder", str(learned)]
+    for more in ([], ["--reference", "a.png"]):
+        assert cli.main([*command, *more]) == 2
+        assert "is a subject of LASR, no encoder. Give it with --subject." in capsys.readouterr().err
