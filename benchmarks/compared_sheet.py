@@ -36,7 +36,7 @@ def main() -> None:
     instances, prompts = PAGES
     rows: list[list[Labelled]] = []
     for short, method in METHODS.items():
-        found = cases(options.out / f"pictures-{short}.html")[:: prompts]
+        found = cases(options.out / f"pictures-{short}.html")[::prompts]
         if not rows:
             rows.append([("reference", reference) for reference, _, _ in found])
         rows.append([(method.title if not place else "", drawn) for place, (*_, drawn) in enumerate(found)])

@@ -15,7 +15,8 @@ LASR = replace(
 
 BUILT_IN = "ssr_mini/"
 """Before the names of learned subjects that come with the pack (hosts/comfyui/folders.py)."""
-MINI_LEARNED = "lasr_star"
+MINI_LEARNED = {"z": "lasr_star", "y": "lasr_mushroom"}
+MINI_PLACES = ("in the white snow", "on the blue sea")
 MINI_STEPS = 350
 """Of learning on Mini, which is small."""
 
@@ -97,32 +98,42 @@ def learn(graph: Graph) -> None:
     graph.columns = [[base, *photos], [told, two, three], *learning, *following]
 
 
-def _learned_files(graph: Graph, *files: str, placeholders: bool = True) -> list[Node]:
-    """Two subjects, called z and y. placeholders: said here, else as their files say."""
-    return [
-        graph.node(
-            "SSR_LoadSubjectLASR",
-            f"{number} Subject {name}",
-            "input",
-            subject_file=file,
-            placeholder=name if placeholders else "",
-        )
-        for number, (name, file) in enumerate(zip(("z", "y"), files, strict=True), start=1)
-    ]
-
-
 def learned_mini(graph: Graph) -> None:
+    """A picture for each: two learned subjects in one prompt mix on models as small as these."""
+    graph.widest = NARROW
     mini = graph.node("SSR_LoadMini", "Models")
-    file = graph.node("SSR_LoadSubjectLASR", "1 Subject z", "input", subject_file=f"{BUILT_IN}{MINI_LEARNED}.safetensors")
-    world = replace(MINI, saved="ssr_mini_learned")
-    prompts, sampler, result = _drawn_with(graph, world, 2, mini, file["subject"], "a z in the white snow")
+    files = [
+        graph.node("SSR_LoadSubjectLASR", f"{number} Subject {name}", "input", subject_file=f"{BUILT_IN}{file}.safetensors")
+        for number, (name, file) in enumerate(MINI_LEARNED.items(), start=1)
+    ]
+    both = graph.node("SSR_CombineSubjectsLASR", "Both", subject_1=files[0]["subject"], subject_2=files[1]["subject"])
+    apply = graph.node("SSR_ApplySubjectLASR", "Apply", model=mini["model"], clip=mini["clip"], subject=both["subject"])
+    negative = graph.node("CLIPTextEncode", "Negative prompt", None, (280, 90), clip=mini["clip"], text=MINI.negative)
+    latent = graph.node("EmptyLatentImage", "Size", width=MINI.side, height=MINI.side, batch_size=1)
+    prompts, samplers, pictures = [], [], []
+    for number, (name, file, place) in enumerate(zip(MINI_LEARNED, files, MINI_PLACES, strict=True), start=3):
+        prompts.append(
+            graph.node(
+                "SSR_PromptWithSubjectLASR", f"{number} Prompt: draw {name}", "input", clip=mini["clip"], subject=file["subject"],
+                text=f"a {name} {place}",
+            )
+        )  # fmt: skip
+        samplers.append(
+            graph.node(
+                "KSampler", model=apply["model"], positive=prompts[-1]["conditioning"], negative=negative["CONDITIONING"],
+                latent_image=latent["LATENT"], **MINI.sampling,
+            )
+        )  # fmt: skip
+        pictures.append(graph.node("VAEDecode", samples=samplers[-1]["LATENT"], vae=mini["vae"]))
+    batch = graph.node("ImageBatch", "Both pictures", image1=pictures[0]["IMAGE"], image2=pictures[1]["IMAGE"])
+    save = graph.node("SaveImage", "5 The new pictures", "output", images=batch["IMAGE"], filename_prefix="ssr_mini_learned")
     told = note(
-        graph, "A learned subject", 190,
-        "**z** stands for a star that was learned of five pictures (template 13 learns one).",
-        "*alpha* 0 is faster: only what was learned for good acts then.",
+        graph, "Two learned subjects", 190,
+        "**z** stands for a star and **y** for a mushroom, each learned from five pictures (template 13 learns one).",
+        "One Apply serves both. *alpha* 0 is faster: only what was learned for good acts then.",
         MINI.about,
     )  # fmt: skip
-    graph.columns = [[told, mini, file], prompts, sampler, *([one] for one in result)]
+    graph.columns = [[told, mini, *files], [both, *prompts], [apply, negative, latent], samplers, [*pictures, batch, save]]
 
 
 def two_learned(graph: Graph) -> None:

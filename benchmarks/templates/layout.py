@@ -20,7 +20,7 @@ TITLE, SLOT = 30, 20
 GAP_X, GAP_Y = 40, 26
 MARGIN = 8
 """How far a link keeps away from nodes that it passes."""
-STEPS, ROUNDS, TRIES = 48, 16000, 24
+STEPS, ROUNDS, TRIES = 48, 16000, 6
 GRID = 10
 
 
