@@ -175,7 +175,7 @@ class EncodeEliteSubject(io.ComfyNode):
         subjects = encode_subjects(elite.for_encoding(), vision_model(clip_vision), pictures, selection, strength)
         if len(pictures) < len(subjects):
             pictures *= len(subjects)  # several masks of one picture
-        return io.NodeOutput(together(previous or (), subjects), ui=view_of_marked(subjects, pictures))
+        return io.NodeOutput(together(previous or (), subjects), ui=view_of_marked(subjects, pictures, selection.crop))
 
 
 class PromptWithEliteSubject(io.ComfyNode):

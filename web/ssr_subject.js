@@ -97,7 +97,7 @@ function addView(node) {
   const run = new SoloRun(node, (running) => view.setRunning(running));
   const fresh = new Freshness(node, {
     changed: () => view.setState(fresh.stale, missing(node)),
-    otherPicture: () => view.dropPoints(),
+    otherPicture: () => view.dropMarks(),
   });
   const view = new SubjectView({
     texts,
@@ -105,7 +105,7 @@ function addView(node) {
     opacity: opacity(),
     onOpacity: (value) => (node.properties[OPACITY] = value),
     onRun: () => look(node, view, run, texts),
-    onShown: (subject, image) => {
+    onFirst: (subject, image) => {
       if (subject.kept || !image) return;
       if (app.extensionManager.setting.get(KEEP_PICTURE) === false) forget(node);
       else keep(node, subject, image, fresh.shown);

@@ -25,7 +25,7 @@ SIDE = 250
 MOST = 2
 """References in a thumbnail."""
 LEARNED_FROM = {"ssr_mini_lasr_learned": (20,)}
-"""Mini Scenes of one object, from which the subject was learned that a template loads (ssr_core/mini/weights/README.md)."""
+"""Mini Scenes of one object, from which the first subject was learned that a template loads (ssr_core/mini/weights/README.md)."""
 BACKGROUND, INK = (24, 26, 30), (235, 235, 235)
 
 

@@ -39,6 +39,8 @@ def test_a_loaded_subjects_picture_stands_above_its_text_whichever_module_is_lat
     loaded(page)
     for kind in ("SSR_LoadSubject", "SSR_LoadObjectsMIP", "SSR_LoadSubjectELITE"):
         assert widgets(page, kind)[-2:] == ["ssr_view", "report"]
+    for kind in ("SSR_LearnSubjectLASR", "SSR_SaveSubjectLASR", "SSR_LoadSubjectLASR"):
+        assert widgets(page, kind)[-1] == "report"
     assert widgets(page, "SSR_SelectByPoints")[-1] == "ssr_view"
     assert widgets(page, "SSR_MiniScene")[-1] == "report"
     assert errors.ours() == []

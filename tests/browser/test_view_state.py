@@ -195,6 +195,42 @@ def test_points_of_another_picture_are_dropped_and_can_be_brought_back(page, ser
     assert not back.is_visible(), "new points take their place"
 
 
+def test_a_frame_of_another_picture_is_dropped_with_the_points_and_brought_back_with_them(page, server):
+    set_widget(page, "crop", "8, 8, 120, 120")
+    look(page)
+    click_reference(page, 64, 64)
+    settled(page)
+    before = runs(server)
+    another_scene(page, 7)
+    assert (widget(page, "crop"), widget(page, "points"), runs(server)) == ("", "", before)
+    button(page, "Bring back").click()
+    settled(page)
+    assert (widget(page, "crop"), points(page)) == ("8, 8, 120, 120", [(64, 64)])
+    assert runs(server) == before + 1
+    assert not button(page, "Bring back").is_visible()
+
+
+def test_a_frame_alone_is_dropped_too_and_a_new_click_takes_its_place(page):
+    set_widget(page, "crop", "8, 8, 120, 120")
+    look(page)
+    another_scene(page, 7)
+    assert widget(page, "crop") == ""
+    assert button(page, "Bring back").is_visible()
+    look(page)
+    click_reference(page, 30, 30)
+    settled(page)
+    assert not button(page, "Bring back").is_visible()
+
+
+def test_another_mark_in_the_same_scene_leaves_the_points(page):
+    look(page)
+    click_reference(page, 64, 64)
+    settled(page)
+    page.evaluate(f"() => {{ {SCENE}.widgets.find(widget => widget.name === 'marked').value = 2; }}")
+    noticed(page)
+    assert points(page) == [(64, 64)]
+
+
 def test_undo_brings_points_and_their_picture_back_together(page):
     look(page)
     noticed(page)

@@ -15,10 +15,11 @@ from support.workflow import to_prompt
 
 from ssr_core.evaluation.judge import choose_look, judge
 from ssr_core.mini import files
-from ssr_core.mini.scene import example_scenes
+from ssr_core.mini.scene import Look, example_scenes
 
 LEARNED = "lasr_star.safetensors"
-LARGEST = {files.MIP_ADAPTER: 0.6e6, **dict.fromkeys(files.ELITE, 1.5e6), LEARNED: 1.5e5}
+MUSHROOM = Look(pattern="striped", first="red", second="orange")
+LARGEST = {files.MIP_ADAPTER: 0.6e6, **dict.fromkeys(files.ELITE, 1.5e6), LEARNED: 1.5e5, "lasr_mushroom.safetensors": 1.5e5}
 """Bytes."""
 
 
@@ -36,10 +37,14 @@ def cast(scene, objects):
 
 def drawn(server, name):
     """What a template draws, judged."""
+    (seen,) = all_drawn(server, name)
+    return seen
+
+
+def all_drawn(server, name):
     graph = to_prompt(json.loads(path_of(name).read_text(encoding="utf-8")), server.get("/object_info"))
     images = [image for output in server.run(graph)["outputs"].values() for image in output.get("images", [])]
-    (picture,) = (image for image in images if image["type"] == "output")
-    return judge(Image.open(server.base / "output" / picture["filename"]))
+    return [judge(Image.open(server.base / "output" / image["filename"])) for image in images if image["type"] == "output"]
 
 
 def wears(seen, kind, instances):
@@ -64,12 +69,16 @@ def test_the_word_of_the_elite_template_is_what_is_marked_and_wears_its_look(ser
     assert seen.background == "snow"
 
 
-def test_a_subject_that_was_learned_is_drawn_at_once(server):
-    """Its look among those of other held-out objects, in the place that the prompt tells."""
-    seen = drawn(server, "ssr_mini_lasr_learned")
+def test_subjects_that_were_learned_are_drawn_at_once(server):
+    """Each in a picture of its own, its look among those of other held-out objects, in the place that its prompt tells."""
+    star, mushroom = all_drawn(server, "ssr_mini_lasr_learned")
     instances = [*cast(20, 1), *cast(0, 1), *cast(3, 2), *cast(0, 3)]
-    assert wears(seen, "star", instances) == "star"
-    assert seen.background == "snow"
+    assert wears(star, "star", instances) == "star"
+    assert star.background == "snow"
+    found = mushroom.of("mushroom")
+    assert found is not None
+    assert choose_look(found, [MUSHROOM, *(instance.look for instance in instances)]) == 0
+    assert mushroom.background == "sea"
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -83,14 +92,14 @@ def test_learned_subjects_of_the_pack_are_listed_after_the_users_and_read(server
     shutil.copy(files.FOLDER / LEARNED, folder / "own.safetensors")
     (info,) = server.get("/object_info/SSR_LoadSubjectLASR").values()
     listed = info["input"]["required"]["subject_file"][1]["options"]
-    assert listed == ["ssr_mini/own.safetensors", f"ssr_mini/{LEARNED}"]
+    assert listed == ["ssr_mini/own.safetensors", "ssr_mini/lasr_mushroom.safetensors", f"ssr_mini/{LEARNED}"]
 
     def told(name):
         return server.run({"1": {"class_type": "SSR_LoadSubjectLASR", "inputs": {"subject_file": name}}})["outputs"]["1"][
             "text"
         ][0]
 
-    assert all("from star" in told(name) for name in listed)
+    assert ["from star" in told(name) for name in listed] == [True, False, True]
 
 
 def test_the_users_own_file_of_that_name_comes_first_and_nothing_else_of_the_folder_is_found(nodes, monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ OURS = {
     "ssr_elite_two_subjects": ELITE | {"SSR_LoadELITE", "SSR_ExamplePicture"},
     "ssr_mini_elite_picture_and_mask": ELITE | MINI,
     "ssr_lasr_two_subjects": LEARNED,
-    "ssr_mini_lasr_learned": LEARNED - {"SSR_CombineSubjectsLASR"} | {"SSR_LoadMini"},
+    "ssr_mini_lasr_learned": LEARNED | {"SSR_LoadMini"},
 }
 """Nodes of this pack in those of the other methods."""
 USERS_FILES = ("adapter_file", "elite_file", "local_file", "subject_file", "encoder_file", "layers_file", "clip_vision_file")

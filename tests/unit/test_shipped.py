@@ -49,6 +49,7 @@ def test_the_zip_holds_what_users_need():
         "web/ssr_subject.js", "web/lib/subject_view.js", "ssr_core/mini/weights/unet.safetensors",
         "ssr_core/mini/weights/mip_adapter.safetensors", "ssr_core/mini/weights/elite_global.safetensors",
         "ssr_core/mini/weights/elite_local.safetensors", "ssr_core/mini/weights/lasr_star.safetensors",
+        "ssr_core/mini/weights/lasr_mushroom.safetensors",
     }  # fmt: skip
     assert needed <= files
 

@@ -1,6 +1,6 @@
 // @ts-check
 // The part of the reference that is framed, as the `crop` input holds it: "left, top, right, bottom" in pixels of the whole picture.
-// Reads exactly what the node itself reads (ssr_core/crop.py), and says what moving and resizing a frame makes of it.
+// Reads exactly what the node itself reads (ssr_core/crop.py), and says where the frame is and what moving and resizing makes of it.
 
 import { numbersOf, strip } from "./points.js";
 
@@ -11,6 +11,8 @@ import { numbersOf, strip } from "./points.js";
 const MOST = { letters: 400, pixels: 1 << 16 };
 /** Sides of the smallest frame that a mouse can make, in pixels. */
 const LEAST = 16;
+/** Of the picture: by how much the box that a run tells may miss the crop it was made with. */
+const HAIR = 0.01;
 
 /** @param {string} text @returns {Frame | [] | null} [] for the whole picture; null where the node would refuse the text */
 export function parseCrop(text) {
@@ -33,6 +35,21 @@ export function pixelsOf(crop, width, height) {
   const [left, top, right, bottom] = crop.map(Math.trunc);
   /** @type {Frame} */ const within = [Math.max(0, left), Math.max(0, top), Math.min(width, right), Math.min(height, bottom)];
   return within[0] < within[2] && within[1] < within[3] ? within : null;
+}
+
+/**
+ * Where the frame of a picture is, in shares of it: as it is drawn or written now, or else as the shown result tells.
+ * @param {import("./payload.js").Subject} subject @param {Frame | null} drawn in pixels @param {string} written the crop input
+ * @returns {number[]}
+ */
+export function frameOf({ box, width, height, around }, drawn, written) {
+  const seen = box.map((side) => Math.min(Math.max(side, 0), 1));
+  const crop = parseCrop(written);
+  const pixels = drawn ?? (crop?.length ? pixelsOf(crop, width, height) : null);
+  if (!pixels) return seen;
+  const framed = pixels.map((side, place) => side / (place % 2 ? height : width));
+  const middle = !drawn && !around && seen.every((side, place) => (place < 2 ? side >= framed[place] - HAIR : side <= framed[place] + HAIR));
+  return middle ? seen : framed; // a center crop of what is framed, if that is no square
 }
 
 /** A frame moved as far as the picture goes. @param {Frame} frame @param {number} x @param {number} y @param {number} width @param {number} height @returns {Frame} */

@@ -54,7 +54,7 @@ export function drawSubject(canvas, shown, selected, map, opacity, points, frame
     context.drawImage(marks, ...box);
   }
   context.globalAlpha = 1;
-  if (subject.framed) drawFrame(context, whole, within(whole, frame));
+  drawFrame(context, whole, within(whole, frame), subject.framed);
   context.restore();
   if (handles) drawCorners(context, within(whole, frame), ratio);
   for (const point of points) {
@@ -93,14 +93,19 @@ function drawCorners(context, [x, y, width, height], ratio) {
   }
 }
 
-/** Darkens what the encoder does not see. @param {CanvasRenderingContext2D} context @param {Rect} whole @param {number[]} box */
-function drawFrame(context, whole, [x, y, width, height]) {
+/**
+ * A dashed line, also where the picture is dark already: beyond it clicks may be refused, and it can be dragged.
+ * @param {CanvasRenderingContext2D} context @param {Rect} whole @param {number[]} box @param {boolean} dark whether the encoder sees nothing beyond
+ */
+function drawFrame(context, whole, [x, y, width, height], dark) {
   if (x <= whole.x + 1 && y <= whole.y + 1 && x + width >= whole.x + whole.width - 1 && y + height >= whole.y + whole.height - 1) return;
-  context.beginPath();
-  context.rect(whole.x, whole.y, whole.width, whole.height);
-  context.rect(x, y, width, height);
-  context.fillStyle = "rgba(0, 0, 0, 0.5)";
-  context.fill("evenodd");
+  if (dark) {
+    context.beginPath();
+    context.rect(whole.x, whole.y, whole.width, whole.height);
+    context.rect(x, y, width, height);
+    context.fillStyle = "rgba(0, 0, 0, 0.5)";
+    context.fill("evenodd");
+  }
   context.setLineDash([6, 4]);
   context.strokeStyle = "#fff";
   context.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
@@ -130,8 +135,8 @@ export function exactly(canvas, subject, event) {
 }
 
 /**
- * The pixel of the reference under the mouse; null outside what the encoder sees of the picture, where points select nothing.
- * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {number[]} frame in shares of the picture @param {MouseEvent} event
+ * The pixel of the reference under the mouse; null where points select nothing.
+ * @param {HTMLCanvasElement} canvas @param {Subject} subject @param {number[]} reach where they do, in shares of the picture @param {MouseEvent} event
  * @returns {Point | null}
  */
 export function pixelAt(canvas, subject, [left, top, right, bottom], event) {

@@ -27,13 +27,14 @@ export function keep(node, subject, image, origin) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  const { width, height, box, grid, framed, editable } = subject;
+  const { width, height, box, grid, framed, around, editable } = subject;
   const marks = {
     ...(subject.map ? { map: letters(subject.map) } : {}),
     ...(subject.marked ? { marked: letters(subject.marked) } : {}),
     words: subject.words.map(({ text, map }) => ({ text, map: letters(map) })),
   };
-  keepProperty(node, PROPERTY, { picture: canvas.toDataURL("image/jpeg", QUALITY), width, height, box, grid, framed, editable, ...marks, origin });
+  const told = { width, height, box, grid, framed, around, editable, ...marks };
+  keepProperty(node, PROPERTY, { picture: canvas.toDataURL("image/jpeg", QUALITY), ...told, origin });
 }
 
 /** @param {any} node */

@@ -15,7 +15,9 @@ export function originOf(node) {
 /** Of the picture alone; null where none is connected. @param {any} node */
 export function originOfPicture(node) {
   const source = sourceOf(node, "image", pathTo(node));
-  return source && digest([source.slot, described(source.node, new Map())]);
+  if (!source) return null;
+  const unseen = source.node.type === "SSR_MiniScene" && source.slot === 0 ? ["marked"] : []; // which changes what comes beside the picture
+  return digest([source.slot, described(source.node, new Map(), unseen)]);
 }
 
 /**

@@ -3,10 +3,11 @@
 
 /**
  * grid: patches along a side of the box; map: null where there is nothing that looks; framed: whether what is outside the box is darkened;
- * editable: whether its places are those that points tell; kept: the picture itself as a data URL, where the workflow has it.
+ * around: whether the box was laid around what is marked, so that points beside it count too; editable: whether its places are those that
+ * points tell; kept: the picture itself as a data URL, where the workflow has it.
  * @typedef {{ text: string, map: Uint8Array }} Word
  * @typedef {{ picture: Record<string, string>, kept: string, width: number, height: number, box: number[], grid: number,
- *   map: Uint8Array | null, words: Word[], marked: Uint8Array | null, framed: boolean, editable: boolean }} Subject
+ *   map: Uint8Array | null, words: Word[], marked: Uint8Array | null, framed: boolean, around: boolean, editable: boolean }} Subject
  */
 
 /** Far beyond what the node sends: 16 x 16 patches, CLIP's 77 tokens, a batch that anybody would leaf through. */
@@ -53,6 +54,7 @@ function readSubject(entry) {
       .filter((word) => fits(word.map)),
     marked: marked && fits(marked) ? marked : null,
     framed: entry.framed !== false,
+    around: entry.around === true,
     editable: entry.editable !== false,
   };
 }

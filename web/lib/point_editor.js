@@ -7,9 +7,9 @@ import { parsePoints } from "./points.js";
 /**
  * @typedef {import("./drawing.js").Shown} Shown
  * @typedef {import("./points.js").Point} Point
- * @typedef {{ shown: () => Shown | null, frame: () => number[], read: () => string, linked: () => boolean, write: (points: Point[]) => void,
- *   changed: () => void, ended: () => void, outside: () => void }} Owner frame: what is seen, in shares of the picture;
- *   outside: a click where nothing is
+ * @typedef {{ shown: () => Shown | null, reach: () => number[], read: () => string, linked: () => boolean, write: (points: Point[]) => void,
+ *   changed: () => void, ended: () => void, outside: () => void }} Owner reach: where points may be set, in shares of the picture;
+ *   outside: a click where they may not
  */
 
 export class PointEditor {
@@ -41,7 +41,7 @@ export class PointEditor {
   showCursor(event) {
     const shown = this.editable();
     if (this.stroke) return;
-    const free = () => (shown && pixelAt(this.canvas, shown.subject, this.owner.frame(), event) ? "crosshair" : "not-allowed");
+    const free = () => (shown && pixelAt(this.canvas, shown.subject, this.owner.reach(), event) ? "crosshair" : "not-allowed");
     this.canvas.style.cursor = !shown ? "" : pointUnder(this.canvas, shown.subject, event, this.points) < 0 ? free() : "pointer";
   }
 
@@ -58,7 +58,7 @@ export class PointEditor {
     this.read();
     const { subject } = shown;
     const known = pointUnder(this.canvas, subject, event, this.points);
-    const first = pixelAt(this.canvas, subject, this.owner.frame(), event);
+    const first = pixelAt(this.canvas, subject, this.owner.reach(), event);
     if (known < 0 && !first) {
       if (inPicture(this.canvas, subject, event)) this.owner.outside();
       return;
@@ -74,7 +74,7 @@ export class PointEditor {
     const shown = this.editable();
     if (!shown) return;
     this.read();
-    const point = pixelAt(this.canvas, shown.subject, this.owner.frame(), event);
+    const point = pixelAt(this.canvas, shown.subject, this.owner.reach(), event);
     if (point) this.owner.write([...this.points, point]);
     else if (inPicture(this.canvas, shown.subject, event)) this.owner.outside();
   }
@@ -83,7 +83,7 @@ export class PointEditor {
   follow({ pointerId }, subject, points) {
     const listening = new AbortController();
     this.stroke = { points, listening };
-    const [left, top, right, bottom] = subject.box;
+    const [left, top, right, bottom] = subject.around ? this.owner.reach() : subject.box;
     const patch = { x: ((right - left) * subject.width) / subject.grid, y: ((bottom - top) * subject.height) / subject.grid };
     /**
      * @param {"pointermove" | "pointerup" | "pointercancel" | "lostpointercapture"} kind
@@ -92,7 +92,7 @@ export class PointEditor {
     const on = (kind, act) =>
       this.canvas.addEventListener(kind, (event) => event.pointerId === pointerId && act(event), { signal: listening.signal });
     on("pointermove", (event) => {
-      const point = pixelAt(this.canvas, subject, this.owner.frame(), event);
+      const point = pixelAt(this.canvas, subject, this.owner.reach(), event);
       const last = points[points.length - 1];
       if (!point || (Math.abs(point.x - last.x) < patch.x && Math.abs(point.y - last.y) < patch.y)) return;
       points.push(point);

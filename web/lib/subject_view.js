@@ -2,12 +2,13 @@
 // The view itself: a picture with the query's map over it, chips for its words, an opacity slider, points to click; and what there is to
 // tell: that it runs, what went wrong, what is missing, and that what is shown was made of something else.
 
-import { formatCrop, parseCrop, pixelsOf } from "./crop.js";
+import { formatCrop, frameOf } from "./crop.js";
 import { drawSubject } from "./drawing.js";
+import { DroppedMarks } from "./dropped_marks.js";
 import { make, viewElement } from "./elements.js";
 import { FrameEditor } from "./frame_editor.js";
 import { PointEditor } from "./point_editor.js";
-import { formatPoints, parsePoints } from "./points.js";
+import { formatPoints } from "./points.js";
 import { WordChips } from "./word_chips.js";
 
 /**
@@ -18,12 +19,10 @@ import { WordChips } from "./word_chips.js";
  * @typedef {{ read: () => string, write: (text: string) => void, linked: () => boolean, square: () => boolean }} CropInput square: whether
  *   the frame must be one
  * @typedef {{ texts: import("./texts.js").Texts, maps: boolean, opacity: number, onOpacity: (value: number) => void, onRun: () => void,
- *   onShown: (subject: Subject, image: HTMLImageElement | null) => void, points: PointsInput | null, crop: CropInput | null, pictureUrl: (file: Record<string, string>) => string,
- *   forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
+ *   onFirst: (subject: Subject, image: HTMLImageElement | null) => void, points: PointsInput | null, crop: CropInput | null,
+ *   pictureUrl: (file: Record<string, string>) => string, forward: (element: HTMLElement, signal: AbortSignal) => void }} Options
+ *   onFirst: is told of the first subject, in which points may be set, also while another is shown
  */
-
-/** Of the picture: by how much the box that a run tells may miss the crop it was made with. */
-const HAIR = 0.01;
 
 export class SubjectView {
   /** @param {Options} options */
@@ -39,7 +38,6 @@ export class SubjectView {
     this.running = false;
     this.notice = "";
     /** Whether nothing says what to take. */ this.missing = false;
-    /** The points input before its points were dropped. */ this.dropped = "";
     this.listening = new AbortController();
     const { texts, points, crop } = options;
     this.canvas = make("canvas", {});
@@ -58,19 +56,17 @@ export class SubjectView {
     this.clear = make("button", { type: "button", textContent: texts.clear, hidden: true });
     this.unframe = make("button", { type: "button", textContent: texts.unframe, hidden: true });
     this.look = make("button", { type: "button", textContent: texts.look, title: texts.lookTip });
-    this.back = make("button", { type: "button", textContent: texts.back });
-    this.offer = make("div", { className: "ssr-row", hidden: true }, make("span", { textContent: texts.dropped }), this.back);
-    this.offer.setAttribute("role", "status");
+    this.dropped = new DroppedMarks(texts, [points, crop], () => this.options.onRun());
     const bar = make("div", { className: "ssr-row" }, this.look, this.slider, this.turn, this.clear, this.unframe);
     this.element = viewElement(
       () => this.arrive(),
       () => this.leave(),
     );
-    this.element.append(this.stage, this.chips.element, this.offer, bar);
+    this.element.append(this.stage, this.chips.element, this.dropped.element, bar);
     this.resizing = new ResizeObserver(() => this.draw());
     this.editor = points && new PointEditor(this.canvas, {
       shown: () => this.shown,
-      frame: () => this.frame(),
+      reach: () => (this.followsMarks() ? [0, 0, 1, 1] : this.frame()),
       read: points.read,
       linked: points.linked,
       write: (changed) => this.writePoints(changed),
@@ -81,7 +77,7 @@ export class SubjectView {
     this.framing =
       crop &&
       new FrameEditor(this.canvas, {
-        subject: () => (this.shown?.image && this.shown.subject.editable && !crop.linked() ? this.shown.subject : null),
+        subject: () => (this.shown?.image && this.movable() ? this.shown.subject : null),
         frame: () => this.pixels(this.frame()),
         square: crop.square,
         points: () => this.editor?.points ?? [],
@@ -100,7 +96,6 @@ export class SubjectView {
     this.look.addEventListener("click", () => this.options.onRun(), { signal });
     this.clear.addEventListener("click", () => this.writePoints([]), { signal });
     this.fault.addEventListener("click", () => this.fail("", ""), { signal });
-    this.back.addEventListener("click", () => this.writePoints(parsePoints(this.dropped) ?? []), { signal });
     this.turn.addEventListener("click", () => this.load(this.subjects, (this.index + 1) % this.subjects.length), { signal });
     this.slider.addEventListener(
       "input",
@@ -111,6 +106,7 @@ export class SubjectView {
       { signal },
     );
     this.chips.listen(signal);
+    this.dropped.listen(signal);
     this.unframe.addEventListener("click", () => this.writeCrop(""), { signal });
     this.editor?.listen(signal);
     this.framing?.listen(signal);
@@ -135,19 +131,24 @@ export class SubjectView {
 
   /** Shows a subject as soon as its picture has arrived; until then the view stays as it is. @param {Subject[]} subjects @param {number} index */
   load(subjects, index) {
-    const image = new Image();
-    this.loading = image;
-    this.tell();
-    const arrived = (/** @type {HTMLImageElement | null} */ found) => {
+    const image = this.loadPicture(subjects[index], (found) => {
       if (this.loading !== image) return; // another run was faster
       this.loading = null;
       this.waiting = () => this.put(subjects, index, found);
       if (this.editor?.stroke) this.tell();
       else this.showWaiting();
-    };
+    });
+    this.loading = image;
+    this.tell();
+  }
+
+  /** @param {Subject} subject @param {(image: HTMLImageElement | null) => unknown} arrived null where the file is gone */
+  loadPicture(subject, arrived) {
+    const image = new Image();
     image.onload = () => arrived(image);
     image.onerror = () => arrived(null);
-    image.src = subjects[index].kept || this.options.pictureUrl(subjects[index].picture);
+    image.src = subject.kept || this.options.pictureUrl(subject.picture);
+    return image;
   }
 
   showWaiting() {
@@ -169,7 +170,8 @@ export class SubjectView {
     this.chips.show(subjects[index].words);
     this.tell();
     this.showPoints();
-    this.options.onShown(subjects[index], image);
+    if (index === 0) this.options.onFirst(subjects[0], image);
+    else this.loadPicture(subjects[0], (first) => this.subjects === subjects && !this.loading && this.options.onFirst(subjects[0], first));
   }
 
   /** @param {boolean} running whether a run that this view asked for is queued or under way */
@@ -223,33 +225,27 @@ export class SubjectView {
   showPoints() {
     this.editor?.read();
     const { points, texts } = this.options;
-    const editable = this.shown?.subject.editable ?? true;
-    const { crop } = this.options;
-    const framing = crop !== null && !crop.linked() && editable;
-    const told = !editable ? texts.seen : [points && !points.linked() && texts.click, framing && texts.frame].filter(Boolean).join(". ");
+    const [editable, movable] = [this.shown?.subject.editable ?? true, this.movable()];
+    const told = !editable ? texts.seen : [points && !points.linked() && texts.click, movable && texts.frame].filter(Boolean).join(". ");
     this.canvas.title = told;
     this.canvas.setAttribute("aria-label", told || texts.picture);
     this.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
     this.clear.hidden = !this.editor?.points.length;
-    this.unframe.hidden = !framing || !crop.read().trim();
-    this.canvas.tabIndex = framing ? 0 : -1;
-    this.offer.hidden = !this.dropped || Boolean(this.editor?.points.length);
+    this.unframe.hidden = !editable || !this.cropText().trim();
+    this.canvas.tabIndex = movable ? 0 : -1;
+    this.dropped.show();
     this.draw();
   }
 
-  /** Takes out points that were set in another picture, and offers to bring them back. Nothing runs. */
-  dropPoints() {
-    const { points } = this.options;
-    const text = points && !points.linked() ? points.read() : "";
-    if (!text.trim()) return;
-    points?.write("");
-    this.dropped = text;
+  /** Takes out points and a frame that were set in another picture, and offers to bring them back. Nothing runs. */
+  dropMarks() {
+    this.dropped.drop();
     this.showPoints();
   }
 
   /** @param {Point[]} points */
   writePoints(points) {
-    this.dropped = "";
+    this.dropped.forget();
     this.options.points?.write(formatPoints(points));
     this.selected = points.length > 0 || Boolean(this.options.points?.selectsWithout());
     this.showPoints();
@@ -258,23 +254,33 @@ export class SubjectView {
 
   /** @param {string} text */
   writeCrop(text) {
+    this.dropped.forget();
     this.options.crop?.write(text);
     this.showPoints();
     this.options.onRun();
   }
 
-  /** What is seen, in shares of the picture: as it was drawn or written last, or as the shown result tells. @returns {number[]} */
-  frame() {
-    const subject = this.shown?.subject;
+  /** The crop input; "" where a link gives it. */
+  cropText() {
     const { crop } = this.options;
-    if (!subject) return [0, 0, 1, 1];
-    const box = subject.box.map((side) => Math.min(Math.max(side, 0), 1));
-    const asked = crop && !crop.linked() ? (parseCrop(crop.read()) ?? []) : [];
-    const pixels = this.framing?.drag?.frame ?? (asked.length ? pixelsOf(/** @type {import("./crop.js").Frame} */ (asked), subject.width, subject.height) : null);
-    if (!pixels) return box;
-    const framed = pixels.map((side, place) => side / (place % 2 ? subject.height : subject.width));
-    const middle = !this.framing?.drag && box.every((side, place) => (place < 2 ? side >= framed[place] - HAIR : side <= framed[place] + HAIR));
-    return middle ? box : framed; // a center crop of what is framed, if that is no square
+    return crop && !crop.linked() ? crop.read() : "";
+  }
+
+  /** What is seen, in shares of the picture. @returns {number[]} */
+  frame() {
+    const { shown, framing } = this;
+    return shown ? frameOf(shown.subject, framing?.drag?.frame ?? null, this.cropText()) : [0, 0, 1, 1];
+  }
+
+  /** Whether the frame lies around what is marked, wherever that is: points beside it count too. */
+  followsMarks() {
+    return Boolean(this.shown?.subject.around) && !this.cropText().trim();
+  }
+
+  /** Whether the frame may be drawn by hand. Around what is marked it may not: a stroke that begins near it would end the following. */
+  movable() {
+    const { crop } = this.options;
+    return crop !== null && !crop.linked() && (this.shown?.subject.editable ?? true) && !this.followsMarks();
   }
 
   /** @param {number[]} shares @returns {import("./crop.js").Frame} */
@@ -285,7 +291,7 @@ export class SubjectView {
 
   draw() {
     const subject = this.shown?.subject;
-    const handles = Boolean(this.framing?.near && subject?.editable && !this.options.crop?.linked());
+    const handles = Boolean(this.framing?.near && subject && this.movable());
     const map = subject?.words[this.chips.word]?.map ?? subject?.map ?? null;
     drawSubject(this.canvas, this.shown, this.selected, map, this.opacity, (subject?.editable && this.editor?.visible) || [], this.frame(), handles);
   }
