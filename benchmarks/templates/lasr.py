@@ -16,7 +16,7 @@ LASR = replace(
 BUILT_IN = "ssr_mini/"
 """Before the names of learned subjects that come with the pack (hosts/comfyui/folders.py)."""
 MINI_LEARNED = {"z": "lasr_star", "y": "lasr_mushroom"}
-MINI_PLACES = ("in the white snow", "on the blue sea")
+MINI_PLACES = ("in the white snow", "on a sandy beach")
 MINI_STEPS = 350
 """Of learning on Mini, which is small."""
 
@@ -121,7 +121,7 @@ def learned_mini(graph: Graph) -> None:
         samplers.append(
             graph.node(
                 "KSampler", model=apply["model"], positive=prompts[-1]["conditioning"], negative=negative["CONDITIONING"],
-                latent_image=latent["LATENT"], **MINI.sampling,
+                latent_image=latent["LATENT"], **{**MINI.sampling, "seed": 4},
             )
         )  # fmt: skip
         pictures.append(graph.node("VAEDecode", samples=samplers[-1]["LATENT"], vae=mini["vae"]))

@@ -78,7 +78,7 @@ def test_subjects_that_were_learned_are_drawn_at_once(server):
     found = mushroom.of("mushroom")
     assert found is not None
     assert choose_look(found, [MUSHROOM, *(instance.look for instance in instances)]) == 0
-    assert mushroom.background == "sea"
+    assert mushroom.background == "beach"
 
 
 @pytest.mark.parametrize("name", LARGEST)
