@@ -133,7 +133,7 @@ def learned_mini(graph: Graph) -> None:
         "One Apply serves both. *alpha* 0 is faster: only what was learned for good acts then.",
         MINI.about,
     )  # fmt: skip
-    graph.columns = [[told, mini, *files], [both, *prompts], [apply, negative, latent], samplers, [*pictures, batch, save]]
+    graph.columns = [[told, mini, *files], [both, *prompts], [apply, negative, latent], samplers, pictures, [batch], [save]]
 
 
 def two_learned(graph: Graph) -> None:
