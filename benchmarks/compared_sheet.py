@@ -1,6 +1,6 @@
 """What the methods draw of the same subjects, in one picture: python benchmarks/compared_sheet.py OUT docs/compare.jpg
 
-OUT: a folder of `ssr-encoder evaluate compare` with the rows "pictures-*". A row for each method, a column for each subject.
+OUT: a folder of `ssr-encoder evaluate compare` with the rows "pictures-*". A row for each subject, a column for each method that was drawn.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def main() -> None:
     instances, prompts = PAGES
     rows: list[list[Labelled]] = []
     for short, method in METHODS.items():
-        found = cases(options.out / f"pictures-{short}.html")[::prompts]
+        if not (page := options.out / f"pictures-{short}.html").is_file():
+            continue
+        found = cases(page)[::prompts]
         if not rows:
             rows.append([("reference", reference) for reference, _, _ in found])
         rows.append([(method.title if not place else "", drawn) for place, (*_, drawn) in enumerate(found)])
     assert all(len(row) == instances for row in rows)
-    turned = [list(column) for column in zip(*rows, strict=True)]  # methods beside each other
-    sheet(turned, SIDE).save(options.picture, quality=QUALITY)
+    sheet([list(column) for column in zip(*rows, strict=True)], SIDE).save(options.picture, quality=QUALITY)
 
 
 if __name__ == "__main__":
