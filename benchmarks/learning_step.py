@@ -4,9 +4,10 @@ That step ("official", askerlee/AdaFace-dev at 6b1560fa; lasr.md, sections 8 and
 prompts, subject and class, alone and with a phrase, once for every layer and with gradients. Ours is ssr_core/methods/lasr/learning.py
 as `ssr-encoder learn` runs it: latents made once, prompts of the class encoded once. Both go through the same models with random weights,
 forward, backward and AdamW, and draw the same pictures, prompts and noise. A step of five compares adaptive contexts too; what is told is
-the mean of five. "latents cached" is the official step without its autoencoder.
+the mean of five. "latents cached" is the official step without its autoencoder. Operations are counted, of forward and backward.
 
     python benchmarks/learning_step.py --rounds 3                                   # any device; 14 GB at least
+    python benchmarks/learning_step.py --rounds 1 --precision fp32                  # a CPU without bf16: half an hour on two cores
     python benchmarks/learning_step.py --channels 32 --side 64 --text-layers 1 --text-width 64   # to try it
 """
 
@@ -17,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -44,6 +47,7 @@ from ssr_core.mini.vocabulary import tokenizer
 PICTURES, COMPARES = 4, 5
 """Of the subject; and of how many steps one compares adaptive contexts."""
 WORD = "cat"
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def models(channels: int, text_layers: int, text_width: int) -> Base:
@@ -180,6 +184,25 @@ def seconds(call: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def mean_step(of_kinds: Mapping[int, float]) -> float:
+    """Of steps as they come; of_kinds: 0 compares adaptive contexts, 1 does not."""
+    return (of_kinds[0] + (COMPARES - 1) * of_kinds[1]) / COMPARES
+
+
+def operations(call: Callable[[], None]) -> float:
+    """Of matrix products and convolutions, in 10^12: two for each multiplication and addition."""
+    aten = torch.ops.aten  # the two that torch has no count for
+    of_cpu = {
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *more, **options: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *more, **options: (
+            sdpa_backward_flop_count(grad, q, k, v)
+        ),
+    }
+    with FlopCounterMode(display=False, custom_mapping=of_cpu) as counted:
+        call()
+    return counted.get_total_flops() / 1e12
+
+
 def peak(call: Callable[[], None], device: torch.device) -> float | None:
     """GB that a call takes at most beside what is there; on a CPU by the kernel's own count, None where it keeps none."""
     if device.type == "cuda":
@@ -201,6 +224,38 @@ def _resident(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
+def measured(
+    ways: Mapping[str, Callable[[int], None]], rounds: int, device: torch.device, told: str
+) -> dict[str, dict[str, Any]]:
+    """Seconds, operations and memory of each, by name. told: on the progress bar."""
+    times: dict[str, dict[int, list[float]]] = {name: {0: [], 1: []} for name in ways}
+    counts: dict[str, dict[int, float]] = {name: {} for name in ways}
+    peaks: dict[str, dict[int, float | None]] = {name: {} for name in ways}
+    calls = [(name, step) for name in ways for step in (0, 1)]  # one that compares, and one that does not
+    with tqdm(total=len(calls) * (rounds + 1), desc=told) as bar:
+        for name, step in calls:  # to warm up
+
+            def counted(name: str = name, step: int = step) -> None:
+                counts[name][step] = operations(lambda: ways[name](step))
+
+            peaks[name][step] = peak(counted, device)
+            bar.update()
+        for _ in range(rounds):
+            for name, step in calls:
+                times[name][step].append(seconds(lambda name=name, step=step: ways[name](step), device))
+                bar.update()
+    found = {}
+    for name, of_steps in times.items():
+        known = [one for one in peaks[name].values() if one is not None]
+        found[name] = {
+            "seconds": mean_step({step: median(taken) for step, taken in of_steps.items()}),
+            "times": of_steps,
+            "operations": mean_step(counts[name]),
+            "peak_gb": max(known) if known else None,
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -210,6 +265,7 @@ def main() -> None:
     parser.add_argument("--text-layers", type=int, default=12)
     parser.add_argument("--text-width", type=int, default=768, help="a multiple of 64")
     parser.add_argument("--side", type=int, default=512, help="of a picture in pixels")
+    parser.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -218,38 +274,33 @@ def main() -> None:
     base.vae.to(device)
     pixels = torch.rand(PICTURES, 3, options.side, options.side, generator=torch.Generator().manual_seed(2)) * 2 - 1
     found: dict[str, dict[str, Any]] = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    first = options.precision[0]
+    for precision in options.precision:
         for part in base.models:
-            part.to(dtype)
+            part.to(PRECISIONS[precision])
         ours = begun(base, options.side, options.phrases, device)
         ways: dict[str, Callable[[int], None]] = {
             "official": Official(ours, pixels, base.vae).advance,
             "official, latents cached": Official(ours, None, base.vae).advance,
             "ours": lambda step, ours=ours: our_step(ours, step),
         }
-        times: dict[str, dict[int, list[float]]] = {name: {0: [], 1: []} for name in ways}
-        peaks = {name: [peak(lambda way=way, step=step: way(step), device) for step in (0, 1)] for name, way in ways.items()}
-        for _ in range(options.rounds):
-            for name, way in ways.items():
-                for step in times[name]:  # one that compares, and one that does not
-                    times[name][step].append(seconds(lambda way=way, step=step: way(step), device))
-        for name, of_steps in times.items():
-            mean = (median(of_steps[0]) + (COMPARES - 1) * median(of_steps[1])) / COMPARES
-            known = [one for one in peaks[name] if one is not None]
-            found[f"{name}, {precision}"] = {"seconds": mean, "times": of_steps, "peak_gb": max(known) if known else None}
+        found |= {f"{name}, {precision}": row for name, row in measured(ways, options.rounds, device, precision).items()}
 
     shape = f"{options.channels} channels, {options.side} x {options.side}, {options.text_layers} text layers of width {options.text_width}"
     print(
         f"{device}, torch {torch.__version__}, {shape}, B = {BATCH}, R = {options.phrases}, {options.rounds} interleaved rounds\n"
     )
     print(
-        "| step | seconds, mean of five | times official fp32 | times official of its precision | peak, GB |\n|---|---|---|---|---|"
+        f"| step | seconds, mean of five | times official {first} | times official of its precision | 10^12 operations | operations of "
+        "official, times | peak, GB |\n|---|---|---|---|---|---|---|"
     )
     for name, row in found.items():
-        own = found[f"official, {name.rsplit(', ', 1)[1]}"]["seconds"] / row["seconds"]
+        official = found[f"official, {name.rsplit(', ', 1)[1]}"]
+        faster = [one["seconds"] / row["seconds"] for one in (found[f"official, {first}"], official)]
+        fewer = official["operations"] / row["operations"]
         top = "-" if row["peak_gb"] is None else f"{row['peak_gb']:.2f}"
         print(
-            f"| {name} | {row['seconds']:.3f} | {found['official, fp32']['seconds'] / row['seconds']:.2f} | {own:.2f} | {top} |"
+            f"| {name} | {row['seconds']:.3f} | {faster[0]:.2f} | {faster[1]:.2f} | {row['operations']:.2f} | {fewer:.2f} | {top} |"
         )
     if options.json:
         options.json.write_text(

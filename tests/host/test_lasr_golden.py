@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support import comfy_host, golden_lasr, learned, tiny
+from support.golden_lasr_steps import check_training_steps
 
 
 class Executor:
@@ -25,12 +26,19 @@ def subject_of(case):
     return core.LasrSubject(shapes, core.weights_of(made), "z", stated["token_id"])
 
 
+def clip_of(case, folder):
+    """With the case's weights."""
+    made = tiny.clip(folder / "config.json", {**tiny.CLIP_CONFIG, **case["clip"]})
+    weights = case.get("clip_seed", case["seed"])
+    golden_lasr.fill(made.cond_stage_model.clip_l.transformer, weights, lambda name: f"clip.{name}")
+    return made
+
+
 @pytest.mark.parametrize("name", golden_lasr.of_kind("unet_forward"))
 def test_a_whole_unet_with_a_context_for_every_layer(name, tmp_path):
     case = golden_lasr.cases()[name]
     seed, batch = case["seed"], case["batch"]
-    clip = tiny.clip(tmp_path / "config.json", {**tiny.CLIP_CONFIG, **case["clip"]})
-    golden_lasr.fill(clip.cond_stage_model.clip_l.transformer, case.get("clip_seed", seed), lambda name: f"clip.{name}")
+    clip = clip_of(case, tmp_path)
     subject, patcher = subject_of(case), learned.golden_unet(seed)
     positive, negative = learned.prompt(clip, (subject,), case["prompt"]), learned.plain(clip, case["negative"])
     riding = positive[0][1]["model_conds"]["ssr_encoder_lasr"].cond
@@ -50,3 +58,13 @@ def test_a_whole_unet_with_a_context_for_every_layer(name, tmp_path):
 
     golden_lasr.assert_close(predicted(case["lasr_emb_weight"]), name, "eps")
     golden_lasr.assert_close(predicted(0.0), name, "eps_static_only")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", golden_lasr.of_kind("train_steps"))
+def test_training_steps_with_all_gradients(name, checkpointing, tmp_path):
+    case = golden_lasr.cases()[name]
+    host = comfy_host.part("ssr_core.hosts.comfyui.learning")
+    models = host.HostModels(learned.golden_unet(case["seed"]), clip_of(case, tmp_path), checkpointing=checkpointing)
+    with models.opened(0):
+        check_training_steps(name, models)

@@ -11,7 +11,7 @@ from support.workflow import to_prompt
 
 from ssr_core.methods.lasr import formats
 
-OURS = {"ssr_mini_lasr_learn": 6, "ssr_mini_lasr_learned": 4, "ssr_lasr_learn": 4, "ssr_lasr_two_subjects": 4}
+OURS = {"ssr_mini_lasr_learn": 6, "ssr_mini_lasr_learned": 5, "ssr_lasr_learn": 4, "ssr_lasr_two_subjects": 4}
 """Kinds of nodes of this pack in each."""
 CHOSEN = ("words", "weights", "text", "placeholder", "filename_prefix")
 """Inputs of templates that have no default, or another value."""
