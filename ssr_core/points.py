@@ -85,6 +85,6 @@ def points_to_patches(points: Sequence[Point], box: tuple[float, float, float, f
     if not bool(marked.any()):
         raise ValueError(
             f"None of the {len(points)} points lies in the part of the picture that the encoder sees, x {left:.0f} to {right:.0f} and y "
-            f"{top:.0f} to {bottom:.0f} in pixels. Point at that part, or choose another fit or crop."
+            f"{top:.0f} to {bottom:.0f} in pixels. Point at that part, or change the crop or fit that leaves the rest out."
         )
     return marked.flatten()

@@ -315,3 +315,12 @@ def test_a_zip_file_of_something_else_is_no_subject(path):
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ValueError, match="it is damaged"):
         formats.load(path)
+
+
+@pytest.mark.parametrize("holder", [nn.ParameterDict, dict])
+def test_an_embedding_of_one_vector_is_named_so(path, holder):
+    """As the first code of Textual Inversion and AUTOMATIC1111's web UI write it."""
+    vector = nn.Parameter(torch.zeros(1, 768))
+    torch.save({"string_to_token": {"*": torch.tensor(265)}, "string_to_param": holder({"*": vector}), "name": "cat"}, path)
+    with pytest.raises(ValueError, match=r"is a textual inversion, not a subject of LASR.*embedding:embeddings_gs-4000"):
+        formats.load(path)
