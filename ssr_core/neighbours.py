@@ -13,6 +13,7 @@ MIP = "an MIP-Adapter"
 IP_ADAPTER = "an IP-Adapter"
 ELITE = "a mapper of ELITE"
 LASR = "a subject of LASR"
+INVERSION = "a textual inversion"
 
 READERS = {
     "ssr_encoder": "Load SSR-Encoder",
@@ -38,7 +39,7 @@ _KINDS = (
     ("a CLIP vision model", r"(vision_model|visual)\..*"),
     ("a text encoder", r"(text_model|transformer\.text_model)\..*"),
     ("a VAE", r"(encoder|decoder|quant_conv|post_quant_conv)\.(conv_in|down|mid|up|mid_block|weight)\b.*"),
-    ("a textual inversion", r"emb_params|string_to_param\..*|clip_[lg]"),
+    (INVERSION, r"emb_params|string_to_param\..*|clip_[lg]"),
     # The last: its oldest files have names such as norm.weight, which others have too.
     (SSR, r"\d+\.\w+_(SSR|SC)\.weight|aligner\..*|norm\.(weight|bias)|\w*attn\w*\.(to_[qk]\.weight|processor\..*)"),
 )
@@ -71,6 +72,8 @@ def kind_of_objects(names: Sequence[str]) -> str | None:
         return LASR
     if any(name.startswith(_EMBEDDINGS) for name in names):
         return "embeddings of another textual inversion with modules in it"
+    if set(names) == {"torch.nn.modules.container.ParameterDict"}:  # its first code's files
+        return INVERSION
     if any(name.startswith("pytorch_lightning") for name in names):
         return "a training checkpoint of pytorch_lightning with its callbacks"
     return None

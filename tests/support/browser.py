@@ -221,3 +221,13 @@ def enter(page: Any, number: int, request: Any) -> None:
     page.wait_for_function("app.canvas.graph !== app.graph || app.canvas.subgraph")
     page.wait_for_timeout(500)
     focus(page)
+
+
+def noticed(page: Any) -> None:
+    """The frontend looks at the graph after every click and key; tests change it without."""
+    page.evaluate(f"() => {TRACKER}.checkState()")
+
+
+def stale(page: Any) -> bool:
+    """Whether the view says that what it shows was made of something else."""
+    return view(page).locator(".ssr-stale").is_visible()

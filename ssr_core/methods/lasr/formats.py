@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ... import tensor_files
-from ...neighbours import LASR, kind_of, kind_of_objects
+from ...neighbours import INVERSION, LASR, kind_of, kind_of_objects
 from ...shown import shown
 from ...tensor_files import ObjectsError
 from . import legacy, subject_file
@@ -26,10 +26,11 @@ def load(path: Path) -> LasrSubjects:
     except ValueError as error:
         if (kind := _otherwise(path)) is None:
             raise
-        raise ValueError(
-            f"{shown(path)} is {kind}, not {LASR}. Choose a file written by Save Subject (LASR) or ssr-encoder learn, or embeddings of its "
-            "authors' code."
-        ) from error
+        if kind == INVERSION:
+            remedy = f"Put it into models/embeddings, and name it in a prompt: embedding:{shown(path.stem, 60)}."
+        else:
+            remedy = "Choose a file written by Save Subject (LASR) or ssr-encoder learn, or embeddings of its authors' code."
+        raise ValueError(f"{shown(path)} is {kind}, not {LASR}. {remedy}") from error
 
 
 def _otherwise(path: Path) -> str | None:

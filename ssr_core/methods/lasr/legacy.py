@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ... import finite, tensor_files
 from ...layout import SD15
-from ...neighbours import LASR
 from ...shown import shown
 from .embedder import EmbedderShapes, SubjectEmbedder
 from .subject import MOST_SUBJECTS, BaseModel, LasrSubject, LasrSubjects, check_together
@@ -63,11 +62,6 @@ def is_legacy(path: Path) -> bool:
 def load(path: Path) -> LasrSubjects:
     """The subjects of a file, one for each placeholder in it. Raises ValueError that names the file for anything else."""
     content = _unpickled(path)
-    if isinstance(content, dict) and STATIC_KEY in content and not any(key in content for key in ADAPTIVE_KEYS):
-        raise ValueError(
-            f"{shown(path)} is a textual inversion, not {LASR}: it has a vector for a word, and none for each layer. Put it into "
-            f"models/embeddings, and name it in a prompt: embedding:{shown(path.stem, 60)}."
-        )
     try:
         return _subjects(content)
     except ValueError as error:
