@@ -1,11 +1,12 @@
 """What every method costs on one GPU, essentials first, in under six minutes: a JSON line after each row.
 
-    benchmarks/gpu.sh                       # on the machine with the GPU; $COMFYUI_PATH or diffusers, and the torch that is there
+    benchmarks/gpu.sh                       # on the machine with the GPU, with the torch that is there
     python benchmarks/gpu.py --device cpu --tiny --seconds 60
 
 UNets of SD1.5 (512 x 512) and SDXL (1024 x 1024) with weights generated on the device, in ComfyUI's own classes where there is one, else
-in diffusers'. A call is cond + uncond. Each method's calls alternate with plain ones; the ratio is the median over rounds. Then: kernels
-a layer and waits for the device, from the profiler; the time to encode a picture; the same under torch.compile.
+in diffusers'; without either, their cross-attentions alone. A call is cond + uncond. Each method's calls alternate with plain ones; the
+ratio is the median over rounds. Then: kernels a layer and waits for the device, from the profiler; the time to encode a picture; the same
+under torch.compile.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import gc
 import importlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from gpu_measure import Row, compared, counted, peak
-from host import comfy_host, name_of
+from gpu_measure import Row, compared, counted, name_of, peak
+from support import comfy_host
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LAYERS = {"sd15": 16, "sdxl": 70}
@@ -33,6 +34,8 @@ COMPILED = {"sd15": "SSR, one", "sdxl": "MIP, two"}
 ROUNDS = {1: 7, 8: 3}
 GOALS = {"SSR, one": 1.04, "MIP, two": 1.06, "ELITE": 1.03}
 """On a GPU, eager, bf16, one picture: times a plain call."""
+HOSTS = {"comfyui": "gpu_comfyui", "diffusers": "gpu_diffusers", "modules": "gpu_modules"}
+"""Whose modules are measured, with ours in them."""
 SHORTEST = 15
 """Seconds: with fewer left, nothing is begun; compiling needs several times that."""
 
@@ -54,7 +57,7 @@ PLANS = (
 
 
 class Bench:
-    """host: gpu_comfyui or gpu_diffusers; one UNet is held at a time."""
+    """host: gpu_comfyui, gpu_diffusers or gpu_modules; one UNet is held at a time."""
 
     def __init__(self, host: Any, device: torch.device, tiny: bool, until: float) -> None:
         self.host, self.device, self.tiny, self.until = host, device, tiny, until
@@ -111,7 +114,7 @@ class Bench:
             told = {"row": row.name, "plain_ms": found[plain.name]["ms"], **found[row.name]}
             if cuda:
                 told["peak_mb"] = round(peak(row, self.device) - base, 1)
-            if row.name in GOALS and plan == Plan("time", plan.kind) and not self.tiny:
+            if row.name in GOALS and plan == Plan("time", plan.kind) and self.host.WHOLE_STEP and not self.tiny:
                 told["goal"] = GOALS[row.name]
             yield told
 
@@ -123,7 +126,7 @@ def main() -> None:
         "--tiny", action="store_true", help="narrow UNets and small latents: shows that it runs, times nothing real"
     )
     parser.add_argument("--seconds", type=float, default=340, help="after which nothing is begun any more (%(default)s)")
-    parser.add_argument("--host", choices=("comfyui", "diffusers"), help="default: ComfyUI where one is found, else diffusers")
+    parser.add_argument("--host", choices=HOSTS, help="default: the first of these that can be imported")
     options = parser.parse_args()
     began, device = time.monotonic(), torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -154,27 +157,26 @@ def _guarded(run: Callable[[Plan], Iterator[dict[str, Any]]], plan: Plan, tell: 
 
 
 def _host(name: str | None, device: torch.device) -> Any:
-    """The module that makes the rows. A ComfyUI that lacks one of its own packages is told, and passed over unless it was asked for."""
-    if name == "comfyui" and comfy_host.find() is None:
-        raise SystemExit("There is no ComfyUI: set COMFYUI_PATH, or leave --host out.")
-    if name != "diffusers" and comfy_host.find() is not None:
+    """The module that makes the rows: of the host that was asked for, or of the first that is there. What is passed over is told."""
+    for one in [name] if name else HOSTS:
         try:
-            comfy_host.start(cpu=device.type == "cpu")
-            for name_of_part in ("comfy.model_base", "comfy.sd1_clip"):
-                importlib.import_module(name_of_part)
-            return importlib.import_module("gpu_comfyui")
+            if one == "comfyui":
+                _start_comfyui(device)
+            return importlib.import_module(HOSTS[one])
         except ImportError as error:
-            if name == "comfyui":
-                raise SystemExit(f"The ComfyUI at {comfy_host.find()} cannot be imported: {error}.") from error
-            print(json.dumps({"passed_over": f"ComfyUI cannot be imported: {error}"}), flush=True)
-    try:
-        import gpu_diffusers
-    except ImportError as error:
-        raise SystemExit(
-            f"There is no ComfyUI that works (COMFYUI_PATH is {os.environ.get('COMFYUI_PATH')!r}), and diffusers cannot be imported "
-            f"({error}). Install one of them."
-        ) from error
-    return gpu_diffusers
+            if name is not None:
+                raise SystemExit(f"{one} cannot be measured here: {error}") from error
+            print(json.dumps({"passed_over": one, "since": str(error)[:400]}), flush=True)
+    raise SystemExit("The pack's own modules cannot be imported; see the reasons above.")
+
+
+def _start_comfyui(device: torch.device) -> None:
+    """Raises ImportError where there is none, or it lacks one of its own packages."""
+    if comfy_host.find() is None:
+        raise ImportError("there is no ComfyUI; COMFYUI_PATH names one")
+    comfy_host.start(cpu=device.type == "cpu")
+    for part in ("comfy.model_base", "comfy.sd1_clip"):
+        importlib.import_module(part)
 
 
 if __name__ == "__main__":

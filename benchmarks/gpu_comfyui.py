@@ -15,6 +15,7 @@ from host import comfy_host, sd15_unet, sdxl_unet
 from torch import Tensor
 
 NAME = "ComfyUI"
+WHOLE_STEP = True
 PLACE = 5
 """Of the placeholder in the text of a learned subject."""
 

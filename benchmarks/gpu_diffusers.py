@@ -22,6 +22,7 @@ from ssr_core.methods.lasr.embedder import EmbedderShapes, SubjectEmbedder
 from ssr_core.schedule import Manner
 
 NAME = "diffusers"
+WHOLE_STEP = True
 PLACE = 5
 """Of a subject's word in the text."""
 BOTH, SUBJECT_ALONE = (0, 1), (None, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +25,12 @@ class Row(NamedTuple):
 
     name: str
     open: Callable[[], AbstractContextManager[Callable[[], Any]]]
+
+
+def name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def wait(device: torch.device) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,12 +27,6 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def chosen(options: argparse.Namespace) -> tuple[torch.device, torch.dtype]:
     device = torch.device(options.device)
     return device, DTYPES[options.dtype or ("fp32" if device.type == "cpu" else "fp16")]
-
-
-def name_of(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def sd15_unet(device: torch.device, dtype: torch.dtype, width: int = 320) -> Any:

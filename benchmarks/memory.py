@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 
 import torch
-from host import arguments, chosen, comfy_host, name_of, sd15_unet
+from gpu_measure import name_of
+from host import arguments, chosen, comfy_host, sd15_unet
 from variants_ssr import Step
 
 MB = 1e6

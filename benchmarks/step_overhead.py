@@ -20,7 +20,8 @@ import variants_elite
 import variants_lasr
 import variants_mip
 import variants_ssr
-from host import arguments, chosen, name_of
+from gpu_measure import name_of
+from host import arguments, chosen
 from variants import Variant
 
 METHODS = {"ssr": variants_ssr, "mip": variants_mip, "elite": variants_elite, "lasr": variants_lasr}
