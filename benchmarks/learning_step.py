@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from ssr_core.evaluation.peak_memory import Peak
 from ssr_core.hosts.diffusers.base import Base
 from ssr_core.hosts.diffusers.learning import BaseModels
 from ssr_core.methods.lasr import contexts, losses
@@ -203,25 +203,17 @@ def operations(call: Callable[[], None]) -> float:
     return counted.get_total_flops() / 1e12
 
 
-def peak(call: Callable[[], None], device: torch.device) -> float | None:
-    """GB that a call takes at most beside what is there; on a CPU by the kernel's own count, None where it keeps none."""
+def peak(call: Callable[[], None], device: torch.device) -> float:
+    """GB that a call takes at most beside what is there: of the device's allocator, on a CPU of all tensors that live at once."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         return (torch.cuda.max_memory_allocated() - before) / 2**30
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest mark is the present one again
-    except OSError:
-        return None
-    before = _resident("VmRSS")
-    call()
-    return (_resident("VmHWM") - before) / 2**30
-
-
-def _resident(name: str) -> int:
-    lines = Path(f"/proc/{os.getpid()}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    with Peak() as found:
+        found.running(True)
+        call()
+    return found.bytes / 2**30
 
 
 def measured(
@@ -230,7 +222,7 @@ def measured(
     """Seconds, operations and memory of each, by name. told: on the progress bar."""
     times: dict[str, dict[int, list[float]]] = {name: {0: [], 1: []} for name in ways}
     counts: dict[str, dict[int, float]] = {name: {} for name in ways}
-    peaks: dict[str, dict[int, float | None]] = {name: {} for name in ways}
+    peaks: dict[str, dict[int, float]] = {name: {} for name in ways}
     calls = [(name, step) for name in ways for step in (0, 1)]  # one that compares, and one that does not
     with tqdm(total=len(calls) * (rounds + 1), desc=told) as bar:
         for name, step in calls:  # to warm up
@@ -246,12 +238,11 @@ def measured(
                 bar.update()
     found = {}
     for name, of_steps in times.items():
-        known = [one for one in peaks[name].values() if one is not None]
         found[name] = {
             "seconds": mean_step({step: median(taken) for step, taken in of_steps.items()}),
             "times": of_steps,
             "operations": mean_step(counts[name]),
-            "peak_gb": max(known) if known else None,
+            "peak_gb": max(peaks[name].values()),
         }
     return found
 
@@ -298,10 +289,8 @@ def main() -> None:
         official = found[f"official, {name.rsplit(', ', 1)[1]}"]
         faster = [one["seconds"] / row["seconds"] for one in (found[f"official, {first}"], official)]
         fewer = official["operations"] / row["operations"]
-        top = "-" if row["peak_gb"] is None else f"{row['peak_gb']:.2f}"
-        print(
-            f"| {name} | {row['seconds']:.3f} | {faster[0]:.2f} | {faster[1]:.2f} | {row['operations']:.2f} | {fewer:.2f} | {top} |"
-        )
+        figures = [row["seconds"], *faster, row["operations"], fewer, row["peak_gb"]]
+        print(f"| {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
     if options.json:
         options.json.write_text(
             json.dumps({"shape": shape, "device": str(device), "torch": torch.__version__, "rows": found}, indent=2)

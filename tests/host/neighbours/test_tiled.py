@@ -106,19 +106,26 @@ def test_the_footprint_of_a_tiled_picture_covers_all_of_it(model, encoder, subje
     assert half[:, :16].mean() > 10 * half[:, 18:].mean()
 
 
+@pytest.fixture
+def evolve():
+    """A MODEL that draws frames in windows of eight."""
+    ade = neighbours.nodes("ComfyUI-AnimateDiff-Evolved")
+
+    def windows(model):
+        options = {"context_length": 8, "context_overlap": 2, "fuse_method": "flat"}
+        context = neighbours.run(ade["ADE_StandardStaticContextOptions"], **options)[0]
+        return neighbours.run(
+            ade["ADE_UseEvolvedSampling"], model=model, beta_schedule="use existing", context_options=context
+        )[0]  # fmt: skip
+
+    return windows
+
+
 @neighbours.needs(DIFFUSION)
 @neighbours.needs("ComfyUI-AnimateDiff-Evolved")
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
-def test_tiles_of_an_animation_in_context_windows(model, encoder, subject, tiled, left, order):
+def test_tiles_of_an_animation_in_context_windows(model, encoder, subject, tiled, evolve, left, order):
     """Twelve frames in windows of eight, four tiles a batch: as one tile a batch."""
-    ade = neighbours.nodes("ComfyUI-AnimateDiff-Evolved")
-
-    def evolve(one):
-        options = {"context_length": 8, "context_overlap": 2, "fuse_method": "flat"}
-        context = neighbours.run(ade["ADE_StandardStaticContextOptions"], **options)[0]
-        return neighbours.run(ade["ADE_UseEvolvedSampling"], model=one, beta_schedule="use existing", context_options=context)[
-            0
-        ]
 
     def ours(one):
         return tiny.apply(one, encoder, subject, 0.65, region=left)
@@ -130,6 +137,20 @@ def test_tiles_of_an_animation_in_context_windows(model, encoder, subject, tiled
     effect = (one_by_one - without).abs().amax(dim=(0, 1, 2))
     assert effect[:16].min() > 1e-3
     assert effect[-4:].max() == 0.0
+
+
+@neighbours.needs(DIFFUSION)
+@neighbours.needs("ComfyUI-AnimateDiff-Evolved")
+@pytest.mark.parametrize("beside", methods.OTHERS, indirect=True)
+def test_tiles_of_an_animation_with_other_methods_are_drawn_as_one_by_one(beside, tiled, evolve):
+    method, model, _ = beside
+    options = {"size": SIZE, "steps": 1, "batch": 12}
+    patched = evolve(method.apply(model))
+    one_by_one, together = (method.draw(tiled(patched, tiles), **options) for tiles in (1, 4))
+    assert relative_error(together, one_by_one) <= 1e-5
+    assert relative_error(method.draw(tiled(method.apply(evolve(model)), 4), **options), together) <= 1e-5
+    without = method.draw(tiled(evolve(model), 4), **options)
+    assert all(relative_error(drawn, plain) > 1e-3 for drawn, plain in zip(together, without, strict=True))
 
 
 @neighbours.needs(SAMPLER)
