@@ -11,6 +11,8 @@ from .sheet import INK, PAPER
 POINTS, LINE = (188, 205, 232), (28, 88, 178)
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 26, 24
 """Margins in pixels."""
+SHOWN = 0.97
+"""Of the numbers, beneath the curve's top; the few above lie on it, so that they do not press the mean flat."""
 SPAN = 1 / 20
 """Of the curve, over which the mean runs."""
 
@@ -23,13 +25,14 @@ def curve(numbers: Sequence[tuple[int, float]], title: str, size: tuple[int, int
     if not numbers:
         return canvas
     steps, values = [step for step, _ in numbers], [value for _, value in numbers]
-    low, high = min(values), max(values)
+    mean = smooth(values)
+    low, high = min(0.0, *values), max(*mean, sorted(values)[int(SHOWN * (len(values) - 1))])
     high = high if high > low else low + 1e-6
     width, height = size[0] - LEFT - RIGHT, size[1] - TOP - BOTTOM
 
     def place(step: float, value: float) -> tuple[float, float]:
         along = (step - steps[0]) / max(steps[-1] - steps[0], 1)
-        return LEFT + along * width, TOP + (high - value) / (high - low) * height
+        return LEFT + along * width, TOP + (high - min(value, high)) / (high - low) * height
 
     pen.rectangle((LEFT, TOP, LEFT + width, TOP + height), outline=POINTS)
     for value in (low, (low + high) / 2, high):
@@ -39,7 +42,6 @@ def curve(numbers: Sequence[tuple[int, float]], title: str, size: tuple[int, int
     for step, value in numbers:
         x, y = place(step, value)
         pen.ellipse((x - 1, y - 1, x + 1, y + 1), fill=POINTS)
-    mean = smooth(values)
     pen.line([place(step, value) for step, value in zip(steps, mean, strict=True)], fill=LINE, width=2)
     return canvas
 

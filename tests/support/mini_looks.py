@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from support import comfy_host, neighbours, tiny
 
-SCENES = (2, 8, 9, 12)
-"""References with two objects each; the first one is meant."""
+from ssr_core.evaluation.judge import choose_look, judge
+from ssr_core.mini.looks import Look
+from ssr_core.mini.scene import example_scenes
+
+SCENES, OF_MIP = (2, 8, 9, 12), (0, 3, 6, 8)
+"""References with two objects each; the first one is meant. The MIP-Adapter by itself draws some of the former wrong."""
 STEPS, CFG = 20, 4.0
 PLACE = "in the desert"
-Place = tuple[int, int]
-"""A scene, and which of its objects."""
 
 
-def cast(scene: int) -> list[Any]:
-    from ssr_core.mini.scene import example_scenes
+class Thing(NamedTuple):
+    """What is drawn: its class in Mini's words, and its look."""
 
-    (first,) = example_scenes(scene, 2)
-    return [thing.instance for thing in first.things]
+    kind: str
+    look: Any
 
 
-def kind_of(scene: int) -> str:
-    return cast(scene)[0].kind
+def cast(scene: int, objects: int = 2) -> list[Thing]:
+    (first,) = example_scenes(scene, objects)
+    return [Thing(thing.instance.kind, thing.instance.look) for thing in first.things]
+
+
+LEARNED = {
+    "lasr_star.safetensors": cast(20, 1)[0],
+    "lasr_mushroom.safetensors": Thing("mushroom", Look(pattern="striped", first="red", second="orange")),
+}
+"""Subjects that come with Mini, by file."""
 
 
 def prompt(mini: Any, text: str) -> Any:
@@ -33,11 +43,11 @@ def prompt(mini: Any, text: str) -> Any:
         return mini.clip.encode_from_tokens_scheduled(mini.clip.tokenize(text))
 
 
-def sample(mini: Any, model: Any, positive: Any, control: Any = None, **options: Any) -> torch.Tensor:
+def sample(mini: Any, model: Any, positive: Any, control: Any = None, seed: int = 7, **options: Any) -> torch.Tensor:
     """The latent that a prompt draws. control: a ControlNet on both prompts, or none."""
     if control is not None:
         positive = [[entry[0], {**entry[1], "control": control, "control_apply_to_uncond": True}] for entry in positive]
-    return tiny.sample(model, steps=STEPS, cfg=CFG, positive=positive, negative=prompt(mini, ""), **options)
+    return tiny.sample(model, steps=STEPS, cfg=CFG, positive=positive, negative=prompt(mini, ""), noise_seed=seed, **options)
 
 
 def picture_of(mini: Any, latent: torch.Tensor) -> Image.Image:
@@ -46,18 +56,12 @@ def picture_of(mini: Any, latent: torch.Tensor) -> Image.Image:
     return Image.fromarray((pixels.clamp(0, 1) * 255).round().byte().numpy())
 
 
-def look_of(picture: Image.Image, kind: str) -> Place | None:
-    """Which scene's object the new object of that class looks like; None where it was not drawn."""
-    from ssr_core.evaluation.judge import choose_look, judge
-
-    known = [((scene, place), instance.look) for scene in SCENES for place, instance in enumerate(cast(scene))]
-    found = judge(picture.resize((128, 128))).of(kind)
-    return None if found is None else known[choose_look(found, [look for _, look in known])][0]
-
-
-def kept(looks: Sequence[Place | None]) -> bool:
-    """At least three of four; by chance, one of eight is right."""
-    return sum(look == (scene, 0) for look, scene in zip(looks, SCENES, strict=True)) >= 3
+def has_look(picture: Image.Image, thing: Thing) -> bool:
+    """Whether the new object of its class has its look and not that of anything else that is known here."""
+    others = [one.look for scene in {*SCENES, *OF_MIP} for one in cast(scene)] + [one.look for one in LEARNED.values()]
+    looks = [thing.look, *(look for look in others if look != thing.look)]
+    found = judge(picture.resize((128, 128))).of(thing.kind)
+    return found is not None and choose_look(found, looks) == 0
 
 
 Neighbour = Callable[[Any, Any], tuple[Any, dict[str, Any]]]

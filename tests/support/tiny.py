@@ -170,12 +170,13 @@ def sample(
     negative: Any = None,
     sampler: str = "euler",
     scheduler: str = "normal",
+    noise_seed: int = 7,
     **options: Any,
 ) -> Tensor:
     """KSampler's work on the tiny model: latents [batch, 4, *size]. options: what comfy.sample.sample takes besides (denoise, ...)."""
     import comfy.sample
 
-    noise = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(7))
+    noise = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(noise_seed))
     # As the executor runs nodes.
     with torch.inference_mode():
         return comfy.sample.sample(
