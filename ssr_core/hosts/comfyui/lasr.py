@@ -235,7 +235,9 @@ class LasrContexts:
             held[:] = [self._encoded(layer.call, layer.number, riders, entering), step]
         return held[0]
 
+    @torch.no_grad()
     def _encoded(self, call: ContextCall, number: int, riders: tuple[Rider, ...], entering: Entering) -> Tensor:
+        """A LoRA that is trained on such a MODEL learns with these contexts as they are: no gradient passes through CLIP."""
         device = entering.features.device
         learned = call.run.kept(("learned", self, device), lambda: _learned(self.subjects, device))
         prompts = call.run.kept(("prompts", self, riders, device), lambda: self._together(riders).to(device))
