@@ -1,7 +1,10 @@
-"""Steps with the SSR-Encoder's subjects, for step_overhead.py: ours, and the official algorithm, which projects K and V at every step."""
+"""Steps with the SSR-Encoder's subjects, for step_overhead.py: ours, the official algorithm, which projects K and V at every step, and the
+older pack of this method where it is installed."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +18,9 @@ SIDE = 64
 PLAIN, SUBJECT, PROJECTIONS = 1606.5, 42.7, 35.4
 IN_THIRDS = 45.0
 """Three subjects in regions with hard edges: over one subject's, columns that lie on an edge of a coarse grid count twice."""
+
+
+PORT = "ComfyUI-SSREncoder"
 
 
 class Step:
@@ -74,7 +80,34 @@ def recomputing(step: Step, subjects: int, device: torch.device, dtype: torch.dt
     return lambda: step(step.latent, step.timesteps, None, None, None, options)
 
 
+def older_port(step: Step, device: torch.device, dtype: torch.dtype) -> Any:
+    """Its nodes, with one subject on the positive side. It numbers the UNet's input blocks otherwise than the host does, so that two
+    layers get none and one gets another's; that is left as it is."""
+    from comfy.model_patcher import ModelPatcher
+    from safetensors.torch import save_file
+    from support import neighbours
+
+    nodes = neighbours.nodes(PORT)
+    weights = {
+        f"{layer.ip_adapter_number}.to_{side}_SSR.weight": torch.randn(layer.width, 768) / 768**0.5
+        for layer in step.layout.layers
+        for side in ("k", "v")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(weights, Path(folder) / "layers.safetensors")
+        (attentions,) = neighbours.run(nodes["LoadSSRAttention"], checkpoint=str(Path(folder) / "layers.safetensors"))
+    for attention in attentions.values():
+        attention.to(device).to(dtype)
+    embeds = {"positive": [{"scale": 0.65, "embed": torch.randn(1, 462, 768, device=device, dtype=dtype)}], "negative": []}
+    patcher = ModelPatcher(step.class_obj, load_device=device, offload_device=torch.device("cpu"))
+    (patched,) = neighbours.run(nodes["ApplySSR"], model=patcher, ssr_attentions=attentions, ssr_embeds=embeds)
+    options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0]}
+    return lambda: step(step.latent, step.timesteps, None, None, None, options)
+
+
 def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list[Variant]:
+    from support import neighbours  # here, since it needs pytest, which a machine with a GPU may lack
+
     step = Step(sd15_unet(device, dtype), device, dtype, side or SIDE)
     plain = Variant("plain", lambda: step(step.latent, step.timesteps, None, None, None, {"cond_or_uncond": [1, 0]}), 0.0)
     rows = [
@@ -85,4 +118,9 @@ def variants(device: torch.device, dtype: torch.dtype, side: int | None) -> list
         Variant("recompute, three", recomputing(step, 3, device, dtype), 3 * (SUBJECT + PROJECTIONS)),
     ]
     counted = step.latent.shape[-1] == SIDE
-    return [plain, *(row._replace(extra=row.extra / PLAIN if counted else None) for row in rows)]
+    rows = [row._replace(extra=row.extra / PLAIN if counted and row.extra is not None else None) for row in rows]
+    if neighbours.find(PORT) is None:
+        print(f"{PORT} is not in the host's custom_nodes, so its row is left out.\n")
+    else:
+        rows.append(Variant(f"{PORT}, one subject", older_port(step, device, dtype), None))
+    return [plain, *rows]
