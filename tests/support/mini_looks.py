@@ -13,8 +13,8 @@ from ssr_core.evaluation.judge import choose_look, judge
 from ssr_core.mini.looks import Look
 from ssr_core.mini.scene import example_scenes
 
-SCENES, OF_MIP = (2, 8, 9, 12), (0, 3, 6, 8)
-"""References with two objects each; the first one is meant. The MIP-Adapter by itself draws some of the former wrong."""
+SCENES: dict[str, tuple[int, ...]] = {"ssr": (2, 8, 9, 12), "mip": (0, 3, 6, 8), "elite": (0, 2, 7, 12)}
+"""References with two objects each, of which the first is meant: of each method four that it draws right when nobody is beside it."""
 STEPS, CFG = 20, 4.0
 PLACE = "in the desert"
 
@@ -58,7 +58,9 @@ def picture_of(mini: Any, latent: torch.Tensor) -> Image.Image:
 
 def has_look(picture: Image.Image, thing: Thing) -> bool:
     """Whether the new object of its class has its look and not that of anything else that is known here."""
-    others = [one.look for scene in {*SCENES, *OF_MIP} for one in cast(scene)] + [one.look for one in LEARNED.values()]
+    others = [one.look for scene in sorted({*sum(SCENES.values(), ())}) for one in cast(scene)] + [
+        one.look for one in LEARNED.values()
+    ]
     looks = [thing.look, *(look for look in others if look != thing.look)]
     found = judge(picture.resize((128, 128))).of(thing.kind)
     return found is not None and choose_look(found, looks) == 0

@@ -164,10 +164,11 @@ def _positive(graph: Graph) -> list[Any]:
 
 
 def _scene(rng: random.Random, graph: Graph, name: str, fault: str) -> None:
-    """The reference of a subject."""
+    """The reference of a subject. No two of a prompt are the same node: ComfyUI 0.3.64 without a cache forgets what equal nodes gave once
+    the first of them has been used up."""
     marked = 4 if fault == "in the scene" else rng.choice((1, 2))  # of two or three objects
     graph[f"scene {name}"] = node(
-        "SSR_MiniScene", scene=rng.randrange(40), objects=rng.choice((2, 3)), background="any", marked=marked
+        "SSR_MiniScene", scene=rng.randrange(40) + 100 * int(name), objects=rng.choice((2, 3)), background="any", marked=marked
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from support import comfy_host, tiny
-from support.mini_looks import LEARNED, NEIGHBOURS, OF_MIP, PLACE, SCENES, Thing, cast, has_look, picture_of, prompt, sample
+from support.mini_looks import LEARNED, NEIGHBOURS, PLACE, SCENES, Thing, cast, has_look, picture_of, prompt, sample
 
 
 class Ready(NamedTuple):
@@ -28,7 +28,7 @@ def mini():
 
 
 def ssr(nodes, mini):
-    for scene in SCENES:
+    for scene in SCENES["ssr"]:
         image, _, kind, _ = nodes["SSR_MiniScene"].execute(scene, 2).args
         subject = nodes["SSR_EncodeSubject"].execute(mini.encoder, mini.clip, mini.clip_vision, image, kind).args[0]
         yield Ready(tiny.apply(mini.model, mini.encoder, subject, 1.0), prompt(mini, f"a {kind} {PLACE}"), cast(scene)[0])
@@ -36,7 +36,7 @@ def ssr(nodes, mini):
 
 def mip(nodes, mini):
     host, manner = comfy_host.part("ssr_core.hosts.comfyui.mip"), comfy_host.part("ssr_core.schedule").Manner
-    for scene in OF_MIP:
+    for scene in SCENES["mip"]:
         image, mask, kind, _ = nodes["SSR_MiniScene"].execute(scene, 2).args
         encode = nodes["SSR_EncodeObjectMIP"].execute
         objects = encode(mini.mip_adapter, mini.clip, mini.clip_vision, image, kind, mask).args[0]
@@ -46,7 +46,7 @@ def mip(nodes, mini):
 
 def elite(nodes, mini):
     host, manner = comfy_host.part("ssr_core.hosts.comfyui.elite"), comfy_host.part("ssr_core.schedule").Manner
-    for scene in SCENES:
+    for scene in SCENES["elite"]:
         image, mask, *_ = nodes["SSR_MiniScene"].execute(scene, 2).args
         subject = nodes["SSR_EncodeSubjectELITE"].execute(mini.elite, mini.clip_vision, image, mask).args[0]
         positive = nodes["SSR_PromptWithSubjectELITE"].execute(mini.clip, subject, f"a S {PLACE}", "S", 1).args[0]
