@@ -68,8 +68,8 @@ class SubjectFootprint(io.ComfyNode):
         if found is None:
             raise ValueError(
                 "Nothing was recorded. Connect the MODEL of Record Footprint to the sampler, and an Apply node before or after it; if it "
-                "is connected, change the seed so that the sampler runs again. Learned subjects (LASR) are words of the prompt and leave no "
-                "footprint."
+                "is connected, change the seed so that the sampler runs again. Learned subjects (LASR) are words of the prompt and "
+                "leave no footprint."
             )
         maps = found.maps()  # [subjects, pictures, h, w]
         if not 1 <= checks.whole(index, "index", 1, MOST_SUBJECTS) <= len(maps):
