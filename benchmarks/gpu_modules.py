@@ -157,8 +157,8 @@ def rows(kind: str, base: CrossAttentions, device: torch.device, dtype: torch.dt
 def compiled(base: CrossAttentions) -> Iterator[None]:
     """Its forward pass under torch.compile."""
     forward = base.forward
-    base.forward = torch.compile(forward)  # type: ignore[method-assign]
+    base.forward = torch.compile(forward)
     try:
         yield
     finally:
-        base.forward = forward  # type: ignore[method-assign]
+        base.forward = forward
