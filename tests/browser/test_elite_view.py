@@ -3,7 +3,20 @@
 import json
 
 import pytest
-from support.browser import VIEW, click_reference, last_run, look, message, open_page, place_of, set_renderer, settled, view
+from support.browser import (
+    PLACE,
+    VIEW,
+    click_reference,
+    last_run,
+    look,
+    message,
+    open_page,
+    place_of,
+    set_renderer,
+    settled,
+    still,
+    view,
+)
 from support.templates import path_of
 
 ENCODE = "app.graph._nodes.find(node => node.type === 'SSR_EncodeSubjectELITE')"
@@ -18,7 +31,8 @@ def page(browser, server):
     workflow = json.loads(path_of("ssr_mini_elite_picture_and_mask").read_text())
     page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
     page.evaluate(f"() => {{ app.canvas.ds.scale = 1; app.canvas.centerOnNode({ENCODE}); app.canvas.setDirty(true, true); }}")
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(500)
+    still(page, PLACE)
     look(page)
     yield page
     page.close()

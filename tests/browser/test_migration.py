@@ -75,7 +75,7 @@ def test_replace_all_turns_the_older_ports_nodes_into_ours(browser, server):
     page.evaluate("async workflow => { await app.loadGraphData(workflow); }", OLDER_GRAPH)
     page.get_by_role("button", name="View details").click(timeout=30_000)
     page.get_by_role("button", name="Replace All").click()
-    page.wait_for_timeout(1500)
+    page.wait_for_function("app.graph._nodes.filter(node => node.type.startsWith('SSR_')).length === 5", timeout=30_000)
     graph = page.evaluate("async () => (await app.graphToPrompt()).output")
     page.close()
 

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from support.browser import open_page
+from support.browser import eventually, open_page
 from support.server import running
 from support.templates import path_of
 
@@ -60,5 +60,4 @@ def test_auto_is_no_name_of_a_file(page):
     for output in node["outputs"]:
         output["links"] = None
     page.evaluate("async graph => { await app.loadGraphData(graph, true, true, 'x', { openSource: 'template' }); }", workflow)
-    page.wait_for_timeout(2000)
-    assert set(listed(page)) == {"ssr_layers.safetensors"}
+    eventually(page, lambda: set(listed(page)), {"ssr_layers.safetensors"})

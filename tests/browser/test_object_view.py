@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.browser import draws_dom_widgets, open_page, set_renderer
+from support.browser import draws_dom_widgets, open_page, set_renderer, shown
 from support.templates import path_of
 
 TEMPLATE = path_of("ssr_mip_two_objects")
@@ -76,7 +76,7 @@ def test_the_edge_at_which_clicks_end_is_seen_also_when_something_is_selected(pa
     seen = []
     for entry in (WIDE, LIMITED):
         page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: [entry] }})", entry)
-        page.wait_for_timeout(800)
+        shown(page)
         seen.append(columns(page))
     (bare, light), (limited, outside) = seen
     dashed = [framed > plain + 10 for framed, plain in zip(limited, bare, strict=True)]
@@ -91,13 +91,10 @@ def test_after_a_reload_the_picture_in_which_points_are_set_is_back_whatever_was
     page.wait_for_function(f"{turn}.textContent === '1 / 2'")
     page.evaluate(f"{turn}.click()")
     page.wait_for_function(f"{turn}.textContent === '2 / 2'")
-    page.wait_for_timeout(300)
-    assert page.evaluate(KEPT)["editable"]
+    page.wait_for_function(f"{KEPT}?.editable", timeout=10_000)
     page.evaluate(f"entries => {ENCODE}.onExecuted({{ ssr_subject: entries }})", [{**REFERENCE, "grid": 8}, SEEN])
     page.wait_for_function(f"{KEPT}.grid === 8", timeout=10_000)  # of a run while the second is shown, too
     assert page.evaluate(f"{turn}.textContent") == "2 / 2"
     workflow = page.evaluate("app.graph.serialize()")
     page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
-    page.wait_for_timeout(1000)
-    title = page.locator("ssr-subject-view canvas").first.get_attribute("title")
-    assert title.startswith("Click or draw on what is meant")
+    page.wait_for_function(f"{VIEW}?.querySelector('canvas').title.startsWith('Click or draw on what is meant')")

@@ -8,6 +8,7 @@ from support.browser import (
     VIEW,
     button,
     draws_dom_widgets,
+    eventually,
     last_run,
     load,
     look,
@@ -82,8 +83,8 @@ def test_a_run_that_waits_shows_that_and_clicks_meanwhile_become_one_more(page, 
         page.wait_for_timeout(50)
     set_widget(page, "query", "a cat")
     button(page, "Look").click()
-    page.wait_for_timeout(1500)
-    assert len(server.get("/queue")["queue_pending"]) == 1
+    eventually(page, lambda: len(server.get("/queue")["queue_pending"]), 1)
+    page.wait_for_timeout(500)
     assert (view(page).get_attribute("aria-busy"), message(page), pixels(page)) == ("true", "Looking…", seen)
     set_widget(page, "query", "the cat")
     button(page, "Look").click()

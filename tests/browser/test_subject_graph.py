@@ -10,6 +10,7 @@ from support.browser import (
     click_reference,
     draws_dom_widgets,
     enter,
+    eventually,
     focus,
     last_run,
     load,
@@ -45,8 +46,8 @@ def test_the_view_survives_undo_and_a_change_of_renderer(page, request):
     old = page.evaluate(f"() => {{ window.old = {ENCODE}; {TRACKER}.checkState(); return window.old.title; }}")
     page.evaluate(f"() => {{ {ENCODE}.title = 'renamed'; {TRACKER}.checkState(); }}")
     page.evaluate(f"async () => {{ await {TRACKER}.undo(); }}")
-    page.wait_for_timeout(1000)
-    assert page.evaluate(f"[{ENCODE} !== window.old, {ENCODE}.title]") == [True, old], "undo makes nodes anew"
+    # Undo makes nodes anew.
+    eventually(page, lambda: page.evaluate(f"[{ENCODE} !== window.old, {ENCODE}?.title]"), [True, old])
     focus(page)
     settled(page)
     assert pixels(page) == seen, "the last result is still known"
@@ -82,10 +83,9 @@ def test_a_pasted_copy_has_a_view_of_its_own(page, server):
     page.keyboard.press("Control+c")
     page.mouse.move(60, 600)
     page.keyboard.press("Control+v")
-    page.wait_for_timeout(800)
     copies = f"app.graph._nodes.filter(node => node.type === 'SSR_EncodeSubject' && String(node.id) !== '{original}')"
-    assert page.evaluate(f"{copies}.length") == 1
-    assert page.locator("ssr-subject-view").count() == 2
+    eventually(page, lambda: page.evaluate(f"{copies}.length"), 1)
+    eventually(page, page.locator("ssr-subject-view").count, 2)
     page.evaluate(LIKE_THE_FIRST, [original, page.evaluate(f"{copies}[0].id")])
     page.evaluate(f"() => {{ window.hidden = {ENCODE}; {copies}[0].pos = [3000, 3000]; }}")  # free of others
     # From here on the copy is the graph's first.

@@ -10,6 +10,7 @@ from support.browser import (
     Errors,
     button,
     click_reference,
+    eventually,
     focus,
     last_run,
     load,
@@ -20,6 +21,7 @@ from support.browser import (
     points,
     set_widget,
     settled,
+    shown,
     template,
     view,
 )
@@ -201,7 +203,7 @@ def test_a_hostile_answer_breaks_nothing(page, change):
     page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: [entry, null, 'text', {{}}] }})", entry)
     page.evaluate(f"() => {{ {ENCODE}.onExecuted({{ ssr_subject: 'text' }}); {ENCODE}.onExecuted(null); }}")
     page.evaluate(f"entry => {ENCODE}.onExecuted({{ ssr_subject: Array(1000).fill(entry) }})", entry)
-    page.wait_for_timeout(150)
+    shown(page)
     assert view(page).locator(".ssr-chips button").count() <= 81
     assert all(len(text) <= 200 for text in view(page).locator(".ssr-chips button").all_text_contents())
     assert view(page).locator(".ssr-turn").text_content() in ("", "1 / 64")
@@ -215,12 +217,11 @@ def test_an_error_of_ours_would_be_noticed(browser, server):
     page.goto(server.url)
     module = f"/extensions/{PACK_FOLDER}/lib/heat.js"
     page.evaluate(f"async () => {{ const heat = await import('{module}'); setTimeout(() => heat.shadePicture(null, 2)); }}")
-    page.wait_for_timeout(500)
-    assert any("heat.js" in error for error in errors.ours())
+    eventually(page, lambda: any("heat.js" in error for error in errors.ours()), True)
     errors.found.clear()
     page.evaluate(f"async () => {{ await import('/extensions/{PACK_FOLDER}/lib/none.js').catch(() => null); }}")
-    page.wait_for_timeout(500)
-    assert any("none.js" in error for error in errors.ours()), "the console's messages tell their file beside the text"
+    # The console's messages tell their file beside the text.
+    eventually(page, lambda: any("none.js" in error for error in errors.ours()), True)
     page.close()
 
 
@@ -230,6 +231,7 @@ def test_wheel_and_middle_button_over_the_picture_move_the_canvas(page):
     page.mouse.move(*place_of(page, 64, 64))
     scale, left, top = page.evaluate(state)
     page.mouse.wheel(0, -120)
+    page.wait_for_function(f"app.canvas.ds.scale > {scale}")
     page.wait_for_timeout(400)
     assert scale * 1.05 < page.evaluate(state)[0] < scale * 1.25, "one step"
     focus(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import comfy_host
-from support.browser import draws_dom_widgets, open_page, set_renderer, version
+from support.browser import draws_dom_widgets, eventually, open_page, set_renderer, still, version
 from support.server import PACK_FOLDER
 from support.templates import FOLDER, FORMERLY, former_name
 from support.workflow import to_prompt
@@ -26,6 +26,7 @@ OPEN = """async ([pack, name]) => {
     const answer = await fetch(`/api/workflow_templates/${pack}/${encodeURIComponent(name)}.json`);
     await app.loadGraphData(await answer.json(), true, true, name, { openSource: "template" });
 }"""
+LAYOUT = "[app.canvas.ds.scale, ...app.graph._nodes.map(node => [...node.pos, ...node.size])]"
 OVERLAPS = """() => {
     const boxes = app.graph._nodes.map(node => [node.title, ...(node.boundingRect ?? node.getBounding())]);
     const found = [];
@@ -87,13 +88,14 @@ def test_a_former_name_still_opens_its_template(server, former):
 @pytest.mark.parametrize("path", TEMPLATES, ids=former_name)
 def test_a_template_opens_readable_with_nothing_missing_and_means_what_its_json_says(page, server, path, request):
     page.evaluate(OPEN, [PACK_FOLDER, path.stem])
-    page.wait_for_timeout(2000)
     workflow = json.loads(path.read_text())
     if workflow["extra"].get("linearMode"):  # the graph behind the app
-        page.evaluate("async workflow => { await app.loadGraphData(workflow); }", {**workflow, "extra": {}})
         page.wait_for_timeout(2000)
+        page.evaluate("async workflow => { await app.loadGraphData(workflow); }", {**workflow, "extra": {}})
+    eventually(page, lambda: page.evaluate("app.graph._nodes.length"), len(workflow["nodes"]))
+    page.wait_for_timeout(1500)
+    still(page, LAYOUT)
     missing = page.evaluate("app.graph._nodes.filter(n => !(n.type in LiteGraph.registered_node_types)).map(n => n.type)")
-    assert page.evaluate("app.graph._nodes.length") == len(workflow["nodes"])
     assert missing == []
     if folder := request.config.getoption("--screenshots"):
         page.screenshot(path=str(Path(folder) / f"{path.stem}.png"))
@@ -118,9 +120,9 @@ def test_the_template_for_the_app_mode_opens_in_it(page):
         "Boolean(document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s.get('appMode'))"
     ):
         pytest.skip("this frontend has no app mode")
-    page.wait_for_timeout(2000)
     store = "document.getElementById('vue-app').__vue_app__.config.globalProperties.$pinia._s.get('appMode')"
-    assert page.evaluate(f"{store}.selectedInputs.map(entry => entry[1])") == ["scene", "query", "text", "seed"]
+    chosen = f"{store}.selectedInputs.map(entry => entry[1])"
+    eventually(page, lambda: page.evaluate(chosen), ["scene", "query", "text", "seed"])
     assert page.evaluate(f"{store}.selectedOutputs.length") == 1
 
 
@@ -133,7 +135,8 @@ def test_the_blueprint_is_offered_and_becomes_one_node_that_means_what_its_parts
     content = json.loads(server.get(f"/global_subgraphs/{identity}")["data"])
     assert content == json.loads((comfy_host.PACK / "subgraphs" / "Subject from a picture.json").read_text())
     page.evaluate("async content => { await app.loadGraphData(content); }", content)
-    page.wait_for_timeout(1000)
+    eventually(page, lambda: page.evaluate("app.graph._nodes.length"), 1)
+    page.wait_for_timeout(500)
     (node,) = page.evaluate(
         "app.graph._nodes.map(node => [node.title, node.inputs.map(input => input.name), node.widgets.map(widget => widget.name)])"
     )
@@ -153,7 +156,8 @@ def test_a_mini_template_runs_from_the_browser_and_shows_where_its_queries_look(
     workflow = json.loads(path.read_text())
     page.evaluate("async workflow => { await app.loadGraphData(workflow); }", {**workflow, "extra": {}})
     page.evaluate("app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(1000)
+    still(page, LAYOUT)
     before = len(server.get("/history"))
     blank = page.evaluate(COLOURS)
     page.evaluate("app.queuePrompt(0, 1)")

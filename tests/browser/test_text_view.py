@@ -31,7 +31,8 @@ def run(page, server):
         page.wait_for_timeout(500)
         if len(server.get("/history")) > before:
             break
-    page.wait_for_timeout(700)
+    page.wait_for_function("[...document.querySelectorAll('textarea')].filter(area => area.readOnly && area.value).length > 1")
+    page.wait_for_timeout(300)
 
 
 def test_what_a_node_says_is_shown_read_only_and_not_saved(page, server):

@@ -5,10 +5,12 @@ import json
 import pytest
 from support.browser import (
     ENCODE,
+    PLACE,
     TRACKER,
     VIEW,
     button,
     click_reference,
+    eventually,
     load,
     loaded,
     look,
@@ -20,6 +22,7 @@ from support.browser import (
     set_widget,
     settled,
     stale,
+    still,
     template,
     to_subgraph,
     view,
@@ -75,8 +78,7 @@ def test_the_tab_itself_remembers_the_picture(page):
     page.reload()
     loaded(page)
     page.wait_for_function(f"Boolean({ENCODE})", timeout=30_000)
-    page.wait_for_timeout(800)
-    assert page.evaluate(f"Boolean({KEPT})")
+    page.wait_for_function(f"Boolean({ENCODE} && {KEPT})", timeout=30_000)
 
 
 def test_it_can_be_switched_off(page):
@@ -152,15 +154,16 @@ def test_in_select_by_points_the_picture_is_there_to_be_clicked_on(page, server,
             app.canvas.setDirty(true, true);
         }}"""
     )
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(500)
     node = "app.graph._nodes.find(node => node.type === 'SSR_SelectByPoints')"
     click = "Click or draw on what is meant; click a point to remove it"
-    assert message(page) == click
+    eventually(page, lambda: message(page), click)
+    still(page, PLACE)
     button(page, "Look").click()
     page.wait_for_function(
         f"{VIEW}.getAttribute('aria-busy') !== 'true' && {VIEW}.querySelector('canvas').width > 0", timeout=60_000
     )
-    page.wait_for_timeout(800)
+    still(page, PLACE)
     assert message(page) == click
     bare = pixels(page)
     click_reference(page, 48, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from support.templates import path_of
 TEMPLATE = path_of("ssr_mini_text_query")
 ENCODE = "app.canvas.graph._nodes.find(node => node.type === 'SSR_EncodeSubject')"
 VIEW = "document.querySelector('ssr-subject-view')"
+PLACE = f"Object.values({VIEW}?.getBoundingClientRect().toJSON() ?? {{}})"
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 SUBGRAPH_NODES = "app.graph._nodes.filter(node => node.subgraph)"
 
@@ -84,7 +86,7 @@ def focus(page: Any, scale: float = 1) -> None:
         scale,
     )
     page.wait_for_timeout(500)
-    still(page, f"Object.values({VIEW}?.getBoundingClientRect().toJSON() ?? {{}})")
+    still(page, PLACE)
 
 
 def still(page: Any, numbers: str) -> None:
@@ -100,6 +102,19 @@ def still(page: Any, numbers: str) -> None:
             }}
         }}"""
     )
+
+
+def eventually(page: Any, read: Callable[[], Any], expected: Any) -> None:
+    """Waits until what is read is as expected; what it is in the end fails the test."""
+    deadline = time.monotonic() + 30
+    while (found := read()) != expected and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert found == expected
+
+
+def shown(page: Any) -> None:
+    """Waits until the view has taken what it was told last, or has refused it."""
+    page.wait_for_function(f"{VIEW}.getAttribute('aria-busy') !== 'true'", timeout=60_000)
 
 
 def set_widget(page: Any, name: str, value: Any) -> None:
