@@ -10,20 +10,21 @@ from comfy_api.latest import ComfyExtension, io
 from ..ssr_core.hosts.comfyui import folders
 from . import migration, templates
 from .apply import ApplySubject, ApplySubjectAdvanced
+from .combine import CombineLearned, CombineObjects, CombineSubjects
 from .controlnet import ShowToControlNet
 from .elite import EncodeEliteSubject, LoadELITE, PromptWithEliteSubject
 from .elite_apply import ApplyEliteSubject
 from .elite_files import LoadEliteSubject, SaveEliteSubject
-from .encode import CombineSubjects, EncodeSubject
+from .encode import EncodeSubject
 from .examples import ExamplePicture
 from .footprint import RecordFootprint, SubjectFootprint
 from .inspect import InspectModel
-from .lasr import ApplyLearned, CombineLearned, LoadLearned, PromptWithLearned, SaveLearned
+from .lasr import ApplyLearned, LoadLearned, PromptWithLearned, SaveLearned
 from .lasr_learn import LearnSubject
 from .loaders import LoadEncoder
 from .maps import SubjectAttentionMap
 from .mini import LoadMini, MiniScene
-from .mip import CombineObjects, EncodeObject, LoadMIPAdapter
+from .mip import EncodeObject, LoadMIPAdapter
 from .mip_apply import ApplyObjects
 from .mip_files import LoadObjects, SaveObjects
 from .models import LoadModels

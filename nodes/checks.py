@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..ssr_core import choices, finite
@@ -21,6 +21,17 @@ def scaled(slots: Sequence[tuple[Any, Any]]) -> list[tuple[Any, ...]]:
     """The sets in the slots of a Combine node, each times its slot's strength. An empty slot may hold None."""
     factors = [strength(given, f"strength_{slot}") for slot, (_, given) in enumerate(slots, start=1)]
     return [tuple(one.scaled(factor) for one in held or ()) for (held, _), factor in zip(slots, factors, strict=True)]
+
+
+def found(*looked_for: Callable[[], Any]) -> bool | str:
+    """For validate_inputs: True where all files are found, else what is to be said of each that is not."""
+    faults: dict[str, None] = {}
+    for find in looked_for:
+        try:
+            find()
+        except (ValueError, OSError) as error:
+            faults[str(error)] = None
+    return " ".join(faults) or True
 
 
 def strengths(value: Any, frames: tuple[float, ...] = ()) -> tuple[float, tuple[float, ...]]:

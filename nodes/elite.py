@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
@@ -36,10 +37,11 @@ class LoadELITE(io.ComfyNode):
             description="Loads ELITE: one converted file, or the two files of the official release.",
             search_aliases=ALIASES,
             inputs=[
-                io.Combo.Input(
+                inputs.published(
                     "elite_file",
-                    options=files,
-                    tooltip="A converted ELITE, or the global mapper of a pair (global_mapper.pt). Looked for in models/ssr_elite.",
+                    files,
+                    "global_mapper.pt",
+                    "A converted ELITE, or the global mapper of a pair (global_mapper.pt). Looked for in models/ssr_elite.",
                 ),
                 io.Combo.Input(
                     "local_file",
@@ -55,6 +57,13 @@ class LoadELITE(io.ComfyNode):
                 wires.Elite.Output(display_name="elite", tooltip="For Encode Subject (ELITE) and Apply Subject (ELITE)."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, elite_file: Any = None, local_file: Any = SAME_FILE) -> bool | str:
+        """The answer says more than that a value is not in a list."""
+        if elite_file is None:  # linked: known when the node runs
+            return True
+        return checks.found(*(partial(folders.elite_path, name) for name in _files(elite_file, local_file)))
 
     @classmethod
     def execute(cls, elite_file: str, local_file: str = SAME_FILE) -> io.NodeOutput:

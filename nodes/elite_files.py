@@ -11,7 +11,7 @@ from ..ssr_core.hosts.comfyui.view import view_of_marked
 from ..ssr_core.methods.elite.subject import EliteSubjects, together
 from ..ssr_core.methods.elite.subject_file import load, provenance, save
 from ..ssr_core.shown import shown
-from . import saved, wires
+from . import inputs, saved, wires
 from .compat import Schema
 from .elite import ALIASES
 
@@ -54,10 +54,10 @@ class LoadEliteSubject(io.ComfyNode):
             search_aliases=ALIASES,
             is_output_node=True,  # so that it can run alone and show what is in the file
             inputs=[
-                io.Combo.Input(
+                inputs.saved(
                     "subject_file",
-                    options=folders.saved_files(folders.ELITE_SUBJECTS),
-                    tooltip="Files in output/ssr_elite_subjects, input/ssr_elite_subjects and models/ssr_elite_subjects. Press R after "
+                    folders.saved_files(folders.ELITE_SUBJECTS),
+                    "Files in output/ssr_elite_subjects, input/ssr_elite_subjects and models/ssr_elite_subjects. Press R after "
                     "saving a new one.",
                 ),
                 wires.EliteSubject.Input(

@@ -1,4 +1,4 @@
-"""Encode Subject and Combine Subjects."""
+"""Encode Subject."""
 
 from __future__ import annotations
 
@@ -144,53 +144,3 @@ class EncodeSubject(io.ComfyNode):
         if len(pictures) < len(subjects):
             pictures *= len(subjects)  # several masks of one picture
         return io.NodeOutput(together(previous or (), subjects), ui=view(subjects, pictures))
-
-
-class CombineSubjects(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        slots = range(1, 5)
-        return Schema(
-            node_id="SSR_CombineSubjects",
-            display_name="Combine Subjects",
-            category=wires.SSR_CATEGORY,
-            description="Puts up to four subjects together; chain nodes for more.",
-            search_aliases=["ssr"],
-            inputs=[
-                *(
-                    wires.Subject.Input(f"subject_{slot}", optional=True, tooltip="One subject, or a set of them.")
-                    for slot in slots
-                ),
-                *(
-                    io.Float.Input(
-                        f"strength_{slot}",
-                        default=1.0,
-                        min=0.0,
-                        max=3.0,
-                        step=0.05,
-                        optional=True,
-                        tooltip=f"Weight of subject_{slot}, on top of its own. 0 leaves it out.",
-                    )
-                    for slot in slots
-                ),
-            ],
-            outputs=[wires.Subject.Output(display_name="subject", tooltip="All of them, in order.")],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        subject_1: SubjectSet = (),
-        subject_2: SubjectSet = (),
-        subject_3: SubjectSet = (),
-        subject_4: SubjectSet = (),
-        strength_1: float = 1.0,
-        strength_2: float = 1.0,
-        strength_3: float = 1.0,
-        strength_4: float = 1.0,
-    ) -> io.NodeOutput:
-        slots = ((subject_1, strength_1), (subject_2, strength_2), (subject_3, strength_3), (subject_4, strength_4))
-        if not any(subjects for subjects, _ in slots):
-            raise ValueError("Combine Subjects got no subject. Connect one at least.")
-        check_count(sum(len(subjects or ()) for subjects, _ in slots))
-        return io.NodeOutput(together(*checks.scaled(slots)))

@@ -12,6 +12,21 @@ SEARCHED = ["ipadapter", "ip-adapter", "reference", "consistent character", "sub
 """What people type who look for such a pack. Only nodes that encode are found by these, so that a graph begins with them."""
 
 
+NONE_SAVED = "none saved yet"
+
+
+def published(name: str, files: list[str], default: str, tooltip: str) -> io.Input:
+    """A file of a method's weights. Without any, the name under which they are published is preset, which tells the frontend that it
+    is missing."""
+    preset = files[0] if files and default not in files else default
+    return io.Combo.Input(name, options=files, default=preset, tooltip=tooltip)
+
+
+def saved(name: str, files: list[str], tooltip: str) -> io.Input:
+    """A file that a Save node wrote."""
+    return io.Combo.Input(name, options=files or [NONE_SAVED], tooltip=tooltip)
+
+
 def fit(tooltip: str, rare: bool = False) -> io.Input:
     return io.Combo.Input("fit", options=list(FITS), default=FITS[0], optional=True, tooltip=tooltip, **(RARE if rare else {}))
 

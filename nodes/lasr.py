@@ -1,4 +1,4 @@
-"""Nodes of LASR, subjects learned from a few pictures: Load, Combine, Prompt with, Apply and Save Subject (LASR)."""
+"""Nodes of LASR, subjects learned from a few pictures: Load, Prompt with, Apply and Save Subject (LASR)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..ssr_core.hosts.comfyui.lasr import apply_subjects, encode_prompt, placeho
 from ..ssr_core.layout import SD15
 from ..ssr_core.methods.lasr import formats, subject_file
 from ..ssr_core.methods.lasr.contexts import ALPHA, checked_alpha
-from ..ssr_core.methods.lasr.subject import LasrSubject, LasrSubjects, check_count, together
+from ..ssr_core.methods.lasr.subject import LasrSubject, LasrSubjects, together
 from ..ssr_core.schedule import LAYER_PRESETS
 from ..ssr_core.shown import shown
 from . import checks, manner, saved, wires
@@ -21,10 +21,6 @@ from .compat import RARE, Schema
 ALIASES = ["lasr", "adaface", "textual inversion", "embedding"]
 MOST_STEPS = 100
 """That adaptive contexts are kept for."""
-
-
-def _strength(name: str, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=1.0, min=0.0, max=3.0, step=0.05, optional=True, tooltip=tooltip)
 
 
 class LoadLearned(io.ComfyNode):
@@ -51,9 +47,14 @@ class LoadLearned(io.ComfyNode):
                     tooltip="The word that stands for the subject in prompts. It must be one token, such as z. Empty: the one in the file. "
                     "A file with several subjects takes several, separated by commas.",
                 ),
-                _strength(
+                io.Float.Input(
                     "strength",
-                    "What multiplies the subject's vectors. 1 is as learned; 0 makes the placeholder an ordinary word.",
+                    default=1.0,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="What multiplies the subject's vectors. 1 is as learned; 0 makes the placeholder an ordinary word.",
                 ),
                 io.Clip.Input(
                     "clip",
@@ -99,51 +100,6 @@ def _described(number: int, one: LasrSubject) -> str:
         f'{number}. "{shown(one.placeholder, 40)}" (token {one.token}), strength {one.strength:g}, learned for alpha {one.alpha:g}\n'
         f"   from {learned}, {one.learning.step:,} steps, on {base}"
     )
-
-
-class CombineLearned(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        slots = range(1, 5)
-        return Schema(
-            node_id="SSR_CombineSubjectsLASR",
-            display_name="Combine Subjects (LASR)",
-            category=wires.LASR_CATEGORY,
-            description="Puts up to four learned subjects together; chain nodes for more. Each needs a placeholder of its own.",
-            search_aliases=ALIASES,
-            inputs=[
-                *(
-                    wires.Learned.Input(f"subject_{slot}", optional=True, tooltip="One subject, or a set of them.")
-                    for slot in slots
-                ),
-                *(
-                    _strength(
-                        f"strength_{slot}",
-                        f"Weight of subject_{slot}, on top of its own. 0 makes its placeholder an ordinary word.",
-                    )
-                    for slot in slots
-                ),
-            ],
-            outputs=[wires.Learned.Output(display_name="subject", tooltip="All of them, in order.")],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        subject_1: LasrSubjects = (),
-        subject_2: LasrSubjects = (),
-        subject_3: LasrSubjects = (),
-        subject_4: LasrSubjects = (),
-        strength_1: float = 1.0,
-        strength_2: float = 1.0,
-        strength_3: float = 1.0,
-        strength_4: float = 1.0,
-    ) -> io.NodeOutput:
-        slots = ((subject_1, strength_1), (subject_2, strength_2), (subject_3, strength_3), (subject_4, strength_4))
-        if not any(subjects for subjects, _ in slots):
-            raise ValueError("Combine Subjects (LASR) got no subject. Connect one at least.")
-        check_count(sum(len(subjects or ()) for subjects, _ in slots))
-        return io.NodeOutput(together(*checks.scaled(slots)))
 
 
 class PromptWithLearned(io.ComfyNode):

@@ -1,4 +1,4 @@
-"""Load MIP-Adapter, Encode Object (MIP) and Combine Objects (MIP)."""
+"""Load MIP-Adapter and Encode Object (MIP)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class LoadMIPAdapter(io.ComfyNode):
             "for SDXL works too, without the learned gates.",
             search_aliases=["mip", "mip adapter", "multi-reference", "multi subject"],
             inputs=[
-                io.Combo.Input(
+                inputs.published(
                     "adapter_file",
-                    options=folders.adapter_files(),
-                    tooltip="model_sdxl.bin (with CLIP ViT-bigG), model_sdxl_plus.bin (with CLIP ViT-H), or an IP-Adapter for SDXL. "
+                    folders.adapter_files(),
+                    "model_sdxl.bin",
+                    "model_sdxl.bin (with CLIP ViT-bigG), model_sdxl_plus.bin (with CLIP ViT-H), or an IP-Adapter for SDXL. "
                     "Looked for in models/ssr_mip and models/ipadapter.",
                 ),
             ],
@@ -41,6 +42,13 @@ class LoadMIPAdapter(io.ComfyNode):
                 wires.MIPAdapter.Output(display_name="mip_adapter", tooltip="For Encode Object (MIP) and Apply Objects (MIP).")
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, adapter_file: Any = None) -> bool | str:
+        """The answer says more than that a value is not in a list."""
+        return adapter_file is None or checks.found(
+            lambda: folders.adapter_path(adapter_file)
+        )  # None: known when the node runs
 
     @classmethod
     def execute(cls, adapter_file: str) -> io.NodeOutput:
@@ -169,53 +177,3 @@ class EncodeObject(io.ComfyNode):
         encoded = encode_name(clip, name, mip_adapter.config.text_width)
         made = encode_object(mip_adapter.for_encoding(), tower, references, encoded, strength, region)
         return io.NodeOutput(together(previous or (), (made,)), ui=view_of_references(made, references, tower))
-
-
-class CombineObjects(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        slots = range(1, 5)
-        return Schema(
-            node_id="SSR_CombineObjectsMIP",
-            display_name="Combine Objects (MIP)",
-            category=wires.MIP_CATEGORY,
-            description="Puts up to four objects together; chain nodes for more.",
-            search_aliases=["mip"],
-            inputs=[
-                *(
-                    wires.MIPObjects.Input(f"objects_{slot}", optional=True, tooltip="One object, or a set of them.")
-                    for slot in slots
-                ),
-                *(
-                    io.Float.Input(
-                        f"strength_{slot}",
-                        default=1.0,
-                        min=0.0,
-                        max=3.0,
-                        step=0.05,
-                        optional=True,
-                        tooltip=f"Weight of objects_{slot}, on top of their own. 0 leaves them out.",
-                    )
-                    for slot in slots
-                ),
-            ],
-            outputs=[wires.MIPObjects.Output(display_name="objects", tooltip="All of them, in order.")],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        objects_1: ObjectSet = (),
-        objects_2: ObjectSet = (),
-        objects_3: ObjectSet = (),
-        objects_4: ObjectSet = (),
-        strength_1: float = 1.0,
-        strength_2: float = 1.0,
-        strength_3: float = 1.0,
-        strength_4: float = 1.0,
-    ) -> io.NodeOutput:
-        slots = ((objects_1, strength_1), (objects_2, strength_2), (objects_3, strength_3), (objects_4, strength_4))
-        if not any(objects for objects, _ in slots):
-            raise ValueError("Combine Objects (MIP) got no object. Connect one at least.")
-        check_count(sum(len(objects or ()) for objects, _ in slots))
-        return io.NodeOutput(together(*checks.scaled(slots)))

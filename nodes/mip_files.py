@@ -11,7 +11,7 @@ from ..ssr_core.hosts.comfyui.view import view_of_objects
 from ..ssr_core.methods.mip.object_file import load, provenance, save
 from ..ssr_core.methods.mip.objects import ObjectSet
 from ..ssr_core.shown import shown
-from . import saved, wires
+from . import inputs, saved, wires
 from .compat import Schema
 
 
@@ -53,10 +53,10 @@ class LoadObjects(io.ComfyNode):
             search_aliases=["mip"],
             is_output_node=True,  # so that it can run alone and show what is in the file
             inputs=[
-                io.Combo.Input(
+                inputs.saved(
                     "objects_file",
-                    options=folders.saved_files(folders.MIP_OBJECTS),
-                    tooltip="Files in output/ssr_mip_objects, input/ssr_mip_objects and models/ssr_mip_objects. Press R after saving a new "
+                    folders.saved_files(folders.MIP_OBJECTS),
+                    "Files in output/ssr_mip_objects, input/ssr_mip_objects and models/ssr_mip_objects. Press R after saving a new "
                     "one.",
                 ),
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,7 +12,7 @@ from ..ssr_core.hosts.comfyui.clip import load_vision
 from ..ssr_core.hosts.comfyui.finding import AUTO
 from ..ssr_core.hosts.comfyui.ssr import load_encoder
 from ..ssr_core.shown import shown
-from . import wires
+from . import checks, wires
 from .compat import Schema
 
 ENCODER, LAYERS, VISION = (finding.published(part) for part in ("aligner", "layers", "clip_vision"))
@@ -61,11 +62,12 @@ class LoadModels(io.ComfyNode):
         """Files are looked for before anything runs, and the answer says more than that a value is not in a list."""
         if None in (encoder_file, layers_file, clip_vision_file):  # linked: known when the node runs
             return True
-        try:
-            _paths(encoder_file, layers_file), _vision(clip_vision_file)
-        except (ValueError, OSError) as error:
-            return str(error)
-        return True
+        looked_for: tuple[Callable[[], Any], ...] = (
+            lambda: _paths(encoder_file, AUTO),
+            lambda: _paths(encoder_file, layers_file),
+            lambda: _vision(clip_vision_file),
+        )
+        return checks.found(*looked_for)
 
     @classmethod
     def execute(cls, encoder_file: str, layers_file: str, clip_vision_file: str) -> io.NodeOutput:

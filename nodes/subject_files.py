@@ -11,7 +11,7 @@ from ..ssr_core.hosts.comfyui.view import view
 from ..ssr_core.methods.ssr.subject import SubjectSet
 from ..ssr_core.methods.ssr.subject_file import load, provenance, save
 from ..ssr_core.shown import shown
-from . import saved, wires
+from . import inputs, saved, wires
 from .compat import Schema
 
 
@@ -52,10 +52,10 @@ class LoadSubject(io.ComfyNode):
             description="Reads a subject that Save Subject wrote. Its encoder is needed again, its picture is not.",
             search_aliases=["ssr"],
             inputs=[
-                io.Combo.Input(
+                inputs.saved(
                     "subject_file",
-                    options=folders.saved_files(folders.SUBJECTS),
-                    tooltip="Files in output/ssr_subjects, input/ssr_subjects and models/ssr_subjects. Press R after saving a new one.",
+                    folders.saved_files(folders.SUBJECTS),
+                    "Files in output/ssr_subjects, input/ssr_subjects and models/ssr_subjects. Press R after saving a new one.",
                 ),
             ],
             outputs=[wires.Subject.Output(display_name="subject", tooltip="For Apply Subject and Combine Subjects.")],

@@ -9,9 +9,10 @@ import { viewsInPage } from "./lib/elements.js";
 import { Freshness } from "./lib/freshness.js";
 import { isLinked, lastOutput, liveNodes, pathTo, rememberInstance } from "./lib/graph.js";
 import { forget, keep, kept } from "./lib/keepsake.js";
-import { tellFaults, tellRefusals } from "./lib/node_faults.js";
+import { tellFaults, tellRefusal, tellRefusals } from "./lib/node_faults.js";
 import { readSubjects } from "./lib/payload.js";
-import { SoloRun } from "./lib/solo_run.js";
+import { queuePicture } from "./lib/picture_run.js";
+import { queueAlone, SoloRun } from "./lib/solo_run.js";
 import { SubjectView } from "./lib/subject_view.js";
 import { languageOf, textsFor } from "./lib/texts.js";
 
@@ -68,9 +69,8 @@ app.registerExtension({
       for (const fresh of liveNodes().map((node) => freshness.get(node))) fresh?.settled ? fresh.check() : fresh?.settle();
     });
     const shown = () => liveNodes().filter((node) => views.has(node));
-    const language = () => languageOf(app.extensionManager.setting.get("Comfy.Locale"));
-    tellFaults(shown, language, (node, ...fault) => views.get(node)?.fail(...fault));
-    tellRefusals(shown, language, (node, ...fault) => views.get(node)?.fail(...fault));
+    tellFaults(shown, language, fail);
+    tellRefusals(shown, language, fail);
   },
 
   /** Undo and a change of tab make nodes anew and put their last results back afterwards. */
@@ -89,22 +89,43 @@ app.registerExtension({
   },
 });
 
+function language() {
+  return languageOf(app.extensionManager.setting.get("Comfy.Locale"));
+}
+
+/** @type {import("./lib/node_faults.js").Tell} */
+function fail(node, ...fault) {
+  views.get(node)?.fail(...fault);
+  freshness.get(node)?.failed();
+}
+
 /** @param {FrontendNode} node */
 function addView(node) {
   const objects = OF_OBJECTS.includes(node.comfyClass ?? "");
   const texts = textsFor(app.extensionManager.setting.get("Comfy.Locale"), node.comfyClass ?? "", objects);
   const opacity = () => Number(node.properties[OPACITY] ?? USUAL_OPACITY);
-  const run = new SoloRun(node, (running) => view.setRunning(running));
+  const run = new SoloRun(node, {
+    queue: () => {
+      if (node.comfyClass === SHOWS_FIRST || !missing(node)) return queueAlone(node);
+      fresh.asks();
+      return queuePicture(node);
+    },
+    running: (running) => view.setRunning(running),
+    refused: (error) => {
+      if (!tellRefusal(error?.response?.node_errors ?? {}, node, language(), fail)) throw error;
+    },
+  });
   const fresh = new Freshness(node, {
-    changed: () => view.setState(fresh.stale, missing(node)),
+    changed: () => view.setState(fresh.stale, missing(node), takesEverything(node)),
     otherPicture: () => view.dropMarks(),
+    recovered: () => view.fail("", ""),
   });
   const view = new SubjectView({
     texts,
     maps: !objects,
     opacity: opacity(),
     onOpacity: (value) => (node.properties[OPACITY] = value),
-    onRun: () => look(node, view, run, texts),
+    onRun: () => (pathTo(node).some(({ mode }) => OFF.includes(mode)) ? view.say(texts.off) : run.start()),
     onFirst: (subject, image) => {
       if (subject.kept || !image) return;
       if (app.extensionManager.setting.get(KEEP_PICTURE) === false) forget(node);
@@ -150,21 +171,17 @@ function addView(node) {
   };
 }
 
-/**
- * Runs the node alone, unless it is known beforehand that it would fail.
- * @param {FrontendNode} node @param {SubjectView} view @param {SoloRun} run @param {import("./lib/texts.js").Texts} texts
- */
-function look(node, view, run, texts) {
-  const fault = pathTo(node).some(({ mode }) => OFF.includes(mode)) ? texts.off : node.comfyClass === SHOWS_FIRST ? "" : missing(node) && texts.nothing;
-  if (fault) view.say(fault);
-  else run.start();
-}
-
 /** Whether no input says what to take. @param {FrontendNode} node */
 function missing(node) {
   const needs = NEEDS[node.comfyClass ?? ""] ?? [];
   const says = (/** @type {string} */ name) => isLinked(node, name) || String(widgetOf(node, name)?.value ?? "").trim() !== "";
   return needs.length > 0 && !needs.some(says);
+}
+
+/** Whether an object is encoded of which nothing is marked. @param {FrontendNode} node */
+function takesEverything(node) {
+  const marked = isLinked(node, "mask") || isLinked(node, "points") || String(widgetOf(node, "points")?.value ?? "").trim() !== "";
+  return TAKE_ALL.includes(node.comfyClass ?? "") && node.comfyClass !== SHOWS_FIRST && !marked;
 }
 
 /** @param {any} node @returns {boolean} whether there is a result of this session */

@@ -59,8 +59,8 @@ REAL = World(
         "two": (("cup", "cup"), ("cat", "cat"), "a photograph of a cat beside a cup on a beach"),
         "regions": "a photograph of a cup on the left and a cat on the right, on a beach",
     },
-    "For your own picture put **Load Image** in place of the reference. Files: `python install.py --download`, or ComfyUI's list of "
-    "missing models.",
+    "For your own picture put **Load Image** in place of the reference. Files: `python install.py --download` in the pack's folder, "
+    "or ComfyUI's list of missing models.",
 )  # fmt: skip
 
 NOTE = 300
@@ -138,7 +138,7 @@ def text_query(graph: Graph, world: World) -> None:
     prompts, sampler, result = drawn(graph, world, 3, apply["model"], loaded.clip, loaded.vae, text)
     told = note(
         graph, "A subject by words", 190,
-        "Press **Run**: the new picture shows what *query* names in the reference, as it looks there.",
+        "Press **Run**: the new picture shows what *query* names in the reference, with its look.",
         "**Look** in node 2 shows where the query looks. Write another word there, or click on what you mean; name it in the prompt too.",
         world.about,
     )  # fmt: skip
@@ -184,6 +184,14 @@ def _two(graph: Graph, world: World, loaded: Models, together: bool) -> tuple[li
     return pictures, subjects
 
 
+def beside(world: World, models: list[Node], pictures: list[Node], taken: list[Node]) -> list[list[Node]]:
+    """Columns of two references and what is taken from each. Mini's references grow with the picture that they show: two of them and the
+    models are more than a column holds."""
+    one, two = pictures
+    first, second = taken
+    return [[*models, one], [first, two], [second]] if world.is_mini else [[*models, one, two], [first], [second]]
+
+
 def two_subjects(graph: Graph, world: World) -> None:
     graph.widest = NARROW
     loaded = models(graph, world)
@@ -200,8 +208,11 @@ def two_subjects(graph: Graph, world: World) -> None:
         world.about,
     )  # fmt: skip
     graph.columns = [
-        [*loaded.nodes, *pictures], *([one] for one in subjects), [apply, *prompts], [told, *sampler], *([one] for one in result)
-    ]  # fmt: skip
+        *beside(world, loaded.nodes, pictures, subjects),
+        [apply, *prompts],
+        [told, *sampler],
+        *([one] for one in result),
+    ]
 
 
 def regions(graph: Graph, world: World) -> None:
@@ -232,8 +243,11 @@ def regions(graph: Graph, world: World) -> None:
         "Name both subjects in the prompt.",
         world.about,
     )  # fmt: skip
+    first, second, third = beside(world, loaded.nodes, pictures, subjects)
+    where = first if world.is_mini else second  # there is more room
+    where += [half, nothing]
     graph.columns = [
-        [*loaded.nodes, *pictures], [subjects[0], half, nothing], [subjects[1], feather], [applied[0], left, right],
+        first, second, [*third, feather], [applied[0], left, right],
         [applied[1], *prompts], [told, *sampler, result[0]], [result[1]],
     ]  # fmt: skip
 

@@ -120,8 +120,8 @@ def learned_mini(graph: Graph) -> None:
         )  # fmt: skip
         samplers.append(
             graph.node(
-                "KSampler", model=apply["model"], positive=prompts[-1]["conditioning"], negative=negative["CONDITIONING"],
-                latent_image=latent["LATENT"], **{**MINI.sampling, "seed": 4},
+                "KSampler", f"Sampler {name}", model=apply["model"], positive=prompts[-1]["conditioning"],
+                negative=negative["CONDITIONING"], latent_image=latent["LATENT"], **{**MINI.sampling, "seed": 4},
             )
         )  # fmt: skip
         pictures.append(graph.node("VAEDecode", samples=samplers[-1]["LATENT"], vae=mini["vae"]))
@@ -130,7 +130,7 @@ def learned_mini(graph: Graph) -> None:
     told = note(
         graph, "Two learned subjects", 190,
         "**z** stands for a star and **y** for a mushroom, each learned from five pictures (template 13 learns one).",
-        "One Apply serves both. *alpha* 0 is faster: only what was learned for good acts then.",
+        "One Apply serves both. *alpha* 0 is faster: no text encoder runs while sampling, and less of the look is drawn.",
         MINI.about,
     )  # fmt: skip
     graph.columns = [[told, mini, *files], [both, *prompts], [apply, negative, latent], samplers, pictures, [batch], [save]]
@@ -150,6 +150,6 @@ def two_learned(graph: Graph) -> None:
         "Choose two files that **Learn Subject (LASR)** wrote, or the authors' `embeddings_gs-*.pt` in `models/ssr_lasr`.",
         "The *placeholder* of each may be any word of one token; write it where the subject belongs. For one subject connect node 1 "
         "straight to the prompt and to Apply. "
-        "*alpha* 0 is faster: only what was learned for good acts then.",
+        "*alpha* 0 is faster: no text encoder runs while sampling, and less of the look is drawn.",
     )  # fmt: skip
     graph.columns = [[told, base, *files], [both], prompts, sampler, *([one] for one in result)]

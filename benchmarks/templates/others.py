@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .content import MINI, NARROW, NARROWER, REAL, Template, World, checkpoint, drawn, note, reference
+from .content import MINI, NARROW, NARROWER, REAL, Template, World, beside, checkpoint, drawn, note, reference
 from .graph import Graph, Node, Slot
 from .lasr import learn, learn_mini, learned_mini, two_learned
 
@@ -52,8 +52,8 @@ def _mip(graph: Graph, controlled: bool) -> None:
         graph, "Two objects, SDXL", 210,
         "**Encode Object (MIP)**: *name* as it stands in the prompt; mask or clicks cut the object out. A batch is several pictures of one "
         "object.",
-        f"Each is drawn where the picture looks for its name. {led}Files: `python install.py --download --only mip{more}`. "
-        "`model_sdxl_plus.bin` wants CLIP ViT-H and a strength of 0.65.",
+        f"Each is drawn where the picture looks for its name. {led}Files: `python install.py --download --only mip{more}` in the "
+        "pack's folder (ComfyUI itself downloads no `.bin`). `model_sdxl_plus.bin` wants CLIP ViT-H and a strength of 0.65.",
     )  # fmt: skip
     objects_apart = ([one] for one in objects)
     columns = [
@@ -106,8 +106,8 @@ def mip_mini(graph: Graph) -> None:
         "looks for its name.",
         MINI.about,
     )  # fmt: skip
-    objects_apart = ([one] for one in objects)
-    graph.columns = [[mini, *pictures], *objects_apart, [apply, *prompts], [told, *sampler], *([one] for one in result)]
+    apart = beside(MINI, [mini], pictures, objects)
+    graph.columns = [*apart, [apply, *prompts], [told, *sampler], *([one] for one in result)]
 
 
 def mip(graph: Graph) -> None:
@@ -185,7 +185,7 @@ def _elite(graph: Graph, loaded: Loaded, ones: tuple[Any, ...], placeholders: st
 
 
 WORD = "The *placeholder*, here **S**, stands for the subject wherever the prompt says it."
-FILES = "Files: `python install.py --download --only elite clip-vision`, and any SD1.5 checkpoint."
+FILES = "Files: `python install.py --download --only elite clip-vision` in the pack's folder, and any SD1.5 checkpoint."
 
 
 def elite_mini(graph: Graph) -> None:

@@ -22,7 +22,7 @@ SIZES = {
     "ControlNetApplyAdvanced": (280, 186),
     "SSR_LoadMini": (280, 146),
     "SSR_LoadModels": (280, 220),
-    "SSR_MiniScene": (280, 480),
+    "SSR_MiniScene": (280, 525),
     "SSR_ExamplePicture": (280, 240),
     "SSR_EncodeSubject": (300, 545),
     "SSR_CombineSubjects": (280, 190),

@@ -6,7 +6,9 @@ import pytest
 from support.browser import (
     PLACE,
     VIEW,
+    button,
     click_reference,
+    eventually,
     last_run,
     look,
     message,
@@ -75,6 +77,14 @@ def test_a_click_beside_the_frame_joins_what_is_marked(page, server):
     left, top, right, bottom = (128 * side for side in entry(page)["box"])
     assert left <= first[0] < right
     assert top <= first[1] < bottom
+
+
+def test_without_a_mask_or_a_click_it_is_told_that_the_whole_picture_counts(page):
+    page.evaluate(f"() => {{ const e = {ENCODE}; e.disconnectInput(e.inputs.findIndex(input => input.name === 'mask')); }}")
+    button(page, "Look").click()
+    eventually(page, lambda: message(page), "No mask and no click: the whole picture counts as the object")
+    click_reference(page, 64, 64)
+    settled(page)
 
 
 def test_a_frame_around_what_is_marked_is_not_dragged_by_accident(page):

@@ -7,16 +7,20 @@ from support.browser import (
     button,
     click_reference,
     draws_dom_widgets,
+    eventually,
+    last_run,
     load,
     loaded,
     look,
     message,
     noticed,
     open_page,
+    pixels,
     points,
     runs,
     set_widget,
     settled,
+    shown,
     stale,
     template,
     view,
@@ -111,15 +115,59 @@ def test_an_empty_query_is_told_before_anything_runs(page, server):
     before = runs(server)
     set_widget(page, "query", " ")
     noticed(page)
-    assert message(page).startswith("Nothing says what to take")
+    nothing = "Nothing says what to take: write a query, connect a mask, or click on the picture"
+    assert message(page) == f"{nothing}\nLook shows the picture"
+    blank = pixels(page)
     button(page, "Look").click()
-    page.wait_for_timeout(400)
-    assert message(page).startswith("Nothing says what to take")
-    assert runs(server) == before
-    set_widget(page, "query", "cat")
-    noticed(page)
-    assert message(page) == "Press Look to see what the query selects"
+    eventually(page, lambda: message(page), nothing)
+    shown(page)
+    assert pixels(page) != blank
+    assert runs(server) == before + 1
+    assert last_run(server)["status"]["status_str"] == "success"
+    click_reference(page, 64, 64)
+    settled(page)
+    assert points(page) == [(64, 64)]
+    assert widget(page, "query") == " "
     look(page)
+    assert view(page).locator(".ssr-stale").is_hidden()
+
+
+def test_a_picture_is_shown_before_anything_selects_also_if_it_was_changed(page, server):
+    set_widget(page, "query", "")
+    noticed(page)
+    button(page, "Look").click()
+    shown(page)
+    first = pixels(page)
+    another_scene(page, 7)
+    assert stale(page)
+    click_reference(page, 64, 64)  # in a picture that is not the node's any more
+    eventually(page, lambda: pixels(page) != first, True)
+    shown(page)
+    assert points(page) == []
+    assert not stale(page)
+    click_reference(page, 64, 64)
+    settled(page)
+    assert points(page) == [(64, 64)]
+
+
+def test_what_a_node_before_it_lacks_is_told_until_it_is_another(page):
+    look(page)
+    add = f"""() => {{
+        const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
+        app.graph.add(models);
+        models.title = "Files";
+        models.widgets[0].value = "nothing.safetensors";
+        models.connect(0, encode, encode.inputs.findIndex(input => input.name === "ssr_encoder"));
+    }}"""
+    page.evaluate(add)
+    noticed(page)
+    button(page, "Look").click()
+    told = fault(page)
+    assert told.startswith('Files: There is no SSR-Encoder file "nothing.safetensors"')
+    assert told.count("nothing.safetensors") == 1, "the host repeats it for every input"
+    page.evaluate(f"() => {{ const e = {ENCODE}; e.disconnectInput(e.inputs.findIndex(one => one.name === 'ssr_encoder')); }}")
+    noticed(page)
+    assert not view(page).locator(".ssr-fault").is_visible()
 
 
 def test_what_was_made_of_something_else_is_marked_and_look_offered(page):
@@ -174,6 +222,7 @@ def test_points_of_another_picture_are_dropped_and_can_be_brought_back(page, ser
     assert not stale(page)
     another_scene(page, 8)
     assert points(page) == []
+    look(page)
     click_reference(page, 30, 30)
     settled(page)
     assert points(page) == [(30, 30)]

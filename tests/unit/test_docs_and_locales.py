@@ -265,7 +265,7 @@ def test_help_page_explains_every_choice(node, language):
         name
         for folder in (folders.SUBJECTS, folders.MIP_OBJECTS, folders.ELITE_SUBJECTS)
         for name in folders.saved_files(folder)
-    } | set(folders.learned_files())
+    } | {*folders.learned_files(), comfy_host.part("nodes.inputs").NONE_SAVED}
     files = {*folders.files(), *folders.adapter_files(), *folders.elite_files(), *folders.vision_files(), *saved}
     explained = set(quoted(section(node, language, 0)))
     for field in schemas()[node].inputs:

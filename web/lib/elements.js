@@ -11,7 +11,7 @@ const STYLE = `
 .ssr-view canvas { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; }
 .ssr-view canvas:focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); outline-offset: -2px; }
 .ssr-view .ssr-message { position: absolute; inset: 0; display: grid; place-items: center; padding: 12px; text-align: center;
-  color: var(--descrip-text, #999); pointer-events: none; }
+  color: var(--descrip-text, #999); pointer-events: none; white-space: pre-line; }
 .ssr-view .ssr-message:empty { display: none; }
 .ssr-view .ssr-over { inset: auto 0 6px; margin: auto; width: fit-content; padding: 2px 10px; border-radius: 10px;
   color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #333); opacity: 0.9; }

@@ -21,7 +21,7 @@ function nameOf(output) {
 }
 
 export class Freshness {
-  /** @param {any} node @param {{ changed: () => void, otherPicture: () => void }} owner */
+  /** @param {any} node @param {{ changed: () => void, otherPicture: () => void, recovered: () => void }} owner recovered: what failed has changed */
   constructor(node, owner) {
     this.node = node;
     this.owner = owner;
@@ -31,6 +31,12 @@ export class Freshness {
     /** @type {string | null} of the picture, as it was when the graph was last looked at; null where none was connected */ this.picture = null;
     /** Whether the graph is complete: while it is loaded, links come one by one. */ this.settled = false;
     this.stale = false;
+    /** @type {string | null} origin of the run that failed last */ this.failedWith = null;
+  }
+
+  /** A run failed, or was refused. */
+  failed() {
+    this.failedWith = originOf(this.node);
   }
 
   /** A prompt is queued. */
@@ -73,7 +79,12 @@ export class Freshness {
   /** Looks at the graph again. */
   check() {
     if (!this.node.graph) return;
-    this.stale = this.shown !== "" && this.shown !== originOf(this.node);
+    const origin = originOf(this.node);
+    this.stale = this.shown !== "" && this.shown !== origin;
+    if (this.failedWith !== null && this.failedWith !== origin) {
+      this.failedWith = null;
+      this.owner.recovered();
+    }
     const picture = this.settled ? originOfPicture(this.node) : null;
     const other = picture !== null && this.picture !== null && picture !== this.picture;
     this.picture = picture ?? this.picture;

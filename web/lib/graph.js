@@ -86,6 +86,20 @@ export function sourceOf(node, name, path) {
   return outer ? sourceOf(around, outer.name, path.slice(0, -1)) : null;
 }
 
+/** A node and all that it needs, itself first, nodes inside of subgraph nodes after these. @param {any} node @returns {any[]} */
+export function withSources(node) {
+  const found = [node];
+  const add = (/** @type {any} */ one) => void (found.includes(one) || found.push(one));
+  for (const one of found) {
+    for (const { name } of one.inputs ?? []) {
+      const source = sourceOf(one, name, pathTo(one));
+      if (source) add(source.node);
+    }
+    (one.subgraph?.nodes ?? []).forEach(add);
+  }
+  return found;
+}
+
 /**
  * Keeps a value in a node's properties as if it had always been there: neither an edit that undo takes back, nor one that queues a
  * prompt where every change does. The tracker's last state gets it too, and hears that there is something to keep over a reload.

@@ -1,18 +1,23 @@
 // @ts-check
-// What the host says went wrong with a node, told to that node: errors while it ran, and prompts that were refused because of it.
+// What the host says went wrong with a node, told to that node: errors while it ran, and prompts that were refused because of it or of
+// what it needs.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { executionId } from "./graph.js";
+import { executionId, withSources } from "./graph.js";
 import { explanation } from "./help_page.js";
 
-/** @typedef {(node: any, message: string, meaning: string) => void} Tell meaning: what the message means, in the user's language, or "" */
+/**
+ * @typedef {(node: any, message: string, meaning: string) => void} Tell meaning: what the message means, in the user's language, or ""
+ * @typedef {{ type?: string, message: string, details?: string }} Refusal
+ * @typedef {Record<string, { errors?: Refusal[] }>} Refusals by the server's id of a node
+ */
 
 /** @param {() => any[]} nodes @param {() => string} language @param {Tell} tell */
 export function tellFaults(nodes, language, tell) {
   api.addEventListener("execution_error", ({ detail }) => {
     const node = nodes().find((one) => executionId(one) === String(detail.node_id));
-    if (node) void told(node, String(detail.exception_message).trim(), language(), tell);
+    if (node) void tellMeaning(node, node, String(detail.exception_message).trim(), language(), tell);
   });
 }
 
@@ -29,14 +34,28 @@ export function tellRefusals(nodes, language, tell) {
     const faults = app.lastNodeErrors;
     if (faults === known) return;
     known = faults;
-    for (const node of faults ? nodes() : []) {
-      const errors = faults?.[executionId(node)]?.errors;
-      if (errors?.length) void told(node, errors.map(({ message, details }) => (details ? `${message}: ${details}` : message)).join("\n"), language(), tell);
-    }
+    for (const node of faults ? nodes() : []) tellRefusal(/** @type {Refusals} */ (faults), node, language(), tell);
   };
 }
 
-/** @param {any} node @param {string} message @param {string} language @param {Tell} tell */
-async function told(node, message, language, tell) {
-  tell(node, message, await explanation(node.comfyClass ?? node.type, language, message));
+/** @param {Refusals} refusals @param {any} node @param {string} language @param {Tell} tell @returns {boolean} whether there is one to be told */
+export function tellRefusal(refusals, node, language, tell) {
+  const cause = withSources(node).find((one) => refusals[executionId(one)]?.errors?.length);
+  if (!cause) return false;
+  const told = new Set(refusals[executionId(cause)].errors?.map(words));
+  void tellMeaning(node, cause, [...told].join("\n"), language, tell);
+  return true;
+}
+
+/** A node's own check is told once for every one of its inputs, whose name comes first. @param {Refusal} refusal */
+function words({ type, message, details }) {
+  if (type === "custom_validation_failed" && details) return details.replace(/^\w+ - /, "");
+  return details ? `${message}: ${details}` : message;
+}
+
+/** @param {any} node @param {any} cause the node itself, or one that it needs @param {string} message @param {string} language @param {Tell} tell */
+async function tellMeaning(node, cause, message, language, tell) {
+  const meaning = await explanation(cause.comfyClass ?? cause.type, language, message);
+  const name = cause === node ? "" : `${cause.title}: `;
+  tell(node, name + message, meaning && name + meaning);
 }

@@ -6,10 +6,14 @@ import { api } from "../../../scripts/api.js";
 import { executionId, liveNodes } from "./graph.js";
 
 export class SoloRun {
-  /** @param {any} node @param {(running: boolean) => void} onRunning */
-  constructor(node, onRunning) {
+  /**
+   * @param {any} node
+   * @param {{ queue: () => Promise<boolean>, running: (running: boolean) => void, refused: (error: any) => void }} owner queue: queues it, and
+   *   says whether it was taken
+   */
+  constructor(node, owner) {
     this.node = node;
-    this.onRunning = onRunning;
+    this.owner = owner;
     /** @type {AbortController | null} of the run that is queued or under way */ this.listening = null;
     this.again = false;
   }
@@ -23,7 +27,7 @@ export class SoloRun {
     const listening = new AbortController();
     this.listening = listening;
     this.again = false;
-    this.onRunning(true);
+    this.owner.running(true);
     const { signal } = listening;
     /** @type {unknown} id of the first prompt to start from now on: ours, as it is queued in front */ let prompt;
     let queued = false;
@@ -45,9 +49,9 @@ export class SoloRun {
       const refused = !ok && !(await isQueued(target));
       if (refused && this.listening === listening) this.stop();
     };
-    withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([target]))).then(answered, (error) => {
-      void answered(false);
-      throw error;
+    this.owner.queue().then(answered, async (error) => {
+      await answered(false);
+      this.owner.refused(error);
     });
   }
 
@@ -63,7 +67,7 @@ export class SoloRun {
     this.listening.abort();
     this.listening = null;
     this.again = false;
-    this.onRunning(false);
+    this.owner.running(false);
   }
 }
 
@@ -76,12 +80,17 @@ async function isQueued(target) {
   return [...running, ...pending].some(({ prompt }) => prompt?.[4].length === 1 && prompt[4][0] === target);
 }
 
+/** Queues a node and what it needs, in front of everything. @param {any} node */
+export function queueAlone(node) {
+  return withoutSeedControl(() => app.queuePrompt(-1, 1, /** @type {any} */ ([executionId(node)])));
+}
+
 /**
  * Queues a prompt without changing seeds, which the frontend otherwise does after every prompt. Newer frontends tell widgets what they
  * queue, and leave seeds alone if only a part of the graph runs; older ones tell nothing and change them.
  * @param {() => Promise<boolean>} queue @returns {Promise<boolean>}
  */
-async function withoutSeedControl(queue) {
+function withoutSeedControl(queue) {
   const widgets = liveNodes().flatMap((node) => node.widgets ?? []);
   const controls = widgets.filter((widget) => widget.beforeQueued && widget.afterQueued);
   const callbacks = controls.map(({ beforeQueued, afterQueued }) => ({ beforeQueued, afterQueued }));
@@ -90,9 +99,6 @@ async function withoutSeedControl(queue) {
     control.beforeQueued = (/** @type {unknown} */ options) => void (options && beforeQueued?.call(control, options));
     control.afterQueued = (/** @type {unknown} */ options) => void (options && afterQueued?.call(control, options));
   });
-  try {
-    return await queue();
-  } finally {
-    controls.forEach((control, number) => Object.assign(control, callbacks[number]));
-  }
+  // Not awaited: the frontend logs a refusal with all who wait for it, as if they were at fault.
+  return queue().finally(() => controls.forEach((control, number) => Object.assign(control, callbacks[number])));
 }

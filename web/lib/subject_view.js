@@ -5,10 +5,11 @@
 import { formatCrop, frameOf } from "./crop.js";
 import { drawSubject } from "./drawing.js";
 import { DroppedMarks } from "./dropped_marks.js";
-import { make, viewElement } from "./elements.js";
+import { viewElement } from "./elements.js";
 import { FrameEditor } from "./frame_editor.js";
 import { PointEditor } from "./point_editor.js";
 import { formatPoints } from "./points.js";
+import { loadImage, messageOf, viewParts } from "./view_parts.js";
 import { WordChips } from "./word_chips.js";
 
 /**
@@ -38,31 +39,19 @@ export class SubjectView {
     this.running = false;
     this.notice = "";
     /** Whether nothing says what to take. */ this.missing = false;
+    /** Whether all that is shown counts as the object. */ this.everything = false;
+    /** Whether the picture that is shown is another than the node's. */ this.outdated = false;
     this.listening = new AbortController();
     const { texts, points, crop } = options;
-    this.canvas = make("canvas", {});
-    this.canvas.setAttribute("role", "img");
-    this.message = make("div", { className: "ssr-message" });
-    this.message.setAttribute("role", "status");
-    this.fault = make("div", { className: "ssr-fault", hidden: true });
-    this.fault.setAttribute("role", "alert");
-    this.stale = make("div", { className: "ssr-stale", textContent: texts.stale, hidden: true });
-    this.stale.setAttribute("role", "status");
-    this.stage = make("div", { className: "ssr-stage" }, this.canvas, this.stale, this.message, this.fault);
+    this.parts = viewParts(texts, options.opacity);
+    this.canvas = this.parts.canvas;
     this.chips = new WordChips(texts.whole, () => this.draw());
-    this.turn = make("button", { type: "button", className: "ssr-turn", title: texts.next, hidden: true });
-    this.slider = make("input", { type: "range", min: "0", max: "1", step: "0.05", title: texts.opacity, value: String(options.opacity) });
-    this.slider.setAttribute("aria-label", texts.opacity);
-    this.clear = make("button", { type: "button", textContent: texts.clear, hidden: true });
-    this.unframe = make("button", { type: "button", textContent: texts.unframe, hidden: true });
-    this.look = make("button", { type: "button", textContent: texts.look, title: texts.lookTip });
     this.dropped = new DroppedMarks(texts, [points, crop], () => this.options.onRun());
-    const bar = make("div", { className: "ssr-row" }, this.look, this.slider, this.turn, this.clear, this.unframe);
     this.element = viewElement(
       () => this.arrive(),
       () => this.leave(),
     );
-    this.element.append(this.stage, this.chips.element, this.dropped.element, bar);
+    this.element.append(this.parts.stage, this.chips.element, this.dropped.element, this.parts.bar);
     this.resizing = new ResizeObserver(() => this.draw());
     this.editor = points && new PointEditor(this.canvas, {
       shown: () => this.shown,
@@ -73,11 +62,13 @@ export class SubjectView {
       changed: () => this.draw(),
       ended: () => this.showWaiting(),
       outside: () => this.say(texts.outside),
+      outdated: () => this.outdated,
+      refresh: () => this.options.onRun(),
     });
     this.framing =
       crop &&
       new FrameEditor(this.canvas, {
-        subject: () => (this.shown?.image && this.movable() ? this.shown.subject : null),
+        subject: () => (this.shown?.image && this.movable() && !this.outdated ? this.shown.subject : null),
         frame: () => this.pixels(this.frame()),
         square: crop.square,
         points: () => this.editor?.points ?? [],
@@ -93,25 +84,25 @@ export class SubjectView {
     this.leave();
     this.listening = new AbortController();
     const { signal } = this.listening;
-    this.look.addEventListener("click", () => this.options.onRun(), { signal });
-    this.clear.addEventListener("click", () => this.writePoints([]), { signal });
-    this.fault.addEventListener("click", () => this.fail("", ""), { signal });
-    this.turn.addEventListener("click", () => this.load(this.subjects, (this.index + 1) % this.subjects.length), { signal });
-    this.slider.addEventListener(
+    this.parts.look.addEventListener("click", () => this.options.onRun(), { signal });
+    this.parts.clear.addEventListener("click", () => this.writePoints([]), { signal });
+    this.parts.fault.addEventListener("click", () => this.fail("", ""), { signal });
+    this.parts.turn.addEventListener("click", () => this.load(this.subjects, (this.index + 1) % this.subjects.length), { signal });
+    this.parts.slider.addEventListener(
       "input",
       () => {
-        this.setOpacity(Number(this.slider.value));
+        this.setOpacity(Number(this.parts.slider.value));
         this.options.onOpacity(this.opacity);
       },
       { signal },
     );
     this.chips.listen(signal);
     this.dropped.listen(signal);
-    this.unframe.addEventListener("click", () => this.writeCrop(""), { signal });
+    this.parts.unframe.addEventListener("click", () => this.writeCrop(""), { signal });
     this.editor?.listen(signal);
     this.framing?.listen(signal);
     this.options.forward(this.element, signal);
-    this.resizing.observe(this.stage);
+    this.resizing.observe(this.parts.stage);
     this.showPoints();
   }
 
@@ -144,11 +135,7 @@ export class SubjectView {
 
   /** @param {Subject} subject @param {(image: HTMLImageElement | null) => unknown} arrived null where the file is gone */
   loadPicture(subject, arrived) {
-    const image = new Image();
-    image.onload = () => arrived(image);
-    image.onerror = () => arrived(null);
-    image.src = subject.kept || this.options.pictureUrl(subject.picture);
-    return image;
+    return loadImage(subject.kept || this.options.pictureUrl(subject.picture), arrived);
   }
 
   showWaiting() {
@@ -162,11 +149,12 @@ export class SubjectView {
     this.index = index;
     this.shown = { subject: subjects[index], image };
     this.selected = true;
+    this.outdated = false;
     this.notice = "";
     this.fail("", "");
-    this.turn.hidden = subjects.length < 2;
-    this.turn.textContent = `${index + 1} / ${subjects.length}`;
-    this.turn.setAttribute("aria-label", `${this.options.texts.next} (${this.turn.textContent})`);
+    this.parts.turn.hidden = subjects.length < 2;
+    this.parts.turn.textContent = `${index + 1} / ${subjects.length}`;
+    this.parts.turn.setAttribute("aria-label", `${this.options.texts.next} (${this.parts.turn.textContent})`);
     this.chips.show(subjects[index].words);
     this.tell();
     this.showPoints();
@@ -182,20 +170,26 @@ export class SubjectView {
     this.tell();
   }
 
-  /** @param {boolean} stale whether what is shown was made of something else @param {boolean} missing whether nothing says what to take */
-  setState(stale, missing) {
-    this.stale.hidden = !stale;
-    this.look.classList.toggle("ssr-wanted", stale);
+  /**
+   * @param {boolean} stale whether what is shown was made of something else
+   * @param {boolean} missing whether nothing says what to take
+   * @param {boolean} everything whether the whole picture counts as the object
+   */
+  setState(stale, missing, everything) {
+    this.parts.stale.hidden = !stale;
+    this.parts.look.classList.toggle("ssr-wanted", stale);
     if (this.missing && !missing) this.notice = "";
     this.missing = missing;
+    this.everything = everything;
+    this.outdated &&= stale;
     this.tell();
   }
 
   /** Shows an error until the next run, or until it is clicked. @param {string} message @param {string} meaning in the user's language */
   fail(message, meaning) {
-    this.fault.hidden = !message;
-    this.fault.textContent = meaning || message;
-    this.fault.title = meaning ? message : "";
+    this.parts.fault.hidden = !message;
+    this.parts.fault.textContent = meaning || message;
+    this.parts.fault.title = meaning ? message : "";
   }
 
   /** Shows a notice over the picture until the next run. @param {string} notice */
@@ -205,19 +199,17 @@ export class SubjectView {
   }
 
   tell() {
-    const { texts } = this.options;
-    const resting = !this.shown ? texts.empty : this.shown.image ? "" : texts.gone;
     const busy = this.running || this.loading !== null;
-    const text = busy ? texts.running : this.notice || (this.missing ? texts.nothing : resting);
+    const text = messageOf(this.options.texts, busy, this);
     this.element.setAttribute("aria-busy", String(busy));
-    if (this.message.textContent !== text) this.message.textContent = text;
-    this.message.classList.toggle("ssr-over", Boolean(this.shown?.image));
+    if (this.parts.message.textContent !== text) this.parts.message.textContent = text;
+    this.parts.message.classList.toggle("ssr-over", Boolean(this.shown?.image));
   }
 
   /** @param {number} value */
   setOpacity(value) {
     this.opacity = value;
-    this.slider.value = String(value);
+    this.parts.slider.value = String(value);
     this.draw();
   }
 
@@ -229,16 +221,17 @@ export class SubjectView {
     const told = !editable ? texts.seen : [points && !points.linked() && texts.click, movable && texts.frame].filter(Boolean).join(". ");
     this.canvas.title = told;
     this.canvas.setAttribute("aria-label", told || texts.picture);
-    this.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
-    this.clear.hidden = !this.editor?.points.length;
-    this.unframe.hidden = !editable || !this.cropText().trim();
+    this.parts.slider.hidden = this.shown ? !this.shown.subject.map : !this.options.maps;
+    this.parts.clear.hidden = !this.editor?.points.length;
+    this.parts.unframe.hidden = !editable || !this.cropText().trim();
     this.canvas.tabIndex = movable ? 0 : -1;
     this.dropped.show();
     this.draw();
   }
 
-  /** Takes out points and a frame that were set in another picture, and offers to bring them back. Nothing runs. */
+  /** Another picture has come: takes out points and a frame that were set in the former, and offers to bring them back. Nothing runs. */
   dropMarks() {
+    this.outdated = this.shown !== null;
     this.dropped.drop();
     this.showPoints();
   }

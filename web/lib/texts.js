@@ -36,7 +36,44 @@ const OUTSIDE_CROP = {
   ru: "Вне рамки модель ничего не видит. Передвиньте или увеличьте рамку",
 };
 
-/** @typedef {typeof TEXTS.en} Texts */
+/** Beside what is missing, while there is no picture to click on. */
+const FIRST = {
+  en: "Look shows the picture",
+  zh: "“查看”会显示图像",
+  ja: "「確認」で画像が表示されます",
+  ko: "‘보기’를 누르면 이미지가 나타납니다",
+  fr: "Voir montre l’image",
+  es: "Ver muestra la imagen",
+  de: "„Ansehen“ zeigt das Bild",
+  ru: "«Показать» покажет изображение",
+};
+
+/** Where objects are encoded and nothing is marked. */
+const EVERYTHING = {
+  en: "No mask and no click: the whole picture counts as the object",
+  zh: "没有遮罩也没有点击：整张图像都算作物体",
+  ja: "マスクもクリックもないため、画像全体がオブジェクトになります",
+  ko: "마스크도 클릭도 없음: 이미지 전체를 오브젝트로 봅니다",
+  fr: "Ni masque ni clic : toute l’image compte comme l’objet",
+  es: "Sin máscara ni clic: toda la imagen cuenta como objeto",
+  de: "Weder Maske noch Klick: Das ganze Bild gilt als Objekt",
+  ru: "Нет ни маски, ни щелчка: объектом считается всё изображение",
+};
+
+/** In nodes that read a file, before they have run. */
+const FILE = {
+  en: "Press Look to see what is in the file",
+  zh: "点击“查看”，看文件里有什么",
+  ja: "「確認」を押すと、ファイルの中身がわかります",
+  ko: "‘보기’를 누르면 파일의 내용이 나타납니다",
+  fr: "Appuyez sur Voir pour montrer ce que contient le fichier",
+  es: "Pulsa Ver para mostrar lo que hay en el archivo",
+  de: "Mit „Ansehen“ zeigt sich, was in der Datei ist",
+  ru: "Нажмите «Показать», чтобы увидеть, что в файле",
+};
+const READ_FILES = ["SSR_LoadSubject", "SSR_LoadObjectsMIP", "SSR_LoadSubjectELITE"];
+
+/** @typedef {typeof TEXTS.en & { first: string, everything: string }} Texts */
 
 /** The language in which the view speaks. @param {unknown} locale such as "zh" or "zh-TW" @returns {keyof typeof TEXTS} */
 export function languageOf(locale) {
@@ -49,5 +86,7 @@ export function textsFor(locale, type, objects = false) {
   const language = languageOf(locale);
   const pointing = type === "SSR_SelectByPoints" ? { nothing: TEXTS[language].click } : {};
   const fitless = type === "SSR_EncodeSubjectELITE" ? { outside: OUTSIDE_CROP[language] } : {};
-  return { ...TEXTS[language], ...(objects ? OF_OBJECTS[language] : {}), ...pointing, ...fitless };
+  const reading = READ_FILES.includes(type) ? { empty: FILE[language] } : {};
+  const own = { ...(objects ? OF_OBJECTS[language] : {}), ...pointing, ...fitless, ...reading };
+  return { ...TEXTS[language], ...own, first: FIRST[language], everything: EVERYTHING[language] };
 }

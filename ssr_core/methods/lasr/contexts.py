@@ -129,7 +129,7 @@ def check_named(ids: Tensor, tokens: Sequence[int], placeholders: Sequence[str],
         names = ", ".join(f'"{shown(name, 40)}"' for name in absent)
         raise ValueError(
             f'The prompt "{shown(text, 100)}" does not have the placeholder {names}, so that subject would not be drawn. Write it where '
-            'the subject belongs, as in "a photo of a z", or leave the subject out.'
+            f'the subject belongs, as in "a photo of a {shown(absent[0], 40)}", or leave the subject out.'
         )
 
 

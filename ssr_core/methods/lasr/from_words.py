@@ -41,7 +41,7 @@ def one_token(text: str, tokenize: Tokenize, what: str, example: str) -> int:
     """The token of a text that must be a single one: a placeholder, a class word. Raises ValueError that names what it splits into."""
     tokens = tokenize(text) if len(text) <= MOST_WORD_LETTERS else ()
     if len(tokens) != 1:
-        pieces = shown(" ".join(piece for _, piece in tokens) or "none", 100)
+        pieces = shown(" ".join(piece.removesuffix("</w>") for _, piece in tokens) or "none", 100)
         raise ValueError(
             f'The {what} "{shown(text, 60)}" must be one token of the text encoder, found {len(tokens)} ({pieces}). Choose a short one, '
             f'such as "{example}".'

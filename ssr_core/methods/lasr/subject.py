@@ -127,9 +127,16 @@ def check_count(count: int) -> None:
         )
 
 
+def _free(subjects: Iterable[LasrSubject]) -> str:
+    """A placeholder that none of them has."""
+    taken = {subject.placeholder.lower() for subject in subjects}
+    return next((letter for letter in "zyxwvutsrq" if letter not in taken), "zz")
+
+
 def check_together(subjects: Iterable[LasrSubject]) -> None:
     """Whether subjects can stand in one prompt: each has a placeholder of its own, and all fit one UNet and text encoder."""
     by_token: dict[int, LasrSubject] = {}
+    subjects = tuple(subjects)
     for subject in subjects:
         first = next(iter(by_token.values()), subject)
         if (other := by_token.get(subject.token)) is not None:
@@ -140,7 +147,7 @@ def check_together(subjects: Iterable[LasrSubject]) -> None:
                     if other.placeholder == subject.placeholder
                     else f' (as "{shown(other.placeholder, 40)}", the same token)'
                 )
-                + ". Give one of them another in Load Subject, such as y."
+                + f". Give one of them another in Load Subject, such as {_free(subjects)}."
             )
         if (subject.shapes.layout, subject.shapes.text_width) != (first.shapes.layout, first.shapes.text_width):
             raise ValueError(
