@@ -243,11 +243,11 @@ def regions(graph: Graph, world: World) -> None:
         "Name both subjects in the prompt.",
         world.about,
     )  # fmt: skip
-    first, second, third = beside(world, loaded.nodes, pictures, subjects)
-    where = first if world.is_mini else second  # there is more room
-    where += [half, nothing]
+    if world.is_mini:
+        for picture in pictures:  # there is no room for more; with its picture it grows a little over what is below
+            picture.size = (picture.size[0], 480)
     graph.columns = [
-        first, second, [*third, feather], [applied[0], left, right],
+        [*loaded.nodes, *pictures], [subjects[0], half, nothing], [subjects[1], feather], [applied[0], left, right],
         [applied[1], *prompts], [told, *sampler, result[0]], [result[1]],
     ]  # fmt: skip
 
