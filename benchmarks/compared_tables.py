@@ -54,7 +54,12 @@ def memory(row: Row) -> str:
 
 
 def seconds(row: Row) -> str:
-    return f"{row['seconds']:.2g}" if row.get("seconds", 100) < 100 else f"{row['seconds']:.0f}" if "seconds" in row else NONE
+    return _seconds(row["seconds"]) if "seconds" in row else NONE
+
+
+def _seconds(taken: float) -> str:
+    """Two digits, or whole ones."""
+    return f"{taken:.2g}" if taken < 9.95 else f"{taken:.0f}"
 
 
 def size(row: Row) -> str:
@@ -116,14 +121,14 @@ def of_readme(found: Mapping[str, Mapping[str, Row]]) -> list[str]:
     """Which method for what."""
 
     def made(row: Row) -> str:
-        taken = row["seconds"]
-        return f"{taken / 60:.0f} min" if taken >= 60 else f"{taken:.1g} s"
+        taken = row.get("seconds")
+        return NONE if taken is None else f"{taken / 60:.0f} min" if taken >= 60 else f"{_seconds(taken)} s"
 
     columns: dict[str, tuple[str, Cell]] = {
         "look, alone in its picture": ("alone", share("look")),
         "look, one of several": ("among", share("look")),
         "prompt obeyed": ("alone", share("prompt")),
-        "told colour obeyed": ("edit", share("edit")),
+        "told colour obeyed": ("edit", share("told")),
         "operations of a step": ("alone", lambda row: f"+{percent(max(row['operations'], 0))}"),
         "to make a subject": ("alone", made),
     }

@@ -72,6 +72,10 @@ class LoadEliteSubject(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, subject_file: Any = None) -> bool | str:
+        return inputs.check_saved(subject_file, folders.elite_subject_path, "Save Subject (ELITE)")
+
+    @classmethod
     def execute(cls, subject_file: str, previous: EliteSubjects = ()) -> io.NodeOutput:
         path = folders.elite_subject_path(subject_file)
         loaded = load(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..ssr_core.methods.ssr.subject import MOST_SUBJECTS
 from ..ssr_core.vision import FITS
+from . import checks
 from .compat import RARE
 
 SEARCHED = ["ipadapter", "ip-adapter", "reference", "consistent character", "subject", "style"]
@@ -25,6 +29,13 @@ def published(name: str, files: list[str], default: str, tooltip: str) -> io.Inp
 def saved(name: str, files: list[str], tooltip: str) -> io.Input:
     """A file that a Save node wrote."""
     return io.Combo.Input(name, options=files or [NONE_SAVED], tooltip=tooltip)
+
+
+def check_saved(name: Any, find: Callable[[str], Any], node: str) -> bool | str:
+    """For validate_inputs. node: that writes such files."""
+    if name == NONE_SAVED:
+        return f"Nothing was saved yet that could be loaded. Save something with {node}, press R and choose its file."
+    return name is None or checks.found(lambda: find(name))  # None: linked, known when the node runs
 
 
 def fit(tooltip: str, rare: bool = False) -> io.Input:

@@ -66,6 +66,10 @@ class LoadObjects(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, objects_file: Any = None) -> bool | str:
+        return inputs.check_saved(objects_file, folders.objects_path, "Save Objects (MIP)")
+
+    @classmethod
     def execute(cls, objects_file: str) -> io.NodeOutput:
         path = folders.objects_path(objects_file)
         loaded = load(path)

@@ -63,7 +63,7 @@ class LoadModels(io.ComfyNode):
         if None in (encoder_file, layers_file, clip_vision_file):  # linked: known when the node runs
             return True
         looked_for: tuple[Callable[[], Any], ...] = (
-            lambda: _paths(encoder_file, AUTO),
+            lambda: finding.encoder_files() if encoder_file == AUTO else folders.path_of(encoder_file),
             lambda: _paths(encoder_file, layers_file),
             lambda: _vision(clip_vision_file),
         )

@@ -62,6 +62,10 @@ class LoadSubject(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, subject_file: Any = None) -> bool | str:
+        return inputs.check_saved(subject_file, folders.subject_path, "Save Subject")
+
+    @classmethod
     def execute(cls, subject_file: str) -> io.NodeOutput:
         path = folders.subject_path(subject_file)
         loaded = load(path)

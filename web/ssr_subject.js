@@ -9,10 +9,10 @@ import { viewsInPage } from "./lib/elements.js";
 import { Freshness } from "./lib/freshness.js";
 import { isLinked, lastOutput, liveNodes, pathTo, rememberInstance } from "./lib/graph.js";
 import { forget, keep, kept } from "./lib/keepsake.js";
-import { tellFaults, tellRefusal, tellRefusals } from "./lib/node_faults.js";
+import { tellFaults, tellRefusals } from "./lib/node_faults.js";
 import { readSubjects } from "./lib/payload.js";
-import { queuePicture } from "./lib/picture_run.js";
-import { queueAlone, SoloRun } from "./lib/solo_run.js";
+import { queueNode, queuePicture, watchPrompts } from "./lib/picture_run.js";
+import { SoloRun } from "./lib/solo_run.js";
 import { SubjectView } from "./lib/subject_view.js";
 import { languageOf, textsFor } from "./lib/texts.js";
 
@@ -63,6 +63,7 @@ app.registerExtension({
   ],
 
   setup() {
+    watchPrompts();
     app.canvas.canvas.addEventListener("subgraph-opening", rememberInstance);
     api.addEventListener("execution_start", () => liveNodes().forEach((node) => freshness.get(node)?.begins()));
     api.addEventListener("graphChanged", () => {
@@ -105,18 +106,11 @@ function addView(node) {
   const texts = textsFor(app.extensionManager.setting.get("Comfy.Locale"), node.comfyClass ?? "", objects);
   const opacity = () => Number(node.properties[OPACITY] ?? USUAL_OPACITY);
   const run = new SoloRun(node, {
-    queue: () => {
-      if (node.comfyClass === SHOWS_FIRST || !missing(node)) return queueAlone(node);
-      fresh.asks();
-      return queuePicture(node);
-    },
+    queue: () => (node.comfyClass !== SHOWS_FIRST && missing(node) ? queuePicture(node) : queueNode(node)),
     running: (running) => view.setRunning(running),
-    refused: (error) => {
-      if (!tellRefusal(error?.response?.node_errors ?? {}, node, language(), fail)) throw error;
-    },
   });
   const fresh = new Freshness(node, {
-    changed: () => view.setState(fresh.stale, missing(node), takesEverything(node)),
+    changed: () => view.setState({ stale: fresh.stale, outdated: fresh.outdated, missing: missing(node), everything: takesEverything(node) }),
     otherPicture: () => view.dropMarks(),
     recovered: () => view.fail("", ""),
   });

@@ -157,7 +157,7 @@ def test_in_select_by_points_the_picture_is_there_to_be_clicked_on(page, server,
     page.wait_for_timeout(500)
     node = "app.graph._nodes.find(node => node.type === 'SSR_SelectByPoints')"
     click = "Click or draw on what is meant; click a point to remove it"
-    eventually(page, lambda: message(page), click)
+    eventually(page, lambda: message(page), f"{click}\nLook shows the picture")
     still(page, PLACE)
     button(page, "Look").click()
     page.wait_for_function(

@@ -150,6 +150,58 @@ def test_a_picture_is_shown_before_anything_selects_also_if_it_was_changed(page,
     assert points(page) == [(64, 64)]
 
 
+def test_where_nothing_selects_what_a_node_before_it_lacks_is_told_too(page, server):
+    """Mini Scene could run by itself: it must not pass for an answer."""
+    set_widget(page, "query", "")
+    noticed(page)
+    before = runs(server)
+    page.evaluate(
+        f"""() => {{
+            const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
+            app.graph.add(models);
+            models.title = "Files";
+            models.widgets[0].value = "nothing.safetensors";
+            models.connect(1, encode, encode.inputs.findIndex(input => input.name === "clip_vision"));
+        }}"""
+    )
+    button(page, "Look").click()
+    assert fault(page).startswith('Files: There is no SSR-Encoder file "nothing.safetensors"')
+    assert runs(server) == before
+
+
+def test_what_a_node_before_it_fails_at_is_told_too(page):
+    page.evaluate(
+        f"""() => {{
+            const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
+            app.graph.add(models);
+            models.title = "Files";
+            models.connect(0, encode, encode.inputs.findIndex(input => input.name === "ssr_encoder"));
+        }}"""
+    )
+    button(page, "Look").click()
+    assert fault(page).startswith("Files: ")  # the files are there, and empty
+    load(page, template())
+
+
+def test_a_result_of_the_former_picture_takes_no_clicks(page):
+    look(page)
+    held = []
+    page.route("**/view?*", lambda route: held.append(route))
+    set_widget(page, "query", "a cat")
+    with page.expect_request("**/view?*"):
+        button(page, "Look").click()
+    another_scene(page, 7)
+    for route in held:
+        route.continue_()
+    page.unroute("**/view?*")
+    settled(page)
+    assert stale(page)
+    with page.expect_request("**/view?*"):
+        click_reference(page, 64, 64)
+    settled(page)
+    assert (points(page), stale(page)) == ([], False)
+
+
 def test_what_a_node_before_it_lacks_is_told_until_it_is_another(page):
     look(page)
     add = f"""() => {{

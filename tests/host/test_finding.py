@@ -163,3 +163,35 @@ def test_files_that_change_make_the_node_run_again(nodes, models):
     found = node.fingerprint_inputs(**values)
     assert found != nothing
     assert [entry[0].rsplit("/", 1)[-1] for entry in found] == [ENCODER, LAYERS, VISION]
+
+
+def test_a_pair_that_is_chosen_is_not_looked_for_among_others(nodes, models):
+    for name, part in (("mine.safetensors", "aligner"), ("rest.safetensors", "layers"), ("another.safetensors", "layers")):
+        hollow(models / "ssr_encoder" / name, released(part))
+    hollow(models / "clip_vision" / VISION, vision())
+    node = nodes["SSR_LoadModels"]
+    chosen = {"encoder_file": "mine.safetensors", "layers_file": "rest.safetensors", "clip_vision_file": VISION}
+    assert node.validate_inputs(**chosen) is True
+    assert "Several files" in node.validate_inputs(**{**chosen, "layers_file": "auto"})
+
+
+def test_every_file_that_is_missing_is_named_once(nodes, models):
+    told = nodes["SSR_LoadModels"].validate_inputs(encoder_file=ENCODER, layers_file=LAYERS, clip_vision_file=VISION)
+    assert [told.count(name) for name in (f'"{ENCODER}"', f'"{LAYERS}"', f'"{VISION}"')] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "message"),
+    [
+        ("SSR_LoadMIPAdapter", {"adapter_file": "model_sdxl.bin"}, 'There is no MIP-Adapter file "model_sdxl.bin"'),
+        ("SSR_LoadELITE", {"elite_file": "global_mapper.pt"}, 'There is no file of ELITE "global_mapper.pt"'),
+        ("SSR_LoadELITE", {"elite_file": "a.pt", "local_file": "b.pt"}, 'There is no file of ELITE "b.pt"'),
+        ("SSR_LoadSubject", {"subject_file": "none saved yet"}, "Nothing was saved yet"),
+        ("SSR_LoadSubject", {"subject_file": "gone.safetensors"}, 'There is no subject file "gone.safetensors"'),
+        ("SSR_LoadObjectsMIP", {"objects_file": "none saved yet"}, "Save something with Save Objects (MIP), press R"),
+        ("SSR_LoadSubjectELITE", {"subject_file": "../x"}, "There is no subject file of ELITE"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_before_anything_runs(nodes, node, values, message):
+    assert message in nodes[node].validate_inputs(**values)
+    assert nodes[node].validate_inputs() is True, "linked: known when the node runs"

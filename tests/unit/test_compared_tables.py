@@ -15,14 +15,14 @@ from ssr_core.cli import main  # noqa: E402
 from ssr_core.evaluation.compare import METHODS, SITUATIONS, STRENGTH, tried  # noqa: E402
 
 FOUND = json.loads((ROOT / "docs" / "compare.json").read_text(encoding="utf-8"))
-TABLES = tables(FOUND)
+TABLES = ("alone", "among", "two", "edit", "costs", STRENGTH, "README")
 PAGES = {"README": ROOT / "README.md"}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_says_what_was_measured(name):
     page = PAGES.get(name, ROOT / "docs" / "measurements.md")
-    assert "\n".join(["", *TABLES[name], ""]) in page.read_text(encoding="utf-8")
+    assert "\n".join(["", *tables(FOUND)[name], ""]) in page.read_text(encoding="utf-8")
 
 
 def test_every_cell_is_of_as_many_pictures_as_the_page_says():

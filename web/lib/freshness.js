@@ -1,7 +1,7 @@
 // @ts-check
 // Whether what a view shows was made of what its node has now, and whether another picture has come meanwhile.
 
-import { digest, originOf, originOfPicture } from "./origin.js";
+import { digest, originOf, originOfAll, originOfPicture } from "./origin.js";
 import { readSubjects } from "./payload.js";
 
 /** Origins that are remembered, of results that the frontend may bring back. */
@@ -31,12 +31,14 @@ export class Freshness {
     /** @type {string | null} of the picture, as it was when the graph was last looked at; null where none was connected */ this.picture = null;
     /** Whether the graph is complete: while it is loaded, links come one by one. */ this.settled = false;
     this.stale = false;
+    /** Whether the picture that is shown is another than the node's now. */ this.outdated = false;
+    /** Whether another picture has come since a result of which nobody knows what it was made of. */ this.lost = false;
     /** @type {string | null} origin of the run that failed last */ this.failedWith = null;
   }
 
   /** A run failed, or was refused. */
   failed() {
-    this.failedWith = originOf(this.node);
+    this.failedWith = originOfAll(this.node);
   }
 
   /** A prompt is queued. */
@@ -66,6 +68,7 @@ export class Freshness {
   /** @param {string} origin */
   wasMadeOf(origin) {
     this.shown = origin;
+    this.lost = false;
     this.check();
   }
 
@@ -79,15 +82,17 @@ export class Freshness {
   /** Looks at the graph again. */
   check() {
     if (!this.node.graph) return;
-    const origin = originOf(this.node);
-    this.stale = this.shown !== "" && this.shown !== origin;
-    if (this.failedWith !== null && this.failedWith !== origin) {
+    if (this.failedWith !== null && this.failedWith !== originOfAll(this.node)) {
       this.failedWith = null;
       this.owner.recovered();
     }
     const picture = this.settled ? originOfPicture(this.node) : null;
     const other = picture !== null && this.picture !== null && picture !== this.picture;
     this.picture = picture ?? this.picture;
+    this.lost ||= other && this.shown === "";
+    this.stale = this.lost || (this.shown !== "" && this.shown !== originOf(this.node));
+    const [, seen] = this.shown.split("/");
+    this.outdated = this.lost || (picture !== null && Boolean(seen) && seen !== picture);
     if (other) this.owner.otherPicture();
     this.owner.changed();
   }

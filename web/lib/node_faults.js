@@ -1,6 +1,6 @@
 // @ts-check
-// What the host says went wrong with a node, told to that node: errors while it ran, and prompts that were refused because of it or of
-// what it needs.
+// What the host says went wrong with a node, told to that node: errors while it or what it needs ran, and prompts that were
+// refused because of either.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
@@ -16,8 +16,10 @@ import { explanation } from "./help_page.js";
 /** @param {() => any[]} nodes @param {() => string} language @param {Tell} tell */
 export function tellFaults(nodes, language, tell) {
   api.addEventListener("execution_error", ({ detail }) => {
-    const node = nodes().find((one) => executionId(one) === String(detail.node_id));
-    if (node) void tellMeaning(node, node, String(detail.exception_message).trim(), language(), tell);
+    for (const node of nodes()) {
+      const cause = withSources(node).find((one) => executionId(one) === String(detail.node_id));
+      if (cause) void tellMeaning(node, cause, String(detail.exception_message).trim(), language(), tell);
+    }
   });
 }
 
@@ -38,18 +40,18 @@ export function tellRefusals(nodes, language, tell) {
   };
 }
 
-/** @param {Refusals} refusals @param {any} node @param {string} language @param {Tell} tell @returns {boolean} whether there is one to be told */
-export function tellRefusal(refusals, node, language, tell) {
+/** @param {Refusals} refusals @param {any} node @param {string} language @param {Tell} tell */
+function tellRefusal(refusals, node, language, tell) {
   const cause = withSources(node).find((one) => refusals[executionId(one)]?.errors?.length);
-  if (!cause) return false;
+  if (!cause) return;
   const told = new Set(refusals[executionId(cause)].errors?.map(words));
   void tellMeaning(node, cause, [...told].join("\n"), language, tell);
-  return true;
 }
 
 /** A node's own check is told once for every one of its inputs, whose name comes first. @param {Refusal} refusal */
 function words({ type, message, details }) {
-  if (type === "custom_validation_failed" && details) return details.replace(/^\w+ - /, "");
+  const own = type === "custom_validation_failed" ? /^\w+ - (.+)$/s.exec(details ?? "") : null;
+  if (own) return own[1];
   return details ? `${message}: ${details}` : message;
 }
 

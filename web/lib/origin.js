@@ -7,9 +7,14 @@ import { pathTo, sourceOf } from "./graph.js";
 /** Inputs that change nothing that a view shows. */
 const UNSEEN = ["strength", "null_query", "name", "previous", "region"];
 
-/** @param {any} node */
+/** Of what is shown, and after a stroke of the picture alone. @param {any} node */
 export function originOf(node) {
-  return digest(described(node, new Map(), UNSEEN));
+  return `${digest(described(node, new Map(), UNSEEN))}/${originOfPicture(node) ?? ""}`;
+}
+
+/** Of everything, also of what changes nothing that is shown. @param {any} node */
+export function originOfAll(node) {
+  return digest(described(node, new Map()));
 }
 
 /** Of the picture alone; null where none is connected. @param {any} node */

@@ -8,9 +8,8 @@ import { parsePoints } from "./points.js";
  * @typedef {import("./drawing.js").Shown} Shown
  * @typedef {import("./points.js").Point} Point
  * @typedef {{ shown: () => Shown | null, reach: () => number[], read: () => string, linked: () => boolean, write: (points: Point[]) => void,
- *   changed: () => void, ended: () => void, outside: () => void, outdated: () => boolean, refresh: () => void }} Owner
- *   reach: where points may be set, in shares of the picture; outside: a click where they may not; outdated: whether another picture than
- *   the one that is shown would get them; refresh: shows that one
+ *   changed: () => void, ended: () => void, outside: () => void }} Owner reach: where points may be set, in shares of the picture;
+ *   outside: a click where they may not
  */
 
 export class PointEditor {
@@ -56,11 +55,6 @@ export class PointEditor {
   start(event) {
     const shown = this.editable();
     if (!shown || event.button !== 0 || !event.isPrimary || this.stroke) return;
-    if (this.owner.outdated()) {
-      event.stopPropagation(); // the node is not dragged
-      this.owner.refresh();
-      return;
-    }
     this.read();
     const { subject } = shown;
     const known = pointUnder(this.canvas, subject, event, this.points);
@@ -78,7 +72,7 @@ export class PointEditor {
   /** A click without a stroke. @param {PointerEvent} event */
   click(event) {
     const shown = this.editable();
-    if (!shown || this.owner.outdated()) return;
+    if (!shown) return;
     this.read();
     const point = pixelAt(this.canvas, shown.subject, this.owner.reach(), event);
     if (point) this.owner.write([...this.points, point]);

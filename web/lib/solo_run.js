@@ -8,8 +8,7 @@ import { executionId, liveNodes } from "./graph.js";
 export class SoloRun {
   /**
    * @param {any} node
-   * @param {{ queue: () => Promise<boolean>, running: (running: boolean) => void, refused: (error: any) => void }} owner queue: queues it, and
-   *   says whether it was taken
+   * @param {{ queue: () => Promise<boolean>, running: (running: boolean) => void }} owner queue: queues it, and says whether it was taken
    */
   constructor(node, owner) {
     this.node = node;
@@ -49,9 +48,9 @@ export class SoloRun {
       const refused = !ok && !(await isQueued(target));
       if (refused && this.listening === listening) this.stop();
     };
-    this.owner.queue().then(answered, async (error) => {
-      await answered(false);
-      this.owner.refused(error);
+    this.owner.queue().then(answered, (error) => {
+      void answered(false);
+      throw error;
     });
   }
 

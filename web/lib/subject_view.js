@@ -62,13 +62,11 @@ export class SubjectView {
       changed: () => this.draw(),
       ended: () => this.showWaiting(),
       outside: () => this.say(texts.outside),
-      outdated: () => this.outdated,
-      refresh: () => this.options.onRun(),
     });
     this.framing =
       crop &&
       new FrameEditor(this.canvas, {
-        subject: () => (this.shown?.image && this.movable() && !this.outdated ? this.shown.subject : null),
+        subject: () => (this.shown?.image && this.movable() ? this.shown.subject : null),
         frame: () => this.pixels(this.frame()),
         square: crop.square,
         points: () => this.editor?.points ?? [],
@@ -99,6 +97,7 @@ export class SubjectView {
     this.chips.listen(signal);
     this.dropped.listen(signal);
     this.parts.unframe.addEventListener("click", () => this.writeCrop(""), { signal });
+    this.canvas.addEventListener("pointerdown", (event) => this.refresh(event), { signal, capture: true }); // before the editors
     this.editor?.listen(signal);
     this.framing?.listen(signal);
     this.options.forward(this.element, signal);
@@ -149,7 +148,6 @@ export class SubjectView {
     this.index = index;
     this.shown = { subject: subjects[index], image };
     this.selected = true;
-    this.outdated = false;
     this.notice = "";
     this.fail("", "");
     this.parts.turn.hidden = subjects.length < 2;
@@ -162,6 +160,14 @@ export class SubjectView {
     else this.loadPicture(subjects[0], (first) => this.subjects === subjects && !this.loading && this.options.onFirst(subjects[0], first));
   }
 
+  /** A click on a picture that is not the node's any more shows the one that is. @param {PointerEvent} event */
+  refresh(event) {
+    if (!this.outdated || !this.shown?.image || event.button !== 0) return;
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    this.options.onRun();
+  }
+
   /** @param {boolean} running whether a run that this view asked for is queued or under way */
   setRunning(running) {
     this.running = running;
@@ -171,24 +177,23 @@ export class SubjectView {
   }
 
   /**
-   * @param {boolean} stale whether what is shown was made of something else
-   * @param {boolean} missing whether nothing says what to take
-   * @param {boolean} everything whether the whole picture counts as the object
+   * @param {{ stale: boolean, outdated: boolean, missing: boolean, everything: boolean }} state stale: what is shown was made of something
+   *   else; outdated: of another picture; missing: nothing says what to take; everything: the whole picture counts as the object
    */
-  setState(stale, missing, everything) {
-    this.parts.stale.hidden = !stale;
+  setState({ stale, outdated, missing, everything }) {
+    this.parts.stale.hidden = !stale || !this.shown;
     this.parts.look.classList.toggle("ssr-wanted", stale);
     if (this.missing && !missing) this.notice = "";
     this.missing = missing;
     this.everything = everything;
-    this.outdated &&= stale;
+    this.outdated = outdated;
     this.tell();
   }
 
   /** Shows an error until the next run, or until it is clicked. @param {string} message @param {string} meaning in the user's language */
   fail(message, meaning) {
     this.parts.fault.hidden = !message;
-    this.parts.fault.textContent = meaning || message;
+    this.parts.fault.textContent = meaning ? `${meaning}\n${message}` : message;
     this.parts.fault.title = meaning ? message : "";
   }
 
@@ -231,7 +236,6 @@ export class SubjectView {
 
   /** Another picture has come: takes out points and a frame that were set in the former, and offers to bring them back. Nothing runs. */
   dropMarks() {
-    this.outdated = this.shown !== null;
     this.dropped.drop();
     this.showPoints();
   }
