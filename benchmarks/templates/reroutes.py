@@ -20,7 +20,7 @@ STRAIGHT, MOST = 0.25, 80
 """How far a curve goes straight on, of the distance to the next point, and at most where it passes a point."""
 ABOVE = 40
 """How far above the topmost node a point may stand."""
-STEPS, MOST_POINTS, ROUNDS, WAYS, GRID = 24, 3, 40, 1000, 10
+STEPS, MOST_POINTS, ROUNDS, WAYS, GRID = 72, 3, 40, 1000, 10
 
 Floats = NDArray[np.float64]
 
