@@ -50,7 +50,7 @@ function tellRefusal(refusals, node, language, tell) {
 
 /** A node's own check is told once for every one of its inputs, whose name comes first. @param {Refusal} refusal */
 function words({ type, message, details }) {
-  const own = type === "custom_validation_failed" ? /^\w+ - (.+)$/s.exec(details ?? "") : null;
+  const own = type === "custom_validation_failed" ? (details ?? "").match(/^\w+ - (.+)$/s) : null;
   if (own) return own[1];
   return details ? `${message}: ${details}` : message;
 }
