@@ -48,6 +48,21 @@ def fault(page):
     return told
 
 
+def take_from_files(page, name, file=None):
+    """Encode Subject's input comes from Load SSR Models. file: its encoder, in place of one that is there and empty."""
+    page.evaluate(
+        f"""([name, file]) => {{
+            const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
+            app.graph.add(models);
+            models.title = "Files";
+            if (file) models.widgets[0].value = file;
+            const slot = models.outputs.findIndex(output => output.name === name);
+            models.connect(slot, encode, encode.inputs.findIndex(input => input.name === name));
+        }}""",
+        [name, file],
+    )
+
+
 def test_in_the_parameters_panel_it_has_no_row_and_its_width_stays_the_nodes(page, request):
     if not draws_dom_widgets(page):
         pytest.skip("this frontend has no Parameters panel")
@@ -155,29 +170,14 @@ def test_where_nothing_selects_what_a_node_before_it_lacks_is_told_too(page, ser
     set_widget(page, "query", "")
     noticed(page)
     before = runs(server)
-    page.evaluate(
-        f"""() => {{
-            const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
-            app.graph.add(models);
-            models.title = "Files";
-            models.widgets[0].value = "nothing.safetensors";
-            models.connect(1, encode, encode.inputs.findIndex(input => input.name === "clip_vision"));
-        }}"""
-    )
+    take_from_files(page, "clip_vision", "nothing.safetensors")
     button(page, "Look").click()
     assert fault(page).startswith('Files: There is no SSR-Encoder file "nothing.safetensors"')
     assert runs(server) == before
 
 
 def test_what_a_node_before_it_fails_at_is_told_too(page):
-    page.evaluate(
-        f"""() => {{
-            const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
-            app.graph.add(models);
-            models.title = "Files";
-            models.connect(0, encode, encode.inputs.findIndex(input => input.name === "ssr_encoder"));
-        }}"""
-    )
+    take_from_files(page, "ssr_encoder")
     button(page, "Look").click()
     assert fault(page).startswith("Files: ")  # the files are there, and empty
     load(page, template())
@@ -204,14 +204,7 @@ def test_a_result_of_the_former_picture_takes_no_clicks(page):
 
 def test_what_a_node_before_it_lacks_is_told_until_it_is_another(page):
     look(page)
-    add = f"""() => {{
-        const encode = {ENCODE}, models = LiteGraph.createNode("SSR_LoadModels");
-        app.graph.add(models);
-        models.title = "Files";
-        models.widgets[0].value = "nothing.safetensors";
-        models.connect(0, encode, encode.inputs.findIndex(input => input.name === "ssr_encoder"));
-    }}"""
-    page.evaluate(add)
+    take_from_files(page, "ssr_encoder", "nothing.safetensors")
     noticed(page)
     button(page, "Look").click()
     told = fault(page)
