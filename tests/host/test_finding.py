@@ -195,3 +195,23 @@ def test_every_file_that_is_missing_is_named_once(nodes, models):
 def test_a_file_that_is_not_there_is_told_before_anything_runs(nodes, node, values, message):
     assert message in nodes[node].validate_inputs(**values)
     assert nodes[node].validate_inputs() is True, "linked: known when the node runs"
+
+
+@pytest.mark.parametrize(
+    "value", [5, float("nan"), True, [], {"a": 1}, "\0", "../../etc/passwd", "x" * 100_000], ids=lambda value: repr(value)[:12]
+)
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [
+        ("SSR_LoadMIPAdapter", "adapter_file"),
+        ("SSR_LoadELITE", "elite_file"),
+        ("SSR_LoadSubject", "subject_file"),
+        ("SSR_LoadObjectsMIP", "objects_file"),
+        ("SSR_LoadSubjectELITE", "subject_file"),
+    ],
+)
+def test_what_is_no_name_of_a_file_is_refused_in_a_few_words(nodes, node, name, value):
+    told = nodes[node].validate_inputs(**{name: value})
+    assert told is not True
+    assert "There is no" in told
+    assert len(told) < 1000

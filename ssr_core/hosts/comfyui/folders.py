@@ -98,8 +98,10 @@ def elite_path(name: str) -> str:
 
 def local_mapper_of(name: str | None) -> str | None:
     """The listed local mapper beside a global one, by the names that both are published under."""
-    stem = PurePosixPath((name or "").replace("\\", "/")).stem
-    return _beside(ELITE_FOLDER, name, "local_mapper") if name and stem == "global_mapper" else None
+    if not isinstance(name, str):
+        return None
+    stem = PurePosixPath(name.replace("\\", "/")).stem
+    return _beside(ELITE_FOLDER, name, "local_mapper") if stem == "global_mapper" else None
 
 
 def vision_files() -> list[str]:
@@ -132,7 +134,8 @@ def adapter_stamp(name: str | None) -> tuple[str, int, int] | None:
 
 
 def _folder_of_adapter(name: str | None) -> str:
-    found = (folder for folder in _adapter_folders() if name and folder_paths.get_full_path(folder, name) is not None)
+    known = _adapter_folders() if name and isinstance(name, str) else []
+    found = (folder for folder in known if folder_paths.get_full_path(folder, name) is not None)
     return next(found, MIP_FOLDER)
 
 
@@ -189,10 +192,11 @@ def unfinished_path(key: str) -> Path:
 
 
 def _found(folder: str, name: str, missing: str, remedy: str) -> str:
-    path = folder_paths.get_full_path(folder, name)
+    """name: as a prompt brings it, which need not be a text."""
+    path = folder_paths.get_full_path(folder, name) if isinstance(name, str) else None
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(folder))
-        raise FileNotFoundError(f'{missing} "{name}" in {places}. {remedy}')
+        raise FileNotFoundError(f'{missing} "{shown(name)}" in {places}. {remedy}')
     return path
 
 
